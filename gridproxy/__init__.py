@@ -1,0 +1,86 @@
+"""gridproxy: files in MongoDB GridFS, one object a file, over pymongo's native AsyncMongoClient.
+
+The map of this house, from the ground up; every import points down:
+
+- errors, progress                                what is raised, what is told on the way
+- info, options, chunks                           values and arithmetic, no I/O
+- tasks, clients                                  work that has to settle; what is kept per client
+- store                                           the two collections, one method a round trip
+- sources, sinks                                  anything -> blocks; blocks -> a path or a writable
+- publish, staging, upload, writer                the way in: chunks first, the record last
+- download, reader                                the way out: ranges fetched ahead
+- removal, editing, copying, maintenance          what happens to a stored file
+- connection                                      from an alias to a database
+- handle, readable, file                          AsyncGridFile: what it knows, reads, writes
+- bucket                                          GridFS itself, for services without proxies
+- owner                                           what a file and the document that holds it owe each other
+- adapters                                        fields of documents
+- embedded                                        a throw-away server for trials and tests
+"""
+
+from .bucket import Bucket
+from .connection import connect, disconnect, using
+from .errors import (
+    BadId,
+    BadMetadata,
+    BadOption,
+    BadSource,
+    BufferFull,
+    CorruptFile,
+    DocumentMissing,
+    DuplicateKey,
+    FileAlreadyStored,
+    FileClosed,
+    FileMissing,
+    FileVanished,
+    GridProxyError,
+    InfoNotLoaded,
+    NotConnected,
+    OutcomeUnknown,
+    SeveralDocuments,
+    StaleDocument,
+    TooLarge,
+    UploadInProgress,
+    ValidationError,
+)
+from .file import AsyncGridFile
+from .info import FileInfo
+from .options import FileOptions
+from .reader import DownloadStream, Reader
+from .staging import Staged
+from .writer import Writer
+
+__all__ = [
+    "AsyncGridFile",
+    "BadId",
+    "BadMetadata",
+    "BadOption",
+    "BadSource",
+    "Bucket",
+    "BufferFull",
+    "CorruptFile",
+    "DocumentMissing",
+    "DownloadStream",
+    "DuplicateKey",
+    "FileAlreadyStored",
+    "FileClosed",
+    "FileInfo",
+    "FileMissing",
+    "FileOptions",
+    "FileVanished",
+    "GridProxyError",
+    "InfoNotLoaded",
+    "NotConnected",
+    "OutcomeUnknown",
+    "Reader",
+    "SeveralDocuments",
+    "Staged",
+    "StaleDocument",
+    "TooLarge",
+    "UploadInProgress",
+    "ValidationError",
+    "Writer",
+    "connect",
+    "disconnect",
+    "using",
+]

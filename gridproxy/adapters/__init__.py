@@ -1,0 +1,1 @@
+"""Fields of documents: one thin adapter an ODM; none imports another."""

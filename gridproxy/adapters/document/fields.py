@@ -1,0 +1,311 @@
+"""Fields: what a document's attribute may hold, and how it is stored.
+
+A value is checked when it is assigned, and containers once more when they are saved, since they may have been
+changed in place.
+What a stored document holds is loaded as it is: other code may have written it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+
+from ...errors import BadId, BadSource, ValidationError, type_name
+from ...file import AsyncGridFile
+from ...info import id_filter, utc_milliseconds
+from ...options import FileOptions, OnDelete
+from ...owner import assigned_file, attach, loaded_file
+
+if TYPE_CHECKING:
+    from ...bucket import Bucket
+    from .model import Document
+
+__all__ = [
+    "BooleanField",
+    "DateTimeField",
+    "DictField",
+    "Field",
+    "FileField",
+    "FloatField",
+    "IntField",
+    "ListField",
+    "StringField",
+]
+
+Got = TypeVar("Got")
+Given = TypeVar("Given")
+
+_INT64 = 2**63
+
+
+class Field(Generic[Got, Given]):
+    """One attribute of a document. `default` is a value, or a callable that makes one for each new document."""
+
+    name = "value"
+
+    def __init__(self, *, required: bool = False, default: Given | Callable[[], Given] | None = None) -> None:
+        self.required = required
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type[Document]) -> Self: ...
+
+    @overload
+    def __get__(self, instance: Document, owner: type[Document]) -> Got: ...
+
+    def __get__(self, instance: Document | None, owner: type[Document]) -> Self | Got:
+        if instance is None:
+            return self
+        value: Got = instance._values[self.name]
+        return value
+
+    def __set__(self, instance: Document, value: Given) -> None:
+        instance._values[self.name] = self.assigned(instance, value)
+
+    def new_value(self, owner: Document) -> Any:
+        """What a new document starts with."""
+        made = self._default() if callable(self._default) else deepcopy(self._default)
+        return self.assigned(owner, made)
+
+    def assigned(self, owner: Document, value: Any) -> Any:
+        """The value that the document keeps after an assignment; raises `ValidationError`."""
+        return None if value is None else self.checked(owner, value)
+
+    def checked(self, owner: Document, value: Any) -> Any:
+        """`value` in the field's own form; raises `ValidationError` for what it cannot hold."""
+        raise NotImplementedError
+
+    def loaded(self, owner: Document, raw: Any) -> Any:
+        """The value of what is stored, as it is."""
+        return raw
+
+    def stored(self, value: Any) -> Any:
+        """What is stored of the value."""
+        return value
+
+    def cloned(self, owner: Document, value: Any) -> Any:
+        """The value for a copy of its document."""
+        return value
+
+    def files(self, value: Any) -> Iterator[AsyncGridFile]:
+        """The files in the value."""
+        return iter(())
+
+    def query(self, owner: Document, value: Any) -> Any:
+        """What a query compares this field with: a value, never an operator."""
+        return id_filter(self.stored(self.assigned(owner, value)))
+
+    def refuse(self, wanted: str, value: object) -> ValidationError:
+        """The error for a value of the wrong kind."""
+        shown = repr(value)
+        return ValidationError(
+            self.name, f"{wanted} is needed, not {type_name(value)} {shown if len(shown) < 80 else shown[:77] + '...'}"
+        )
+
+
+class StringField(Field[str | None, str | None]):
+    """A str."""
+
+    def checked(self, owner: Document, value: Any) -> str:
+        if not isinstance(value, str):
+            raise self.refuse("a str", value)
+        return value
+
+
+class IntField(Field[int | None, int | None]):
+    """An int of 64 bits."""
+
+    def checked(self, owner: Document, value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.refuse("an int", value)
+        if not -_INT64 <= value < _INT64:
+            raise ValidationError(self.name, f"{value} does not fit into the 64 bits of a BSON integer")
+        return value
+
+
+class FloatField(Field[float | None, float | None]):
+    """A float; an int becomes one."""
+
+    def checked(self, owner: Document, value: Any) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self.refuse("a float", value)
+        return float(value)
+
+
+class BooleanField(Field[bool | None, bool | None]):
+    """A bool."""
+
+    def checked(self, owner: Document, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.refuse("a bool", value)
+        return value
+
+
+class DateTimeField(Field[datetime | None, datetime | None]):
+    """A moment: aware, in UTC, cut to the milliseconds that BSON keeps (a naive one is taken as UTC)."""
+
+    def checked(self, owner: Document, value: Any) -> datetime:
+        if not isinstance(value, datetime):
+            raise self.refuse("a datetime", value)
+        return utc_milliseconds(value)
+
+    def loaded(self, owner: Document, raw: Any) -> Any:
+        return raw.replace(tzinfo=UTC) if isinstance(raw, datetime) and raw.tzinfo is None else raw
+
+
+class DictField(Field[dict[str, Any], Mapping[str, Any] | None]):
+    """A mapping of str to BSON values; empty where none was given."""
+
+    def assigned(self, owner: Document, value: Any) -> dict[str, Any]:
+        return self.checked(owner, {} if value is None else value)
+
+    def checked(self, owner: Document, value: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise self.refuse("a mapping", value)
+        for key in value:
+            if not isinstance(key, str) or "\0" in key:
+                raise ValidationError(self.name, f"keys are str without NUL, not {type_name(key)} {key!r}")
+        return dict(value)
+
+    def loaded(self, owner: Document, raw: Any) -> Any:
+        return {} if raw is None else raw
+
+    def cloned(self, owner: Document, value: Any) -> Any:
+        return dict(value) if isinstance(value, dict) else value
+
+
+class FileField(Field[AsyncGridFile, Any]):
+    """A file: `AsyncGridFile`, always there, empty or stored. Takes what `FileOptions` takes.
+
+    Assigning bytes, a path or an open file does no I/O: the next `save()` stores it. Assigning another file, its id
+    (also in hex) or
+    None moves the reference.
+    """
+
+    def __init__(
+        self,
+        *,
+        bucket: Bucket | str | None = None,
+        db_alias: str | None = None,
+        on_delete: OnDelete = "keep",
+        max_size: int | None = None,
+        required: bool = False,
+    ) -> None:
+        super().__init__(required=required)
+        self.options = FileOptions(bucket=bucket, db_alias=db_alias, on_delete=on_delete, max_size=max_size)
+
+    def options_in(self, owner: Document) -> FileOptions:
+        """The field's options, with the document's own database where the field names none."""
+        return self.options.in_database(owner._db_alias)
+
+    def new_value(self, owner: Document) -> AsyncGridFile:
+        return self.loaded(owner, None)
+
+    def assigned(self, owner: Document, value: Any) -> AsyncGridFile:
+        current = owner._values.get(self.name)
+        if not isinstance(current, AsyncGridFile):
+            current = self.loaded(owner, None)
+        return self._taken(owner, current, value)
+
+    def checked(self, owner: Document, value: Any) -> AsyncGridFile:
+        if isinstance(value, AsyncGridFile):
+            return self._taken(owner, value, value)
+        return self._taken(owner, self.loaded(owner, None), value)
+
+    def _taken(self, owner: Document, current: AsyncGridFile, value: Any) -> AsyncGridFile:
+        try:
+            file = assigned_file(current, value, self.options_in(owner))
+        except (BadId, BadSource) as error:
+            raise ValidationError(self.name, str(error)) from error
+        attach(file, owner, self.name)
+        return file
+
+    def loaded(self, owner: Document, raw: Any) -> AsyncGridFile:
+        file = loaded_file(raw, self.options_in(owner))
+        attach(file, owner, self.name)
+        return file
+
+    def stored(self, value: Any) -> Any:
+        return value.id
+
+    def cloned(self, owner: Document, value: AsyncGridFile) -> AsyncGridFile:
+        file = AsyncGridFile.__new__(AsyncGridFile)
+        file.__setstate__(value.__getstate__())
+        attach(file, owner, self.name)
+        return file
+
+    def files(self, value: Any) -> Iterator[AsyncGridFile]:
+        yield value
+
+    def query(self, owner: Document, value: Any) -> Any:
+        if isinstance(value, AsyncGridFile):
+            return id_filter(value.id)
+        if value is not None and not isinstance(value, str) and not hasattr(value, "binary"):
+            raise self.refuse("a file, an id or None", value)
+        return id_filter(self._taken(owner, self.loaded(owner, None), value).id)
+
+
+class ListField(Field[list[Any], Iterable[Any] | None]):
+    """A list, of values that `inner` allows where it is given (a `FileField` too); empty where none was given."""
+
+    def __init__(
+        self,
+        inner: Field[Any, Any] | None = None,
+        *,
+        required: bool = False,
+        default: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
+    ) -> None:
+        super().__init__(required=required, default=default)
+        self.inner = inner
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        super().__set_name__(owner, name)
+        if self.inner is not None:
+            self.inner.__set_name__(owner, name)
+
+    def assigned(self, owner: Document, value: Any) -> list[Any]:
+        return self.checked(owner, [] if value is None else value)
+
+    def checked(self, owner: Document, value: Any) -> list[Any]:
+        if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
+            raise self.refuse("a list", value)
+        items = list(value)
+        if self.inner is None:
+            return items
+        checked = []
+        for index, item in enumerate(items):
+            try:
+                checked.append(self.inner.checked(owner, item))
+            except ValidationError as error:
+                raise ValidationError(f"{self.name}.{index}", str(error).partition(": ")[2]) from error
+        return checked
+
+    def loaded(self, owner: Document, raw: Any) -> Any:
+        if not isinstance(raw, list):
+            return [] if raw is None else raw
+        return list(raw) if self.inner is None else [self.inner.loaded(owner, item) for item in raw]
+
+    def stored(self, value: Any) -> Any:
+        if self.inner is None or not isinstance(value, list):
+            return value
+        return [self.inner.stored(item) for item in value]
+
+    def cloned(self, owner: Document, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return list(value) if self.inner is None else [self.inner.cloned(owner, item) for item in value]
+
+    def files(self, value: Any) -> Iterator[AsyncGridFile]:
+        if self.inner is not None and isinstance(value, list):
+            for item in value:
+                yield from self.inner.files(item)
+
+    def query(self, owner: Document, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return super().query(owner, value)
+        return id_filter(value) if self.inner is None else self.inner.query(owner, value)

@@ -1,0 +1,140 @@
+"""QuerySet: which documents, in which order; asked when it is awaited, never before."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pymongo import ASCENDING, DESCENDING
+from pymongo.asynchronous.collection import AsyncCollection
+
+from ...errors import BadOption, DocumentMissing, SeveralDocuments, ValidationError
+from ...store import Session
+
+if TYPE_CHECKING:
+    from .model import Document
+
+__all__ = ["QuerySet"]
+
+D = TypeVar("D", bound="Document")
+
+
+class QuerySet(Generic[D]):
+    """Documents of one class: `Animal.objects(genus="Marmota").order_by("-family").limit(10)`.
+
+    Each call gives a new set. Keywords compare fields with values; what they hold is a value, never an operator. A
+    mapping as the
+    only positional argument is a MongoDB filter of yours, taken as it is: build it from your own operators only.
+    """
+
+    def __init__(self, model: type[D]) -> None:
+        self._model = model
+        self._filters: tuple[Mapping[str, Any], ...] = ()
+        self._order: tuple[tuple[str, int], ...] = ()
+        self._skip = 0
+        self._limit = 0
+        self._session: Session | None = None
+
+    def __repr__(self) -> str:
+        return f"<QuerySet of {self._model.__name__}: {self._query()}>"
+
+    def __call__(self, filter: Mapping[str, Any] | None = None, /, **equal: Any) -> QuerySet[D]:
+        """Those that also fit; raises `ValidationError` naming a field that does not exist or cannot hold the value."""
+        filters = [] if filter is None else [filter]
+        filters += [self._model._compared(name, value) for name, value in equal.items()]
+        return self._with(_filters=(*self._filters, *filters))
+
+    def order_by(self, *names: str) -> QuerySet[D]:
+        """Sorted by these fields; a leading '-' means downwards."""
+        order = [
+            (self._model._stored_name(name.lstrip("-+")), DESCENDING if name.startswith("-") else ASCENDING)
+            for name in names
+        ]
+        return self._with(_order=tuple(order))
+
+    def skip(self, count: int) -> QuerySet[D]:
+        """Without the first `count` ones."""
+        return self._with(_skip=_counted("skip", count))
+
+    def limit(self, count: int) -> QuerySet[D]:
+        """At most `count`; 0 is no limit."""
+        return self._with(_limit=_counted("limit", count))
+
+    def session(self, session: Session | None) -> QuerySet[D]:
+        """Asked in this session."""
+        return self._with(_session=session)
+
+    async def first(self) -> D | None:
+        """The first one, None where there is none."""
+        async for document in self._found(1):
+            return document
+        return None
+
+    async def get(self) -> D:
+        """The only one; raises `DocumentMissing` or `SeveralDocuments`."""
+        found = [document async for document in self._found(2)]
+        if not found:
+            raise DocumentMissing(f"no {self._model.__name__} fits {self._query()}")
+        if len(found) > 1:
+            raise SeveralDocuments(f"more than one {self._model.__name__} fits {self._query()}")
+        return found[0]
+
+    async def to_list(self) -> list[D]:
+        """All of them."""
+        return [document async for document in self]
+
+    async def count(self) -> int:
+        """How many there are, skip and limit taken into account."""
+        window = {"skip": self._skip, "limit": self._limit}
+        return await self._collection().count_documents(
+            self._query(), session=self._session, **{name: value for name, value in window.items() if value}
+        )
+
+    async def delete(self) -> int:
+        """Remove them all, and how many they were. Their files stay:
+
+        A bulk delete runs no hooks, whatever `on_delete` says.
+        """
+        if self._skip or self._limit:
+            raise BadOption("a query with skip or limit cannot delete: MongoDB would remove every document that fits")
+        return (await self._collection().delete_many(self._query(), session=self._session)).deleted_count
+
+    def __aiter__(self) -> AsyncIterator[D]:
+        return self._found(self._limit)
+
+    async def _found(self, at_most: int) -> AsyncIterator[D]:
+        limit = min(at_most, self._limit) if self._limit and at_most else at_most or self._limit
+        cursor = self._collection().find(
+            self._query(), sort=list(self._order) or None, skip=self._skip, limit=limit, session=self._session
+        )
+        async with cursor:
+            async for raw in cursor:
+                yield self._model._from_stored(raw)
+
+    def _collection(self) -> AsyncCollection[dict[str, Any]]:
+        return self._model._collection()
+
+    def _query(self) -> Mapping[str, Any]:
+        if len(self._filters) < 2:
+            return self._filters[0] if self._filters else {}
+        return {"$and": list(self._filters)}
+
+    def _with(self, **changes: Any) -> QuerySet[D]:
+        other = QuerySet(self._model)
+        other.__dict__.update(self.__dict__, **changes)
+        return other
+
+
+class Objects:
+    """`Animal.objects`: the set of all documents of the class it is asked on."""
+
+    def __get__(self, instance: object, owner: type[D]) -> QuerySet[D]:
+        if instance is not None:
+            raise ValidationError("objects", f"ask the class ({owner.__name__}.objects), not a document")
+        return QuerySet(owner)
+
+
+def _counted(name: str, count: object) -> int:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise BadOption(f"{name} takes a number of documents, not {count!r}")
+    return count

@@ -1,0 +1,384 @@
+"""Bucket: GridFS itself, for services that keep ids and no proxies (GridFS spec)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from pymongo import ASCENDING, DESCENDING, WriteConcern
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import _ServerMode
+
+from .copying import copy_file
+from .download import Download, check_offset, load_info, read_range, read_ranges
+from .editing import rename_file, rename_files, update_file
+from .errors import BadId, BadOption, FileMissing
+from .file import AsyncGridFile
+from .info import FileInfo, utc_now
+from .maintenance import verify_file
+from .options import check_filename, upload_request
+from .progress import Progress
+from .reader import DownloadStream
+from .removal import remove_file, remove_files
+from .sources import SourceLike
+from .staging import Staged, discard_id, discard_staged
+from .store import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
+from .tasks import settle
+from .upload import stage_source, upload_source
+from .writer import Writer
+
+__all__ = ["Bucket"]
+
+_IDS_PER_QUERY = 200
+
+
+class Bucket:
+    """The files of one GridFS bucket in a database of pymongo's `AsyncMongoClient`.
+
+    `chunk_size` is in bytes; `checksum` is "sha256" (kept in the record's metadata) or None; concerns and the read
+    preference default to the database's and apply to every operation. Making one does no I/O. Raises `BadOption` for
+    arguments that no bucket can have.
+
+    Every method that writes or reads a record takes `session=`; inside a transaction only the record takes part in it.
+    """
+
+    def __init__(
+        self,
+        database: AsyncDatabase[Any],
+        name: str = DEFAULT_NAME,
+        *,
+        chunk_size: int = DEFAULT_CHUNK_SIZE,
+        checksum: Literal["sha256"] | None = "sha256",
+        write_concern: WriteConcern | None = None,
+        read_concern: ReadConcern | None = None,
+        read_preference: _ServerMode | None = None,
+    ) -> None:
+        self.store = Store(
+            database,
+            name,
+            chunk_size=chunk_size,
+            checksum=checksum,
+            write_concern=write_concern,
+            read_concern=read_concern,
+            read_preference=read_preference,
+        )
+
+    @property
+    def database(self) -> AsyncDatabase[Any]:
+        """The database that the bucket lies in."""
+        return self.store.database
+
+    @property
+    def name(self) -> str:
+        """The bucket's name, the prefix of its two collections."""
+        return self.store.name
+
+    def __repr__(self) -> str:
+        return f"<Bucket {self.store!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Bucket):
+            return NotImplemented
+        return self.database == other.database and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash((self.database.name, self.name))
+
+    def __copy__(self) -> Bucket:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Bucket:
+        return self  # a connection is shared, never doubled
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (self.name,)  # nor can it travel: what is pickled with a bucket keeps its name
+
+    def file(self, id: object) -> AsyncGridFile:
+        """The proxy of the file under this id; no I/O, so it is not known yet whether there is one."""
+        return AsyncGridFile(id, bucket=self)
+
+    # Putting in
+
+    async def upload(
+        self,
+        source: SourceLike | Staged,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        encoding: str = "utf-8",
+        chunk_size: int | None = None,
+        id: object = None,
+        expires_at: datetime | None = None,
+        expires_after: timedelta | float | None = None,
+        session: Session | None = None,
+        progress: Progress | None = None,
+    ) -> FileInfo:
+        """Store all of `source` as one file; its info.
+
+        `chunk_size` is in bytes, `expires_after` in seconds or a timedelta, `progress` is called with (bytes done,
+        bytes in
+        all or None). Raises `BadSource`, `BadOption`, `BadMetadata`, `BadId`, `FileAlreadyStored`, `UploadInProgress`,
+        `OutcomeUnknown`, or whatever the source raised; nothing is stored then.
+        """
+        request = upload_request(
+            id=id,
+            filename=filename,
+            content_type=content_type,
+            metadata=metadata,
+            encoding=encoding,
+            chunk_size=chunk_size,
+            expires_at=expires_at,
+            expires_after=expires_after,
+        )
+        return await upload_source(self.store, source, request, session=session, progress=progress)
+
+    def open_upload(
+        self,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        encoding: str = "utf-8",
+        chunk_size: int | None = None,
+        id: object = None,
+        expires_at: datetime | None = None,
+        expires_after: timedelta | float | None = None,
+        session: Session | None = None,
+        progress: Progress | None = None,
+    ) -> Writer:
+        """A new file, written bit by bit: `async with bucket.open_upload(...) as upload: await upload.write(data)`.
+
+        The file is there at `close()`, or when the block is left without an exception. Awaiting the result starts it
+        too. Raises as `upload`.
+        """
+        request = upload_request(
+            id=id,
+            filename=filename,
+            content_type=content_type,
+            metadata=metadata,
+            encoding=encoding,
+            chunk_size=chunk_size,
+            expires_at=expires_at,
+            expires_after=expires_after,
+        )
+        return Writer(self.store, request, session, progress)
+
+    async def stage(
+        self,
+        source: SourceLike,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        encoding: str = "utf-8",
+        chunk_size: int | None = None,
+        id: object = None,
+        expires_at: datetime | None = None,
+        expires_after: timedelta | float | None = None,
+        progress: Progress | None = None,
+    ) -> Staged:
+        """Write the chunks and no record: nobody sees a file before `publish`. Raises as `upload`."""
+        request = upload_request(
+            id=id,
+            filename=filename,
+            content_type=content_type,
+            metadata=metadata,
+            encoding=encoding,
+            chunk_size=chunk_size,
+            expires_at=expires_at,
+            expires_after=expires_after,
+        )
+        return await stage_source(self.store, source, request, progress=progress)
+
+    async def publish(self, staged: Staged, *, session: Session | None = None) -> FileInfo:
+        """Make a file of what was staged; its info. May be repeated. Raises `FileClosed` after a discard."""
+        return await upload_source(self.store, staged, upload_request(), session=session)
+
+    async def discard(self, staged: Staged | object) -> None:
+        """Remove staged chunks, or whatever chunks lie under an id without a record (an upload that was cut off).
+
+        Raises `FileAlreadyStored` where they are a file: that is what `delete` is for.
+        """
+        if isinstance(staged, Staged):
+            await discard_staged(staged)
+        else:
+            await discard_id(self.store, staged)
+
+    async def copy(
+        self,
+        id: object,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        new_id: object = None,
+        expires_at: datetime | None = None,
+        expires_after: timedelta | float | None = None,
+        session: Session | None = None,
+    ) -> FileInfo:
+        """A second file with the same bytes, copied inside the server; its info. What is not given stays as it was.
+
+        Raises `FileMissing`, `CorruptFile` (nothing is made of half a file), `BadOption` inside a transaction.
+        """
+        return await copy_file(
+            self.store,
+            id,
+            id=new_id,
+            filename=filename,
+            content_type=content_type,
+            metadata=metadata,
+            expires_at=expires_at,
+            expires_after=expires_after,
+            session=session,
+        )
+
+    # Taking out
+
+    def stream(
+        self, id: object, start: int = 0, stop: int | None = None, *, session: Session | None = None
+    ) -> DownloadStream:
+        """Bytes `start` to `stop` (exclusive; None for the end) as blocks: an async iterator, and a
+        `ByteReceiveStream`.
+
+        Reading it raises `FileMissing`, `CorruptFile`, `FileVanished`; it never ends short.
+        """
+        check_offset(start, "start")
+        if stop is not None:
+            check_offset(stop, "stop")
+        return DownloadStream(Download(self.store, id, start, stop, session=session))
+
+    async def read(
+        self, id: object, start: int = 0, stop: int | None = None, *, session: Session | None = None
+    ) -> bytes:
+        """Bytes `start` to `stop` (exclusive; None for the end), clipped to the file. Raises as `stream`."""
+        return await read_range(self.store, id, start, stop, session)
+
+    async def read_ranges(
+        self, id: object, ranges: Sequence[tuple[int, int]], *, session: Session | None = None
+    ) -> list[bytes]:
+        """The bytes of each (start, stop), touching only the chunks that they lie in. Raises as `stream`."""
+        return await read_ranges(self.store, id, ranges, session)
+
+    async def stat(self, id: object, *, session: Session | None = None) -> FileInfo:
+        """The file's record; raises `FileMissing`, for an expired file too."""
+        return await load_info(self.store, id, session)
+
+    async def stat_many(self, ids: Iterable[object], *, session: Session | None = None) -> dict[object, FileInfo]:
+        """The records of many files by id, without those that are missing or expired."""
+        session = self.store.session_for(session)
+        found: dict[object, FileInfo] = {}
+        wanted = list(dict.fromkeys(_hashable(id) for id in ids))
+        for at in range(0, len(wanted), _IDS_PER_QUERY):
+            query = {"_id": {"$in": wanted[at : at + _IDS_PER_QUERY]}}
+            async for record in self.store.files.find(query, session=session):
+                info = FileInfo.from_record(record)
+                if not info.expired():
+                    found[info.id] = info
+        return found
+
+    async def find(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[tuple[str, int]] | None = None,
+        skip: int = 0,
+        limit: int = 0,
+        session: Session | None = None,
+    ) -> AsyncIterator[FileInfo]:
+        """The files that fit a filter on their records (`{"metadata.owner": 7}`), expired ones included; `limit` 0
+        is none.
+
+        The filter is a query of yours: what comes from outside belongs into its values only, as `{"$eq": value}`.
+        """
+        cursor = self.store.files.find(
+            filter or {}, sort=sort, skip=skip, limit=limit, session=self.store.session_for(session)
+        )
+        async with cursor:
+            async for record in cursor:
+                yield FileInfo.from_record(record)
+
+    async def by_name(self, filename: str, revision: int = -1, *, session: Session | None = None) -> AsyncGridFile:
+        """A file by its name: revision 0 is the oldest, 1 the next, -1 the newest, -2 the one before (GridFS spec).
+
+        Raises `FileMissing` where there is no such name or revision.
+        """
+        check_filename(filename)
+        if type(revision) is not int:
+            raise BadOption(f"revision is a whole number, not {revision!r}")
+        order = ASCENDING if revision >= 0 else DESCENDING
+        record = await self.store.files.find_one(
+            {"filename": filename, "expires_at": {"$not": {"$lte": utc_now()}}},
+            sort=[("uploadDate", order)],
+            skip=revision if revision >= 0 else -revision - 1,
+            session=self.store.session_for(session),
+        )
+        if record is None:
+            raise FileMissing(message=f"no file has the name {filename!r} and the revision {revision}")
+        info = FileInfo.from_record(record)
+        return AsyncGridFile(info.id, bucket=self, info=info)
+
+    # Editing
+
+    async def rename(self, id: object, filename: str, *, session: Session | None = None) -> FileInfo:
+        """Give one file another name; its new info. Raises `FileMissing`, `BadOption`."""
+        return await rename_file(self.store, id, filename, session)
+
+    async def rename_by_name(self, filename: str, new: str, *, session: Session | None = None) -> int:
+        """Give every revision of a name another one; how many. Raises `FileMissing` for none."""
+        return await rename_files(self.store, filename, new, session)
+
+    async def update_metadata(
+        self,
+        id: object,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        unset: Iterable[str] = (),
+        session: Session | None = None,
+        **more: Any,
+    ) -> FileInfo:
+        """Set and unset keys of a file's metadata in one step; its new info. Raises `FileMissing`, `BadMetadata`."""
+        return await update_file(self.store, id, changes, unset, more, session)
+
+    # Taking away
+
+    async def delete(self, id: object, *, session: Session | None = None) -> None:
+        """Remove a file. Where there is none, stray chunks under the id are removed and `FileMissing` is raised."""
+        if not await remove_file(self.store, id, session):
+            raise FileMissing(id)
+
+    async def delete_by_name(self, filename: str, *, session: Session | None = None) -> int:
+        """Remove every revision of a name; how many. Raises `FileMissing` for none (GridFS spec)."""
+        check_filename(filename)
+        ids = [info.id async for info in self.find({"filename": filename}, session=session)]
+        if not ids:
+            raise FileMissing(message=f"no file has the name {filename!r}")
+        return await remove_files(self.store, ids, session)
+
+    async def delete_many(self, ids: Iterable[object], *, session: Session | None = None) -> int:
+        """Remove many files by id; how many there were. Ids without a file are no error."""
+        return await remove_files(self.store, ids, session)
+
+    # The bucket as a whole
+
+    async def verify(self, id: object, *, session: Session | None = None) -> FileInfo:
+        """Read a file again and compare number, sizes and SHA-256 of its chunks; raises `CorruptFile`."""
+        return await verify_file(self.store, id, session)
+
+    async def ensure_indexes(self, *, force: bool = False) -> None:
+        """Create the two indexes of the GridFS spec, once per bucket and client; `force` looks again."""
+        await self.store.ensure_indexes(force=force)
+
+    async def drop(self) -> None:
+        """Remove the whole bucket, every file in it and its indexes."""
+        await settle(self.store.drop())
+
+
+def _hashable(id: object) -> object:
+    try:
+        hash(id)
+    except TypeError:
+        raise BadId(f"stat_many gives a dict by id, and {id!r} cannot be a key; use stat()") from None
+    return id

@@ -1,0 +1,55 @@
+"""What is remembered per `AsyncMongoClient`: its in-flight limit, which buckets have indexes, what its server can
+do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import Any
+
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous import client_session
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+__all__ = ["Client", "ClientState", "bound_session", "state_of"]
+
+Client = AsyncMongoClient[Any]
+
+
+class ClientState:
+    """Lives as long as its client."""
+
+    def __init__(self, client: Client) -> None:
+        pool = int(client.options.pool_options.max_pool_size or 0)
+        # One connection stays free, so that whoever moves files never starves the service's other queries.
+        self.limit = asyncio.Semaphore(max(1, pool - 1)) if pool else asyncio.Semaphore(2**31)
+        self.indexed: set[tuple[str, str]] = set()
+        self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self.bulk_write = True
+
+
+# Not a WeakKeyDictionary: clients compare by address, and two of them in two loops must not share a limit.
+_states: dict[int, tuple[weakref.ref[Client], ClientState]] = {}
+
+
+def state_of(client: Client) -> ClientState:
+    """The state that belongs to this very client object."""
+    known = _states.get(id(client))
+    if known is not None and known[0]() is client:
+        return known[1]
+    state = ClientState(client)
+    key = id(client)
+    _states[key] = (weakref.ref(client, lambda _: _states.pop(key, None)), state)
+    return state
+
+
+def bound_session(client: Client) -> AsyncClientSession | None:
+    """The session that pymongo's `session.bind()` put around this call, if any.
+
+    pymongo 4.20 has no public way to ask, and older versions have no `bind()`. We have to know: a write that joins the
+    caller's transaction by accident would take chunks into it.
+    """
+    variable = getattr(client_session, "_SESSION", None)
+    session = None if variable is None else variable.get()
+    return session if isinstance(session, AsyncClientSession) and session.client is client else None

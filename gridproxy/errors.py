@@ -1,0 +1,214 @@
+"""Every error that gridproxy raises by itself; server and network errors stay pymongo's own.
+
+Each class derives from `GridProxyError` and from the class that users already catch::
+
+    GridProxyError
+    ├── FileMissing            gridfs.NoFile            no file under this id or name
+    │   └── FileVanished       + CorruptFile            it was deleted while it was being read
+    ├── FileAlreadyStored      gridfs.errors.FileExists the id, or the proxy, holds a file already
+    ├── CorruptFile            gridfs.errors.CorruptGridFile  chunks or record do not fit together
+    ├── BadSource              TypeError                content that is not bytes
+    ├── BadOption              ValueError               an argument out of its range
+    │   └── BadMetadata        ValueError               a metadata key that cannot be stored
+    │       └── DuplicateKey   + TypeError              the same key said twice
+    ├── BadId                  TypeError                something that cannot be a file's id
+    ├── TooLarge               ValueError               more bytes than `max_size` allows
+    ├── BufferFull             BufferError              too many bytes written and not awaited
+    ├── FileClosed             ValueError               a write after close(), or a read of a closed reader
+    ├── InfoNotLoaded          RuntimeError             a record's field asked before any I/O
+    ├── UploadInProgress       RuntimeError             the file is being written at this moment
+    ├── OutcomeUnknown         pymongo.errors.PyMongoError  the server may or may not hold the file
+    ├── NotConnected           RuntimeError             no database to work on
+    ├── ValidationError        ValueError               a document's field refuses a value
+    ├── StaleDocument          RuntimeError             somebody else changed the file field first
+    ├── DocumentMissing        LookupError              no document fits
+    └── SeveralDocuments       LookupError              more than one document fits
+"""
+
+from __future__ import annotations
+
+from gridfs.errors import CorruptGridFile, FileExists, NoFile
+from pymongo.errors import PyMongoError
+
+__all__ = [
+    "BadId",
+    "BadMetadata",
+    "BadOption",
+    "BadSource",
+    "BufferFull",
+    "CorruptFile",
+    "DocumentMissing",
+    "DuplicateKey",
+    "FileAlreadyStored",
+    "FileClosed",
+    "FileMissing",
+    "FileVanished",
+    "GridProxyError",
+    "InfoNotLoaded",
+    "NotConnected",
+    "OutcomeUnknown",
+    "SeveralDocuments",
+    "StaleDocument",
+    "TooLarge",
+    "UploadInProgress",
+    "ValidationError",
+]
+
+
+def type_name(value: object) -> str:
+    """The name of a value's type as an error message shows it: `int`, `io.StringIO`."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _rebuild(kind: type[GridProxyError], args: tuple[object, ...], state: dict[str, object]) -> GridProxyError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class GridProxyError(Exception):
+    """The root: `except GridProxyError` catches whatever this package raises by itself."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process boundaries in data pipelines, and our constructors do not take `args` back.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class FileMissing(GridProxyError, NoFile):
+    """There is no file here. `id` is the id that was asked for, None where there was none."""
+
+    def __init__(self, id: object = None, *, message: str | None = None) -> None:
+        self.id = id
+        super().__init__(message or f"no file is stored under the id {id!r}")
+
+
+class FileAlreadyStored(GridProxyError, FileExists):
+    """The id is taken, or the proxy holds a file already; that file is intact."""
+
+    def __init__(self, id: object, *, message: str | None = None) -> None:
+        self.id = id
+        super().__init__(message or f"a file is already stored under the id {id!r}; it was left as it is")
+
+
+class CorruptFile(GridProxyError, CorruptGridFile):
+    """The chunks do not make up the file that the record promises; `reason` says where."""
+
+    def __init__(self, id: object, reason: str) -> None:
+        self.id = id
+        self.reason = reason
+        super().__init__(f"file {id!r} is corrupt: {reason}")
+
+
+class FileVanished(FileMissing, CorruptFile):
+    """The file was deleted (or replaced under its id) while it was being read."""
+
+    def __init__(self, id: object) -> None:
+        self.reason = "it was deleted while it was being read"
+        FileMissing.__init__(self, id, message=f"file {id!r}: {self.reason}")
+
+
+class BadSource(GridProxyError, TypeError):
+    """The content is nothing that bytes can be read from; nothing was stored."""
+
+
+class BadOption(GridProxyError, ValueError):
+    """An argument is out of its range; the message names it and what is allowed."""
+
+
+class BadMetadata(BadOption):
+    """A metadata key that cannot be stored or edited."""
+
+
+class DuplicateKey(BadMetadata, TypeError):
+    """The same metadata key was given twice (Python raises TypeError for a repeated keyword)."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"{key!r} was given twice: once in metadata= and once as a keyword; say it once")
+
+
+class BadId(GridProxyError, TypeError):
+    """Something that MongoDB cannot take as a file's id."""
+
+
+class TooLarge(GridProxyError, ValueError):
+    """The content is longer than `limit` bytes; it was stopped there and nothing was stored."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"the content is longer than the {limit} bytes allowed here; nothing was stored")
+
+
+class BufferFull(GridProxyError, BufferError):
+    """This write would hold more than `limit` bytes that nobody awaited; none of it was taken."""
+
+    def __init__(self, waiting: int, came: int, limit: int) -> None:
+        self.waiting = waiting
+        self.limit = limit
+        super().__init__(
+            f"{waiting} bytes written and not awaited, {came} more would pass the limit of {limit}: "
+            "await write(...) so that they can leave, or put() the whole; nothing of this write was taken"
+        )
+
+
+class FileClosed(GridProxyError, ValueError):
+    """A write where no new file is open (any more), or a read of a reader that was closed."""
+
+
+class InfoNotLoaded(GridProxyError, RuntimeError):
+    """A field of the record was asked for before the record was loaded; the message names the call to make."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} is not loaded yet: `await file.stat()` (or read, or open it) first")
+
+
+class UploadInProgress(GridProxyError, RuntimeError):
+    """The file, or the id, is being written at this moment."""
+
+
+class OutcomeUnknown(GridProxyError, PyMongoError):
+    """The server may or may not hold the file `id`: the reply to its record's insert never came.
+
+    Nothing was removed. `stat(id)` tells, once the server answers again; if there is no file, its
+    chunks are orphans, and `collect_garbage` removes them.
+    """
+
+    def __init__(self, id: object) -> None:
+        self.id = id
+        super().__init__(
+            f"the server did not say whether the file {id!r} was stored; nothing was removed. "
+            "Ask stat() when it answers again"
+        )
+
+
+class NotConnected(GridProxyError, RuntimeError):
+    """No database is known for this alias: `gridproxy.connect(database)` sets one."""
+
+
+class ValidationError(GridProxyError, ValueError):
+    """A field of a document refuses a value; `field` names it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(f"{field}: {message}")
+
+
+class StaleDocument(GridProxyError, RuntimeError):
+    """Somebody else changed `field` since the document was loaded. Nothing was written, both files are whole."""
+
+    def __init__(self, document: str, field: str) -> None:
+        self.field = field
+        super().__init__(
+            f"{document}: the file in {field!r} was changed by somebody else since it was loaded; "
+            "nothing was written. reload() it and decide again"
+        )
+
+
+class DocumentMissing(GridProxyError, LookupError):
+    """No document fits, or it has been deleted."""
+
+
+class SeveralDocuments(GridProxyError, LookupError):
+    """More than one document fits where exactly one was asked for."""

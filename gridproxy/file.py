@@ -1,0 +1,392 @@
+"""AsyncGridFile: one object that stands for one file."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Generator, Iterable, Mapping
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any
+
+from .copying import copy_file
+from .editing import rename_file, update_file
+from .errors import FileAlreadyStored, FileClosed
+from .info import FileInfo
+from .options import UploadRequest, upload_request
+from .progress import Progress
+from .readable import ReadableFile
+from .removal import remove_file
+from .sources import Data, SourceLike
+from .staging import Staged
+from .store import Session, Store
+from .upload import upload_source
+from .writer import Writer
+
+__all__ = ["AsyncGridFile", "NewFile"]
+
+
+class AsyncGridFile(ReadableFile):
+    """One file in MongoDB GridFS: empty (false) or stored (true, `id` is not None).
+
+    `bucket` is a `Bucket`, a bucket's name, or None for "fs"; a name is looked up in the database that `connect` (or
+    `using`) gave for `alias`, at each operation and never before: making, copying, comparing and pickling need no
+    connection.
+    Equal are files of the same (id, bucket, alias). Unhashable, since the id changes.
+
+    Every method that does I/O takes `session=`; raises pymongo's own errors where the server or the network fails,
+    `NotConnected`
+    where no database is known, and `UploadInProgress` while this very file is being written.
+    """
+
+    _writer: Writer | None = None
+
+    @property
+    def closed(self) -> bool:
+        """False while a new file is being written, between `new_file()` and `close()` or `abort()`."""
+        return self._writer is None
+
+    # Putting in
+
+    async def put(
+        self,
+        source: SourceLike | Staged,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        encoding: str = "utf-8",
+        chunk_size: int | None = None,
+        id: object = None,
+        expires_at: datetime | None = None,
+        expires_after: timedelta | float | None = None,
+        session: Session | None = None,
+        progress: Progress | None = None,
+        **more_metadata: Any,
+    ) -> FileInfo:
+        """Store all of `source` as this file; its info. `content_type` and all further keywords land in `metadata`.
+
+        `filename` falls back to the base name of the source's name, `content_type` to a guess by it; `chunk_size`
+        is in bytes,
+        `expires_after` a timedelta or seconds, `progress` is called with (bytes done, bytes in all or None). Raises
+        `FileAlreadyStored` on a stored file, `BadSource`, `BadOption`, `BadMetadata`, `BadId`, `TooLarge`,
+        `OutcomeUnknown`, or what the
+        source raised; nothing is stored then.
+        """
+        request = self._request(
+            filename,
+            content_type,
+            metadata,
+            encoding,
+            chunk_size,
+            id,
+            expires_at,
+            expires_after,
+            more_metadata,
+        )
+        if self._id is not None:
+            raise self._stored_already("put")
+        return await self._put(source, request, session, progress)
+
+    async def replace(
+        self,
+        source: SourceLike | Staged,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        encoding: str = "utf-8",
+        chunk_size: int | None = None,
+        id: object = None,
+        expires_at: datetime | None = None,
+        expires_after: timedelta | float | None = None,
+        session: Session | None = None,
+        progress: Progress | None = None,
+        **more_metadata: Any,
+    ) -> FileInfo:
+        """Store `source` as `put` does, then let go of the old file: at once, or once the document that holds it
+        was saved.
+
+        A failure leaves the old file untouched and this object pointing to it.
+        """
+        request = self._request(
+            filename,
+            content_type,
+            metadata,
+            encoding,
+            chunk_size,
+            id,
+            expires_at,
+            expires_after,
+            more_metadata,
+        )
+        return await self._put(source, request, session, progress)
+
+    def _request(
+        self,
+        filename: str | None,
+        content_type: str | None,
+        metadata: Mapping[str, Any] | None,
+        encoding: str,
+        chunk_size: int | None,
+        id: object,
+        expires_at: datetime | None,
+        expires_after: timedelta | float | None,
+        more_metadata: Mapping[str, Any],
+    ) -> UploadRequest:
+        return upload_request(
+            filename=filename,
+            content_type=content_type,
+            metadata=metadata,
+            encoding=encoding,
+            chunk_size=chunk_size,
+            id=id,
+            expires_at=expires_at,
+            expires_after=expires_after,
+            max_size=self._options.max_size,
+            more_metadata=more_metadata,
+        )
+
+    async def _put(
+        self,
+        source: SourceLike | Staged,
+        request: UploadRequest,
+        session: Session | None,
+        progress: Progress | None,
+    ) -> FileInfo:
+        with self._exclusive("being put"):
+            store = self._store()
+            info = await upload_source(store, source, request, session=session, progress=progress)
+            await self._swap(store, info, session)
+            return info
+
+    async def _swap(self, store: Store, info: FileInfo, session: Session | None) -> None:
+        """Point to the new file, then let go of the old one."""
+        old = self._id
+        self._point_to(info.id, info)
+        if old is None:
+            return
+        if self._holder is not None:
+            self._holder.supersede(store, old)
+        else:
+            await remove_file(store, old, session)
+
+    def _point_to(self, id: object, info: FileInfo | None) -> None:
+        self._id, self._info, self._content, self._reader = id, info, None, None
+
+    def new_file(
+        self,
+        *,
+        replace: bool = False,
+        filename: str | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        encoding: str = "utf-8",
+        chunk_size: int | None = None,
+        id: object = None,
+        expires_at: datetime | None = None,
+        expires_after: timedelta | float | None = None,
+        session: Session | None = None,
+        progress: Progress | None = None,
+        **more_metadata: Any,
+    ) -> NewFile:
+        """Begin a new file: `await file.new_file()` and later `close()`, or `async with file.new_file():`.
+
+        The file becomes visible, and this object gets its id, at `close()`. Leaving the block by an exception or a
+        cancellation
+        aborts, and everything is as before. Raises `FileAlreadyStored` on a stored file unless told `replace=True`,
+        `UploadInProgress` where one is open already.
+        """
+        request = self._request(
+            filename,
+            content_type,
+            metadata,
+            encoding,
+            chunk_size,
+            id,
+            expires_at,
+            expires_after,
+            more_metadata,
+        )
+        return NewFile(self, request, replace, session, progress)
+
+    def write(self, data: Data) -> Awaitable[int]:
+        """Take a copy of `data` (str is encoded) at the call, in order; awaiting the result applies back-pressure.
+
+        Un-awaited bytes are kept and sent at `close()`. Raises `FileClosed` without a new file, `BadSource`,
+        `BufferFull` past 64 MB
+        un-awaited (nothing is taken), or the first failure of a former write.
+        """
+        return self._writing().write(data)
+
+    def writelines(self, lines: Iterable[Data]) -> Awaitable[int]:
+        """`write` for each of them, all or none; nothing is put between them."""
+        return self._writing().writelines(lines)
+
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            raise FileClosed("no new file is open for writing here: `await file.new_file()` first")
+        return self._writer
+
+    async def close(self) -> None:
+        """End a new file: it is visible, and this object has its id, when this returns.
+
+        Raises the first failure of any write, and nothing is stored then. Where no new file is open, the position goes
+        back to the start.
+        """
+        writing = self._writer
+        if writing is None:
+            await self._let_go_of_reader()
+            return
+        try:
+            info = await writing.close()
+            await self._swap(writing.upload.store, info, writing.upload.session)
+        finally:
+            self._end_writing(writing)
+
+    async def abort(self) -> None:
+        """Give a new file up: what was sent is taken back, and everything is as before. Without one: no effect."""
+        writing = self._writer
+        if writing is not None:
+            try:
+                await writing.abort()
+            finally:
+                self._end_writing(writing)
+
+    async def _start_writing(self, writing: Writer, replace: bool) -> None:
+        if self._id is not None and not replace:
+            self._refuse_while_busy()
+            raise self._stored_already("new_file")
+        with self._exclusive("being written") as hold:
+            await writing.start()
+            self._writer = writing
+            hold()
+
+    def _end_writing(self, writing: Writer) -> None:
+        if self._writer is writing and writing.finished:
+            self._writer, self._busy = None, None
+
+    def _stored_already(self, call: str) -> FileAlreadyStored:
+        return FileAlreadyStored(
+            self._id,
+            message=f"{call}() on a field that holds the file {self._id!r}; it was left as it is. "
+            "Use replace(), or new_file(replace=True)",
+        )
+
+    async def update_metadata(
+        self,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        unset: Iterable[str] = (),
+        session: Session | None = None,
+        **more: Any,
+    ) -> FileInfo:
+        """Set and unset keys of the metadata in one step; the new info. Raises `FileMissing`, `BadMetadata`."""
+        store, id = self._readable()
+        return self._edited(await update_file(store, id, changes, unset, more, session))
+
+    async def rename(self, filename: str, *, session: Session | None = None) -> FileInfo:
+        """Give the stored file another name; the new info. Raises `FileMissing`, `BadOption`."""
+        store, id = self._readable()
+        return self._edited(await rename_file(store, id, filename, session))
+
+    def _edited(self, info: FileInfo) -> FileInfo:
+        self._loaded(info.id)(info)
+        return info
+
+    async def copy(
+        self,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        id: object = None,
+        expires_at: datetime | None = None,
+        expires_after: timedelta | float | None = None,
+        session: Session | None = None,
+        **more_metadata: Any,
+    ) -> AsyncGridFile:
+        """A second file with the same bytes, copied inside the server; what is not given stays as it is here.
+
+        A copy never expires by itself. Raises `FileMissing`, `CorruptFile`, `BadOption` inside a transaction.
+        """
+        info = await copy_file(
+            *self._readable(),
+            id=id,
+            filename=filename,
+            content_type=content_type,
+            metadata=metadata,
+            expires_at=expires_at,
+            expires_after=expires_after,
+            more_metadata=more_metadata,
+            session=session,
+        )
+        return AsyncGridFile(info.id, options=self._options, info=info)
+
+    async def delete(self, *, session: Session | None = None) -> None:
+        """Remove the file; this object is empty then. No error on an empty one, nor where the file is gone already."""
+        with self._exclusive("being deleted"):
+            self._content = None
+            if self._id is not None:
+                await remove_file(self._store(), self._id, session)
+                self._point_to(None, None)
+
+    async def finalize(self) -> None:
+        """The document that holds this file was saved by hand: remove the files that it replaced. Else no effect."""
+        if self._holder is not None:
+            await self._holder.finalize()
+
+    async def revert(self) -> None:
+        """Go back to the file that the saved document points to, and remove the new one. Unheld: no effect."""
+        if self._holder is not None:
+            with self._exclusive("being reverted"):
+                await self._holder.revert()
+
+
+class NewFile:
+    """What `new_file()` returns: await it, or enter it; `as` binds the file."""
+
+    def __init__(
+        self,
+        file: AsyncGridFile,
+        request: UploadRequest,
+        replace: bool,
+        session: Session | None,
+        progress: Progress | None,
+    ) -> None:
+        self._file = file
+        self._request = request
+        self._replace = replace
+        self._session = session
+        self._progress = progress
+        self._writing: Writer | None = None
+
+    async def _start(self) -> NewFile:
+        if self._writing is None:
+            writing = Writer(self._file._store(), self._request, self._session, self._progress)
+            await self._file._start_writing(writing, self._replace)
+            self._writing = writing
+        return self
+
+    def __await__(self) -> Generator[Any, None, NewFile]:
+        return self._start().__await__()
+
+    async def __aenter__(self) -> AsyncGridFile:
+        await self._start()
+        return self._file
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # The body may have closed or aborted it, and may have begun another one: that one is not ours to end.
+        writing = self._writing
+        if writing is None or self._file._writer is not writing:
+            return
+        if error is None:
+            await self._file.close()
+            return
+        try:
+            await writing.abort(error)
+        finally:
+            self._file._end_writing(writing)

@@ -1,0 +1,200 @@
+"""Handle: what a file proxy knows and remembers without any I/O."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .connection import store_for
+from .errors import BadId, BadOption, BadSource, FileMissing, InfoNotLoaded, UploadInProgress, type_name
+from .info import FileInfo
+from .options import FileOptions
+from .store import Store
+
+if TYPE_CHECKING:
+    from .bucket import Bucket
+
+__all__ = ["Handle", "Holder"]
+
+
+class Holder(Protocol):
+    """What a file asks of whoever holds it (a document's field): see `owner`."""
+
+    def supersede(self, store: Store, id: object) -> None:
+        """Keep the old file until the document has been saved."""
+
+    async def finalize(self) -> None:
+        """The document has been saved: remove what it points to no more."""
+
+    async def revert(self) -> None:
+        """Go back to the file of the saved document, and remove the new one."""
+
+
+class Handle:
+    """The id, the options and the last seen record of one file, and whether it is busy."""
+
+    __hash__ = None  # type: ignore[assignment]  # the way Python spells "unhashable"
+
+    def __init__(
+        self,
+        id: object = None,
+        *,
+        bucket: Bucket | str | None = None,
+        alias: str | None = None,
+        options: FileOptions | None = None,
+        info: FileInfo | None = None,
+    ) -> None:
+        if isinstance(id, Handle):
+            raise BadId("an AsyncGridFile is not an id; give its .id")
+        if options is not None and (bucket is not None or alias is not None):
+            raise BadOption("options= says the bucket and the alias already")
+        if bucket is not None and not isinstance(bucket, str) and not isinstance(_store_of(bucket), Store):
+            raise BadOption(f"bucket is a Bucket, a bucket's name or None, not {type_name(bucket)}")
+        self._id = id
+        self._options = options or FileOptions(bucket=bucket, db_alias=alias)
+        self._info = info
+        self._busy: str | None = None
+        self._content: object | None = None  # assigned to a field, and stored by its document's next save
+        self._holder: Holder | None = None
+
+    def __bool__(self) -> bool:
+        return self._id is not None
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, Handle) else NotImplemented
+
+    def _key(self) -> tuple[object, object, object]:
+        return self._id, self._options.bucket, self._options.db_alias
+
+    def __repr__(self) -> str:
+        state = "empty" if self._id is None else f"id={self._id!r}"
+        name = "" if self._info is None else f" {self._info.filename!r} {self._info.length} bytes"
+        doing = f", {self._busy}" if self._busy else ""
+        return f"<{type(self).__name__} {state}{name}{doing}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._content is not None and not isinstance(self._content, bytes | os.PathLike):
+            raise BadSource(
+                f"content of type {type_name(self._content)} was assigned and can be read only once: "
+                "save the document before copying it"
+            )
+        return {"id": self._id, "options": self._options, "info": self._info, "content": self._content}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(  # type: ignore[misc]  # every attribute starts as in a new one
+            state["id"], options=state["options"], info=state["info"]
+        )
+        self._content = state["content"]
+
+    # What is known without I/O
+
+    @property
+    def id(self) -> object:
+        """The stored file's id, None for an empty one."""
+        return self._id
+
+    @property
+    def options(self) -> FileOptions:
+        """Where and how this file is kept."""
+        return self._options
+
+    @property
+    def info(self) -> FileInfo | None:
+        """The record as it was last seen: after a put, read, stat or open; else None."""
+        return self._info
+
+    @property
+    def filename(self) -> str | None:
+        """The stored name; raises `InfoNotLoaded`, as all fields of the record do."""
+        return self._known("filename").filename
+
+    @property
+    def content_type(self) -> str | None:
+        """The media type, see `FileInfo.content_type`."""
+        return self._known("content_type").content_type
+
+    @property
+    def length(self) -> int:
+        """The file's length in bytes."""
+        return self._known("length").length
+
+    @property
+    def upload_date(self) -> datetime | None:
+        """When the upload ended; aware, UTC."""
+        return self._known("upload_date").upload_date
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The metadata as they are stored, read-only; `update_metadata` edits them."""
+        return self._known("metadata").metadata
+
+    @property
+    def chunk_size(self) -> int:
+        """The bytes of one chunk."""
+        return self._known("chunk_size").chunk_size
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 in hex, None where it was not computed."""
+        return self._known("sha256").sha256
+
+    @property
+    def etag(self) -> str:
+        """A strong entity tag (RFC 9110), quotes included."""
+        return self._known("etag").etag
+
+    def _known(self, field: str) -> FileInfo:
+        if self._info is None:
+            raise InfoNotLoaded(field)
+        return self._info
+
+    # Inside
+
+    def _store(self) -> Store:
+        return store_for(self._options.bucket, self._options.db_alias)
+
+    def _readable(self) -> tuple[Store, object]:
+        self._refuse_while_busy()
+        if self._content is not None:
+            raise UploadInProgress("content was assigned here and is not stored yet: save the document first")
+        if self._id is None:
+            raise FileMissing(message="this file is empty: put() something first")
+        return self._store(), self._id
+
+    def _chunk_size_hint(self) -> int | None:
+        return None if self._info is None else self._info.chunk_size
+
+    def _loaded(self, id: object) -> Callable[[FileInfo], None]:
+        # Weakly, since a reader of this file keeps it: a writer that is dropped should be seen at once.
+        this = weakref.ref(self)
+
+        def loaded(info: FileInfo) -> None:
+            file = this()
+            if file is not None and file._id == id:
+                file._info = info
+
+        return loaded
+
+    def _refuse_while_busy(self) -> None:
+        if self._busy is not None:
+            raise UploadInProgress(f"this file is {self._busy} at this moment; wait for it, or close() it, first")
+
+    @contextmanager
+    def _exclusive(self, doing: str) -> Iterator[Callable[[], None]]:
+        """Nothing else happens to this file meanwhile; calling what is bound keeps it so past the block."""
+        self._refuse_while_busy()
+        self._busy = doing
+        kept: list[bool] = []
+        try:
+            yield lambda: kept.append(True)
+        finally:
+            if not kept:
+                self._busy = None
+
+
+def _store_of(bucket: object) -> object:
+    return getattr(bucket, "store", None)

@@ -1,0 +1,38 @@
+"""Upkeep: whether what is stored is what was put in."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+
+from .download import IN_FLIGHT, Download
+from .errors import CorruptFile
+from .info import FileInfo
+from .store import Session, Store
+from .tasks import in_thread
+
+__all__ = ["verify_file"]
+
+
+async def verify_file(store: Store, id: object, session: Session | None = None) -> FileInfo:
+    """Read a file again, chunk by chunk, and compare number, sizes and SHA-256; its info.
+
+    Raises `FileMissing`, or `CorruptFile` saying what is wrong. Memory is bounded, whatever the file's length.
+    """
+    download = Download(store, id, session=session, ahead=IN_FLIGHT)
+    digest = hashlib.sha256()
+    try:
+        info = await download.load()
+        while (block := await download.next()) is not None:
+            await in_thread(functools.partial(_update, digest, block.pieces))
+    finally:
+        await download.aclose()
+    if info.sha256 is not None and digest.hexdigest() != info.sha256:
+        raise CorruptFile(id, f"its bytes have the SHA-256 {digest.hexdigest()} instead of {info.sha256}")
+    return info
+
+
+def _update(digest: hashlib._Hash, pieces: Sequence[bytes]) -> None:
+    for piece in pieces:
+        digest.update(piece)

@@ -1,0 +1,238 @@
+"""What is asked of one upload, and of one field: values that are checked before any byte moves."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.errors import InvalidDocument
+from bson.int64 import Int64
+
+from .errors import BadId, BadMetadata, BadOption, DuplicateKey, type_name
+from .info import utc_milliseconds, utc_now
+
+if TYPE_CHECKING:
+    from .bucket import Bucket
+
+__all__ = [
+    "FileOptions",
+    "OnDelete",
+    "UploadRequest",
+    "check_filename",
+    "check_metadata_keys",
+    "merge_metadata",
+    "upload_request",
+]
+
+OnDelete = Literal["keep", "delete"]
+
+MAX_DOCUMENT = 16 * 1024 * 1024
+# Keys, types and an ObjectId around the bytes of a chunk, with room to spare.
+_CHUNK_KEYS = 256
+_COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """How one field keeps its files; the same declaration for every adapter.
+
+    `bucket` is a `Bucket`, a bucket's name, or None for "fs"; `db_alias` the alias given to `connect`. `on_delete` says
+    what becomes of the file when its document is deleted: "keep" (the default) or "delete". `max_size` (bytes)
+    stops an upload at the byte that is too many.
+    """
+
+    bucket: Bucket | str | None = None
+    db_alias: str | None = None
+    on_delete: OnDelete = "keep"
+    max_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.on_delete not in ("keep", "delete"):
+            raise BadOption(f"on_delete is 'keep' or 'delete', not {self.on_delete!r}")
+        if self.max_size is not None and (isinstance(self.max_size, bool) or self.max_size < 0):
+            raise BadOption(f"max_size is a number of bytes, not {self.max_size!r}")
+
+    def in_database(self, alias: str | None) -> FileOptions:
+        """The same options, in the database of `alias` where they name none of their own."""
+        return self if self.db_alias is not None or alias is None else replace(self, db_alias=alias)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadRequest:
+    """One upload as it was asked for, checked; `id` and `chunk_size` (bytes) are None where the bucket decides."""
+
+    id: object = None
+    filename: str | None = None
+    content_type: str | None = None
+    metadata: Mapping[str, Any]
+    chunk_size: int | None = None
+    encoding: str = "utf-8"
+    expires_at: datetime | None = None
+    max_size: int | None = None
+
+    def completed_by(self, filename: str | None, content_type: str | None) -> UploadRequest:
+        """The same request with the names that its source brought, where the caller gave none."""
+        if filename is not None and self.filename is None:
+            check_filename(filename)
+        name = filename if self.filename is None else self.filename
+        return replace(self, filename=name, content_type=self.content_type or _guessed_type(name) or content_type)
+
+    def record(self, id: object, length: int, chunk_size: int, sha256: str | None) -> dict[str, Any]:
+        """The `files` document of the finished upload (GridFS spec: Int64 length, the date of its end)."""
+        record: dict[str, Any] = {
+            "_id": id,
+            "length": Int64(length),
+            "chunkSize": chunk_size,
+            "uploadDate": utc_now(),
+        }
+        if self.filename is not None:
+            record["filename"] = self.filename
+        metadata = dict(self.metadata)
+        if self.content_type is not None:
+            metadata["content_type"] = self.content_type
+        if sha256 is not None:
+            metadata["sha256"] = sha256
+        record["metadata"] = metadata
+        if self.expires_at is not None:
+            record["expires_at"] = self.expires_at
+        return record
+
+
+def upload_request(
+    *,
+    filename: str | None = None,
+    content_type: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    encoding: str = "utf-8",
+    chunk_size: int | None = None,
+    id: object = None,
+    expires_at: datetime | None = None,
+    expires_after: timedelta | float | None = None,
+    max_size: int | None = None,
+    more_metadata: Mapping[str, Any] | None = None,
+) -> UploadRequest:
+    """Check what was asked; raises `BadOption`, `BadMetadata`, `BadId`, and nothing has happened then."""
+    if filename is not None:
+        check_filename(filename)
+    if content_type is not None and not isinstance(content_type, str):
+        raise BadOption(f"content_type is a str such as 'image/png', not {type_name(content_type)}")
+    _check_encoding(encoding)
+    check_id(id)
+    if chunk_size is not None:
+        check_chunk_size(chunk_size)
+    named = {} if content_type is None else {"content_type": content_type}
+    merged = merge_metadata(metadata, {**named, **(more_metadata or {})})
+    return UploadRequest(
+        id=id,
+        filename=filename,
+        content_type=merged.pop("content_type", None),
+        metadata=merged,
+        chunk_size=chunk_size,
+        encoding=encoding,
+        expires_at=_expiry(expires_at, expires_after),
+        max_size=max_size,
+    )
+
+
+def merge_metadata(metadata: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Both in one dict; raises `DuplicateKey` for a key in both, `BadMetadata` for one that cannot be stored."""
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise BadMetadata(f"metadata is a mapping of str to BSON values, not {type_name(metadata)}")
+    merged = dict(metadata or {})
+    for key, value in more.items():
+        if key in merged:
+            raise DuplicateKey(key)
+        merged[key] = value
+    check_metadata_keys(merged)
+    return merged
+
+
+def check_metadata_keys(keys: Iterable[object]) -> None:
+    """Refuse keys that could not be edited later (dotted, `$`), and the one that is ours alone to write."""
+    for key in keys:
+        if not isinstance(key, str):
+            raise BadMetadata(f"metadata keys are str, not {type_name(key)}: {key!r}")
+        if not key or "." in key or key.startswith("$") or "\0" in key:
+            raise BadMetadata(
+                f"metadata key {key!r}: a key is not empty, has no '.' and no NUL, and starts with no '$'"
+            )
+        if key == "sha256":
+            raise BadMetadata("metadata key 'sha256' is computed from the bytes and cannot be set or edited")
+
+
+def check_filename(filename: object) -> None:
+    """Any str without NUL is a name; slashes are legal and mean nothing."""
+    if not isinstance(filename, str):
+        raise BadOption(f"filename is a str, not {type_name(filename)}")
+    if "\0" in filename:
+        raise BadOption(f"filename {filename!r} has a NUL character in it")
+
+
+def check_id(id: object) -> None:
+    """Refuse before the first byte what a server would refuse as `_id` after the last (None means: make one)."""
+    if isinstance(id, list | tuple | set | frozenset | re.Pattern | bson.Regex):
+        raise BadId(f"{type_name(id)} cannot be a file's id: MongoDB takes no arrays and no patterns there")
+    if isinstance(id, Mapping) and any(str(key).startswith("$") for key in id):
+        raise BadId(f"{id!r} cannot be a file's id: its keys start with '$'")
+
+
+def check_chunk_size(chunk_size: object) -> None:
+    """A chunk, with its keys around it, has to fit into one document of 16 MiB."""
+    if not isinstance(chunk_size, int) or isinstance(chunk_size, bool):
+        raise BadOption(f"chunk_size is a whole number of bytes, not {type_name(chunk_size)} {chunk_size!r}")
+    if not 1 <= chunk_size <= MAX_DOCUMENT - _CHUNK_KEYS:
+        raise BadOption(
+            f"chunk_size is 1 to {MAX_DOCUMENT - _CHUNK_KEYS} bytes (a chunk is one document), not {chunk_size}"
+        )
+
+
+def check_record(record: Mapping[str, Any], chunk_size: int, codec_options: CodecOptions[dict[str, Any]]) -> None:
+    """Encode the record as it would be stored, so that what the server cannot take is refused before any byte moves."""
+    try:
+        key = len(bson.encode({"_id": record["_id"]}, codec_options=codec_options))
+    except (InvalidDocument, OverflowError, ValueError) as error:
+        raise BadId(f"{record['_id']!r} cannot be a file's id: {error}") from error
+    if chunk_size + key > MAX_DOCUMENT - _CHUNK_KEYS + 64:
+        raise BadOption(f"an id of {key} bytes and a chunk of {chunk_size} do not fit into one document of 16 MiB")
+    try:
+        size = len(bson.encode(record, codec_options=codec_options))
+    except (InvalidDocument, OverflowError, ValueError) as error:
+        raise BadMetadata(f"the metadata cannot be stored: {error}") from error
+    if size > MAX_DOCUMENT:
+        raise BadMetadata(f"the record would have {size} bytes; MongoDB takes {MAX_DOCUMENT} in one document")
+
+
+def _check_encoding(encoding: object) -> None:
+    try:
+        "".encode(encoding)  # type: ignore[arg-type]  # the TypeError for a non-str is caught below
+    except (LookupError, TypeError) as error:
+        raise BadOption(f"encoding {encoding!r} is not known: {error}") from None
+
+
+def _expiry(at: datetime | None, after: timedelta | float | None) -> datetime | None:
+    if at is not None and after is not None:
+        raise BadOption("expires_at and expires_after say the same thing twice; give one of them")
+    if at is not None:
+        if not isinstance(at, datetime):
+            raise BadOption(f"expires_at is a datetime, not {type_name(at)}")
+        return utc_milliseconds(at)
+    if after is None:
+        return None
+    if isinstance(after, bool) or not isinstance(after, timedelta | int | float):
+        raise BadOption(f"expires_after is a timedelta or seconds, not {type_name(after)}")
+    return utc_milliseconds(utc_now() + (after if isinstance(after, timedelta) else timedelta(seconds=after)))
+
+
+def _guessed_type(filename: str | None) -> str | None:
+    if filename is None:
+        return None
+    kind, compression = mimetypes.guess_type(PurePosixPath(filename).name)
+    # "a.tar.gz" is not a tar file until somebody unpacks it.
+    return kind if compression is None else _COMPRESSED.get(compression, "application/octet-stream")

@@ -1,0 +1,170 @@
+"""ReadableFile: the half of a file proxy that reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from .download import Download, check_offset, load_info, read_range, read_ranges
+from .errors import FileMissing
+from .handle import Handle
+from .info import FileInfo
+from .maintenance import verify_file
+from .progress import Progress
+from .reader import DownloadStream, Reader
+from .sinks import SinkLike, save
+from .sources import Source
+from .store import Session, Store
+
+__all__ = ["ReadableFile"]
+
+
+class ReadableFile(Handle):
+    """A stored file, read like a binary file, as a stream, in ranges, or into a path."""
+
+    _reader: Reader | None = None
+
+    async def read(self, size: int | None = -1, *, session: Session | None = None) -> bytes:
+        """The next `size` bytes from the position on, all the rest where `size` is negative or None; empty at the end.
+
+        Raises `FileMissing` on an empty file, `CorruptFile`, `FileVanished`. Calls take turns; `open()` gives
+        another position.
+        """
+        return await self._positioned(session).read(size)
+
+    async def readline(self, *, session: Session | None = None) -> bytes:
+        """The bytes up to and including the next newline; empty at the end. Raises as `read`."""
+        return await self._positioned(session).readline()
+
+    async def seek(self, offset: int, whence: int = os.SEEK_SET, *, session: Session | None = None) -> int:
+        """Move the position (`whence` as in `io`), the new one in bytes.
+
+        Raises as `read`, `BadOption` before the start.
+        """
+        return await self._positioned(session).seek(offset, whence)
+
+    def tell(self) -> int:
+        """The position in bytes; 0 after a put, a replace and a close."""
+        return 0 if self._reader is None else self._reader.tell()
+
+    def _positioned(self, session: Session | None) -> Reader:
+        store, id = self._readable()
+        reader = self._reader
+        if reader is None or reader.id != id or not reader.store.same_as(store) or reader.session is not session:
+            at = 0 if reader is None else reader.tell()
+            reader = self._reader = self._new_reader(store, id, session, at)
+        return reader
+
+    def _new_reader(self, store: Store, id: object, session: Session | None, at: int = 0) -> Reader:
+        return Reader(store, id, at, chunk_size=self._chunk_size_hint(), session=session, on_info=self._loaded(id))
+
+    async def _let_go_of_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader.aclose()
+
+    def open(self, *, session: Session | None = None) -> Reader:
+        """An independent reader with a position of its own: `async with file.open() as reader:`. Raises as `read`."""
+        return self._new_reader(*self._readable(), session)
+
+    def stream(self, start: int = 0, stop: int | None = None, *, session: Session | None = None) -> DownloadStream:
+        """Bytes `start` to `stop` (exclusive; None for the end) as blocks, fetched ahead in bounded memory.
+
+        An async iterator of bytes, and an `anyio.abc.ByteReceiveStream`; it has a position of its own. Raises as
+        `read`.
+        """
+        store, id = self._readable()
+        check_offset(start, "start")
+        if stop is not None:
+            check_offset(stop, "stop")
+        return DownloadStream(
+            Download(
+                store,
+                id,
+                start,
+                stop,
+                chunk_size=self._chunk_size_hint(),
+                session=session,
+                on_info=self._loaded(id),
+            )
+        )
+
+    def __aiter__(self) -> DownloadStream:
+        return self.stream()
+
+    async def read_range(self, start: int, stop: int | None, *, session: Session | None = None) -> bytes:
+        """Exactly the bytes `start` to `stop` (exclusive), clipped to the file; only their chunks are fetched.
+
+        Raises as `read`.
+        """
+        store, id = self._readable()
+        return await read_range(store, id, start, stop, session, self._chunk_size_hint(), self._loaded(id))
+
+    async def read_ranges(self, ranges: Sequence[tuple[int, int]], *, session: Session | None = None) -> list[bytes]:
+        """The bytes of each (start, stop), in the order given; a chunk that several touch is fetched once.
+
+        Raises as `read`.
+        """
+        return await read_ranges(*self._readable(), ranges, session)
+
+    async def save_to(
+        self,
+        sink: SinkLike,
+        progress: Progress | None = None,
+        *,
+        session: Session | None = None,
+    ) -> FileInfo:
+        """Write the file to a path (beside it, then renamed: no half file is ever seen) or to a binary writable;
+        its info.
+
+        The stored filename plays no part in it. Raises as `read`, `BadSource` for what cannot be written to, OSError.
+        """
+        store, id = self._readable()
+        download = Download(store, id, chunk_size=self._chunk_size_hint(), session=session, on_info=self._loaded(id))
+        async with DownloadStream(download) as stream:
+            info = await stream.info()
+            await save(stream, sink, info.length, progress)
+        return info
+
+    def as_source(self) -> Source:
+        """The whole content, from its start, as a source of another upload; raises `FileMissing` on an empty file."""
+        return _StoredFile(self.stream())
+
+    async def stat(self, *, session: Session | None = None) -> FileInfo:
+        """The record as it is now; raises `FileMissing`, on an empty file too."""
+        store, id = self._readable()
+        info = await load_info(store, id, session)
+        self._loaded(id)(info)
+        return info
+
+    async def exists(self, *, session: Session | None = None) -> bool:
+        """Whether the file is stored at this moment; False for an empty one."""
+        if self._id is None:
+            return False
+        try:
+            await self.stat(session=session)
+        except FileMissing:
+            return False
+        return True
+
+    async def verify(self, *, session: Session | None = None) -> FileInfo:
+        """Read everything again: number and sizes of the chunks, SHA-256; raises `CorruptFile` saying what is wrong."""
+        store, id = self._readable()
+        info = await verify_file(store, id, session)
+        self._loaded(id)(info)
+        return info
+
+
+class _StoredFile(Source):
+    def __init__(self, stream: DownloadStream) -> None:
+        self._stream = stream
+
+    async def prepare(self) -> None:
+        info = await self._stream.info()
+        self.name, self.content_type, self.size = info.filename, info.content_type, info.length
+
+    async def read(self) -> bytes:
+        return await anext(self._stream, b"")
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

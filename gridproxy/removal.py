@@ -1,0 +1,53 @@
+"""Taking files away: the record first, so that nobody opens half a file, then the chunks.
+
+Inside a transaction only the record goes; its chunks stay until the transaction's own clean-up, or the collector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .info import id_filter
+from .store import Session, Store
+from .tasks import settle
+
+__all__ = ["remove_file", "remove_files"]
+
+_IDS_PER_REQUEST = 100
+
+
+async def remove_file(store: Store, id: object, session: Session | None = None) -> bool:
+    """Remove one file and any stray chunks under its id; whether there was a record."""
+    return await settle(_remove_file(store, id, store.session_for(session)))
+
+
+async def _remove_file(store: Store, id: object, session: Session | None) -> bool:
+    existed = await store.delete_record(id, session)
+    if session is None or not session.in_transaction:
+        await store.delete_chunks(id)
+    return existed
+
+
+async def remove_files(store: Store, ids: Iterable[object], session: Session | None = None) -> int:
+    """Remove many; how many records there were. Ids without a file are no error."""
+    session = store.session_for(session)
+    removed = 0
+    plain = []
+    for id in ids:
+        # `$in` reads a pattern as a pattern and refuses operators; such ids go one by one, as values.
+        if isinstance(id_filter(id), Mapping):
+            removed += await settle(_remove_file(store, id, session))
+        else:
+            plain.append(id)
+    for at in range(0, len(plain), _IDS_PER_REQUEST):
+        some = plain[at : at + _IDS_PER_REQUEST]
+        removed += await settle(_remove_some(store, some, session))
+    return removed
+
+
+async def _remove_some(store: Store, ids: list[Any], session: Session | None) -> int:
+    removed = await store.delete_records({"_id": {"$in": ids}}, session)
+    if session is None or not session.in_transaction:
+        await store.delete_chunks_of(ids)
+    return removed

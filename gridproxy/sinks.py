@@ -1,0 +1,121 @@
+"""One stream of blocks -> a path or a writable: the mirror of `sources`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import io
+import os
+import secrets
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, BinaryIO, Protocol, runtime_checkable
+
+from .errors import BadSource, type_name
+from .progress import Progress, report
+from .tasks import in_thread
+
+__all__ = ["AsyncWritable", "SinkLike", "Writable", "save"]
+
+
+@runtime_checkable
+class Writable(Protocol):
+    """A synchronous binary file; written in a worker thread."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
+@runtime_checkable
+class AsyncWritable(Protocol):
+    """An asynchronous binary file."""
+
+    def write(self, data: bytes, /) -> Awaitable[object]: ...
+
+
+SinkLike = str | os.PathLike[str] | Writable | AsyncWritable
+
+
+async def save(blocks: AsyncIterator[bytes], sink: SinkLike, total: int, progress: Progress | None) -> None:
+    """Write all blocks to `sink`: a path gets them whole or not at all, a writable as they come."""
+    if isinstance(sink, str | os.PathLike):
+        await _save_to_path(blocks, sink, total, progress)
+        return
+    write = _writer(sink)
+    asynchronous = inspect.iscoroutinefunction(write)
+    done = 0
+    async for block in blocks:
+        await _write_all(write, block, asynchronous)
+        done += len(block)
+        await report(progress, done, total)
+
+
+def _writer(sink: object) -> Callable[[bytes], Any]:
+    write = getattr(sink, "write", None)
+    if isinstance(sink, io.TextIOBase) or not callable(write):
+        raise BadSource(f"save_to needs a path or a binary file to write to, not {type_name(sink)}")
+    function: Callable[[bytes], Any] = write
+    return function
+
+
+async def _write_all(write: Callable[[bytes], Any], block: bytes, asynchronous: bool) -> None:
+    while block:
+        written = await write(block) if asynchronous else await in_thread(functools.partial(write, block))
+        if inspect.isawaitable(written):
+            written = await written
+        # Raw files may take a part only; others say nothing, or that they took all.
+        block = block[written:] if isinstance(written, int) and written < len(block) else b""
+
+
+async def _save_to_path(
+    blocks: AsyncIterator[bytes], path: str | os.PathLike[str], total: int, progress: Progress | None
+) -> None:
+    part = _PartFile(path)
+    try:
+        await in_thread(part.open)
+        done = 0
+        async for block in blocks:
+            await in_thread(functools.partial(part.write, block))
+            done += len(block)
+            await report(progress, done, total)
+        await in_thread(part.commit)
+    except BaseException:
+        # On the loop, so that no cancellation comes between: removing one name is no work.
+        part.discard()
+        raise
+
+
+class _PartFile:
+    """A file beside its target, renamed into place when it is whole. Blocking; for a worker thread."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        self._target = ""
+        self._beside = ""
+        self._file: BinaryIO | None = None
+
+    def open(self) -> None:
+        self._target = os.path.realpath(self._path)
+        if os.path.isdir(self._target):
+            raise IsADirectoryError(f"save_to({self._target!r}): this is a directory; name the file to write in it")
+        folder, name = os.path.split(self._target)
+        self._beside = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(6)}.part")
+        self._file = open(self._beside, "xb")  # noqa: SIM115  # closed by commit() or discard()
+
+    def write(self, block: bytes) -> None:
+        assert self._file is not None
+        self._file.write(block)
+
+    def commit(self) -> None:
+        assert self._file is not None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        if os.path.exists(self._target):
+            os.chmod(self._beside, stat.S_IMODE(os.stat(self._target).st_mode))
+        os.replace(self._beside, self._target)
+
+    def discard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            if os.path.exists(self._beside):
+                os.unlink(self._beside)

@@ -1,0 +1,71 @@
+"""Bytes without a record: written ahead, made a file of later, or taken away again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bson import ObjectId
+
+from .errors import FileAlreadyStored, FileClosed
+from .info import FileInfo
+from .publish import insert_record
+from .store import Record, Session, Store
+from .tasks import settle
+
+__all__ = ["Staged", "discard_id", "discard_staged", "object_ids", "publish_staged"]
+
+
+class Staged:
+    """Chunks that lie in a bucket without a record: `Bucket.publish` makes a file of them, `discard` removes them."""
+
+    def __init__(self, store: Store, record: Record, chunk_ids: bytes) -> None:
+        self.store = store
+        self.record = record
+        self.chunk_ids = chunk_ids
+        self.discarded = False
+
+    @property
+    def id(self) -> object:
+        """The id that the file will have."""
+        return self.record["_id"]
+
+    @property
+    def info(self) -> FileInfo:
+        """What the file's record will say."""
+        return FileInfo.from_record(self.record)
+
+    def __repr__(self) -> str:
+        return f"<Staged {self.id!r} in {self.store!r}: {int(self.record['length'])} bytes>"
+
+
+async def publish_staged(staged: Staged, session: Session | None = None) -> FileInfo:
+    """Insert the record; doing it again does no harm. Raises `FileClosed` after a discard, and as an upload does."""
+    if staged.discarded:
+        raise FileClosed(f"{staged!r} was discarded; its bytes are gone")
+    own_chunk = next(object_ids(staged.chunk_ids), None)
+    session = staged.store.session_for(session)
+    await settle(insert_record(staged.store, staged.record, own_chunk, session))
+    return staged.info
+
+
+async def discard_staged(staged: Staged) -> None:
+    """Remove the chunks; raises `FileAlreadyStored` where they have become a file."""
+    await _refuse_stored(staged.store, staged.id)
+    staged.discarded = True
+    await settle(staged.store.delete_chunks_by_id(staged.id, object_ids(staged.chunk_ids)))
+
+
+async def discard_id(store: Store, id: object) -> None:
+    """Remove every chunk under an id that has no record; raises `FileAlreadyStored` where it has one."""
+    await _refuse_stored(store, id)
+    await settle(store.delete_chunks(id))
+
+
+async def _refuse_stored(store: Store, id: object) -> None:
+    if await store.find_record(id, primary=True) is not None:
+        raise FileAlreadyStored(id, message=f"{id!r} is a stored file; delete() removes it, discard() does not")
+
+
+def object_ids(binaries: bytes | bytearray) -> Iterator[ObjectId]:
+    """The ids that lie one behind the other in `binaries`, 12 bytes each."""
+    return (ObjectId(bytes(binaries[at : at + 12])) for at in range(0, len(binaries), 12))

@@ -1,0 +1,369 @@
+"""The two collections of a bucket: one method, one round trip.
+
+Records take the caller's session; chunks never do. Every chunk operation runs in a session of ours, since a write
+without one would join a transaction that `session.bind()` put around the caller.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from bson import ObjectId
+from bson.codec_options import CodecOptions
+from pymongo import ASCENDING, IndexModel, InsertOne, ReadPreference, ReturnDocument, WriteConcern
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConfigurationError, OperationFailure
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import _ServerMode
+
+from .chunks import BATCH_BYTES, ChunkRange, payload_size
+from .clients import Client, ClientState, bound_session, state_of
+from .errors import BadOption, type_name
+from .info import FileInfo, id_filter
+from .options import check_chunk_size
+from .tasks import settle, spawn
+
+__all__ = ["DEFAULT_CHUNK_SIZE", "DEFAULT_NAME", "Record", "Session", "Store", "store_database"]
+
+DEFAULT_NAME = "fs"
+DEFAULT_CHUNK_SIZE = 255 * 1024
+Record = dict[str, Any]
+Session = AsyncClientSession
+
+_NAMESPACE_NOT_FOUND = 26
+# Servers look up long `$in` lists slowly (the embedded one in quadratic time).
+_IDS_PER_DELETE = 250
+_FILES_INDEX = [("filename", ASCENDING), ("uploadDate", ASCENDING)]
+_CHUNKS_INDEX = [("files_id", ASCENDING), ("n", ASCENDING)]
+
+
+def store_database(database: object) -> AsyncDatabase[Any]:
+    """The database as it came; raises `BadOption` for what is none (a client, a synchronous one)."""
+    if not isinstance(database, AsyncDatabase):
+        raise BadOption(
+            f"a database of pymongo's AsyncMongoClient is needed (client['name']), not {type_name(database)}"
+        )
+    return database
+
+
+class Store:
+    """One bucket's `files` and `chunks` with their concerns; holds no connection and no state of its own."""
+
+    def __init__(
+        self,
+        database: AsyncDatabase[Any],
+        name: str = DEFAULT_NAME,
+        *,
+        chunk_size: int = DEFAULT_CHUNK_SIZE,
+        checksum: str | None = "sha256",
+        write_concern: WriteConcern | None = None,
+        read_concern: ReadConcern | None = None,
+        read_preference: _ServerMode | None = None,
+    ) -> None:
+        self.database = store_database(database)
+        if not _is_name(name) or "\0" in name or "$" in name:
+            raise BadOption(f"a bucket's name is a str without '$' and NUL, such as 'fs', not {name!r}")
+        check_chunk_size(chunk_size)
+        if checksum not in ("sha256", None):
+            raise BadOption(f"checksum is 'sha256' or None, not {checksum!r}")
+        self.name = name
+        self.chunk_size = chunk_size
+        self.checksum = checksum
+        concern = write_concern or database.write_concern
+        if not concern.acknowledged:
+            raise UnacknowledgedBucket(
+                f"bucket {name!r} needs an acknowledged write concern, not {concern!r}: "
+                "whether a file is stored could not be known"
+            )
+        # Documents of our own shape, whatever class the application decodes into.
+        self.codec_options: CodecOptions[Record] = database.codec_options.with_options(document_class=dict)
+        self.files: AsyncCollection[Record] = database.get_collection(
+            f"{name}.files", self.codec_options, read_preference, concern, read_concern
+        )
+        self.chunks: AsyncCollection[Record] = database.get_collection(
+            f"{name}.chunks", self.codec_options, read_preference, concern, read_concern
+        )
+
+    def same_as(self, other: Store) -> bool:
+        """Whether both name the same bucket of the same client."""
+        return self.client is other.client and self.key == other.key
+
+    def __repr__(self) -> str:
+        return f"{self.database.name}.{self.name}"
+
+    @property
+    def client(self) -> Client:
+        """The client that all operations go through."""
+        return self.database.client
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells this bucket from others of its client."""
+        return self.database.name, self.name
+
+    @property
+    def state(self) -> ClientState:
+        """What is remembered for the client."""
+        return state_of(self.client)
+
+    def session_for(self, session: Session | None) -> Session | None:
+        """The caller's session: the one given, else the one bound around the call."""
+        return session or bound_session(self.client)
+
+    @asynccontextmanager
+    async def own_session(self) -> AsyncIterator[Session]:
+        """A session that no transaction of the caller's reaches."""
+        async with self.client.start_session(causal_consistency=False) as session:
+            yield session
+
+    # Records
+
+    async def find_record(self, id: object, session: Session | None = None, *, primary: bool = False) -> Record | None:
+        """The `files` document of this id, or None."""
+        files = self.files
+        if primary and not _in_transaction(session):
+            files = files.with_options(read_preference=ReadPreference.PRIMARY)
+        return await files.find_one({"_id": id_filter(id)}, session=session)
+
+    async def insert_record(self, record: Record, session: Session | None = None) -> None:
+        """Make the file visible."""
+        await self._outside_concern(self.files, session).insert_one(record, session=session)
+
+    async def delete_record(
+        self, id: object, session: Session | None = None, matching: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Take the file out of sight, if its record has what `matching` says; whether there was one."""
+        files = self._outside_concern(self.files, session)
+        query = {"_id": id_filter(id), **(matching or {})}
+        return (await files.delete_one(query, session=session)).deleted_count > 0
+
+    async def delete_records(self, query: Mapping[str, Any], session: Session | None) -> int:
+        """Take every file that fits out of sight; how many."""
+        files = self._outside_concern(self.files, session)
+        return (await files.delete_many(query, session=session)).deleted_count
+
+    async def rename_records(self, filename: str, new: str, session: Session | None) -> int:
+        """Give every file of this name another one; how many there were."""
+        files = self._outside_concern(self.files, session)
+        update = {"$set": {"filename": new}}
+        return (await files.update_many({"filename": filename}, update, session=session)).matched_count
+
+    async def update_record(
+        self, id: object, update: Mapping[str, Any] | Sequence[Mapping[str, Any]], session: Session | None
+    ) -> Record | None:
+        """Edit the record; the new one, or None where there is none."""
+        files = self._outside_concern(self.files, session)
+        found: Record | None = await files.find_one_and_update(
+            {"_id": id_filter(id)}, update, return_document=ReturnDocument.AFTER, session=session
+        )
+        return found
+
+    @staticmethod
+    def _outside_concern(collection: AsyncCollection[Record], session: Session | None) -> AsyncCollection[Record]:
+        # Inside a transaction only the transaction itself may carry a write concern.
+        return collection.with_options(write_concern=WriteConcern()) if _in_transaction(session) else collection
+
+    # Chunks
+
+    async def insert_chunks(self, documents: list[Record], *, majority: bool = False, ordered: bool = True) -> None:
+        """One batch. `majority` for chunks whose record will stand in a transaction:
+
+        They must not roll back below it.
+        """
+        chunks = self.chunks.with_options(write_concern=WriteConcern(w="majority")) if majority else self.chunks
+        async with self.state.limit, self.own_session() as session:
+            await chunks.insert_many(documents, ordered=ordered, session=session)
+
+    async def find_chunks(self, id: object, wanted: ChunkRange, *, primary: bool = False) -> list[Record]:
+        """The chunks of a range; of the last range of a file also what stands behind its end."""
+        places: dict[str, int] = {"$gte": wanted.first}
+        limit = 0
+        if wanted.last:
+            limit = len(wanted) + 16  # whatever is surplus shows by its first few
+        else:
+            places["$lt"] = wanted.stop
+        return await self._find_chunks(id, places, limit, len(wanted) + 17, primary)
+
+    async def find_first_chunks(self, id: object, first: int, count: int) -> list[Record]:
+        """Chunks from `first` on, one more than `count` or fewer:
+
+        Asked for before the record told how large they are.
+        """
+        return await self._find_chunks(id, {"$gte": first}, count + 1, count + 2, False, most_bytes=BATCH_BYTES)
+
+    async def _find_chunks(
+        self,
+        id: object,
+        places: dict[str, int],
+        limit: int,
+        batch: int,
+        primary: bool,
+        most_bytes: int | None = None,
+    ) -> list[Record]:
+        chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY) if primary else self.chunks
+        query = {"files_id": id_filter(id), "n": places}
+        found: list[Record] = []
+        size = 0
+        async with (
+            self.state.limit,
+            self.own_session() as session,
+            chunks.find(
+                query, {"_id": 0, "n": 1, "data": 1}, sort=[("n", ASCENDING)], limit=limit, session=session
+            ).batch_size(batch) as cursor,
+        ):
+            async for document in cursor:
+                found.append(document)
+                size += payload_size(document)
+                if most_bytes is not None and size >= most_bytes:
+                    break
+        return found
+
+    async def has_chunks(self, id: object) -> bool:
+        """Whether any chunk lies under this id."""
+        async with self.own_session() as session:
+            query = {"files_id": id_filter(id)}
+            return await self.chunks.find_one(query, {"_id": 1}, session=session) is not None
+
+    async def first_chunk_id(self, id: object) -> object:
+        """The `_id` of chunk 0, None where there is none: it tells whose chunks lie under an id."""
+        async with self.own_session() as session:
+            chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
+            found = await chunks.find_one({"files_id": id_filter(id), "n": 0}, {"_id": 1}, session=session)
+            return None if found is None else found["_id"]
+
+    async def delete_chunks(self, id: object) -> int:
+        """Every chunk under this id; how many there were."""
+        async with self.own_session() as session:
+            return (await self.chunks.delete_many({"files_id": id_filter(id)}, session=session)).deleted_count
+
+    async def delete_chunks_of(self, ids: list[Any]) -> None:
+        """Every chunk under any of these ids, which are plain values."""
+        async with self.own_session() as session:
+            await self.chunks.delete_many({"files_id": {"$in": ids}}, session=session)
+
+    async def delete_chunks_by_id(self, id: object, chunk_ids: Iterable[ObjectId]) -> None:
+        """Just these chunks, never those of another upload under the same id."""
+        ids = list(chunk_ids)
+        async with self.own_session() as session:
+            for at in range(0, len(ids), _IDS_PER_DELETE):
+                some = {"$in": ids[at : at + _IDS_PER_DELETE]}
+                await self.chunks.delete_many({"files_id": id_filter(id), "_id": some}, session=session)
+
+    # Both
+
+    async def insert_whole(self, chunks: Sequence[Record], record: Record) -> None:
+        """Chunks and record in one round trip (client bulk write, MongoDB 8.0); in this order, not atomic."""
+        writes = [
+            *(InsertOne(chunk, namespace=self.chunks.full_name) for chunk in chunks),
+            InsertOne(record, namespace=self.files.full_name),
+        ]
+        async with self.state.limit, self.own_session() as session:
+            await self.client.bulk_write(writes, session=session, ordered=True, write_concern=self.files.write_concern)
+
+    async def copy_chunks(self, source: FileInfo, first: int, ids: Sequence[ObjectId], id: object) -> None:
+        """Copy chunks `first` and on, as many as there are `ids` for them, under another file's id inside the
+        server.
+        """
+        stages: list[Mapping[str, Any]] = [
+            {"$match": {"files_id": id_filter(source.id), "n": {"$gte": first, "$lt": first + len(ids)}}},
+            {
+                "$project": {
+                    "_id": {"$arrayElemAt": [{"$literal": list(ids)}, {"$subtract": ["$n", first]}]},
+                    "files_id": {"$literal": id},
+                    "n": 1,
+                    "data": 1,
+                }
+            },
+            {"$merge": {"into": self.chunks.name, "whenMatched": "fail", "whenNotMatched": "insert"}},
+        ]
+        chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
+        async with (
+            self.state.limit,
+            self.own_session() as session,
+            await chunks.aggregate(stages, session=session) as cursor,
+        ):
+            await cursor.to_list()
+
+    async def measure(self, id: object) -> tuple[int, int]:
+        """How many chunks lie under this id, and how many bytes in them."""
+        stages: list[Mapping[str, Any]] = [
+            {"$match": {"files_id": id_filter(id)}},
+            {"$group": {"_id": None, "chunks": {"$sum": 1}, "bytes": {"$sum": {"$binarySize": "$data"}}}},
+        ]
+        chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
+        async with (
+            self.own_session() as session,
+            await chunks.aggregate(stages, session=session) as cursor,
+        ):
+            rows = await cursor.to_list()
+        return (rows[0]["chunks"], rows[0]["bytes"]) if rows else (0, 0)
+
+    # Indexes
+
+    async def ensure_indexes(self, *, force: bool = False) -> None:
+        """Create what GridFS needs, once per bucket and client (GridFS spec: where `files` is empty, unless forced)."""
+        state = self.state
+        if force:
+            state.indexed.discard(self.key)
+        if self.key in state.indexed:
+            return
+        task = state.indexing.get(self.key)
+        if task is None:
+            task = state.indexing[self.key] = spawn(self._create_indexes(force), context=contextvars.Context())
+        # Several first uploads share one check, and none of them ends it for the others.
+        await settle(_done(task))
+
+    async def _create_indexes(self, force: bool) -> None:
+        state = self.state
+        try:
+            async with self.own_session() as session:
+                primary = self.files.with_options(read_preference=ReadPreference.PRIMARY)
+                if force or await primary.find_one({}, {"_id": 1}, session=session) is None:
+                    await _ensure_index(self.files, _FILES_INDEX, session, unique=False)
+                    await _ensure_index(self.chunks, _CHUNKS_INDEX, session, unique=True)
+            state.indexed.add(self.key)
+        finally:
+            state.indexing.pop(self.key, None)
+
+    async def drop(self) -> None:
+        """Both collections, and what is remembered of their indexes."""
+        self.state.indexed.discard(self.key)
+        async with self.own_session() as session:
+            await self.files.drop(session=session)
+            await self.chunks.drop(session=session)
+
+
+class UnacknowledgedBucket(BadOption, ConfigurationError):
+    """A bucket over a write concern that confirms nothing."""
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name != ""
+
+
+async def _done(task: Any) -> None:
+    await task
+
+
+def _in_transaction(session: Session | None) -> bool:
+    return session is not None and session.in_transaction
+
+
+async def _ensure_index(
+    collection: AsyncCollection[Record], keys: list[tuple[str, int]], session: Session, *, unique: bool
+) -> None:
+    # An index that an old driver made with 1.0 for 1, or without `unique`, is there: creating it again would fail.
+    try:
+        async with await collection.list_indexes(session=session) as cursor:
+            async for index in cursor:
+                if list(index["key"].items()) == keys:
+                    return
+    except OperationFailure as error:
+        if error.code != _NAMESPACE_NOT_FOUND:
+            raise
+    await collection.create_indexes([IndexModel(keys, unique=unique)], session=session)
