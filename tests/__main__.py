@@ -1,0 +1,59 @@
+"""The one runner: `python -m tests` checks format, rules and types, runs the tests, demands their coverage.
+
+`--fast` leaves coverage out; other arguments go to pytest (`python -m tests --fast tests/unit -k ranges`).
+All steps run, even after a failed one; the exit code is 0 only if each was good.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PYTHON = [sys.executable, "-m"]
+
+
+def _steps(fast: bool, pytest_arguments: list[str]) -> list[tuple[str, list[list[str]]]]:
+    checks = [
+        ("format", [[*_PYTHON, "ruff", "format", "--check", "."]]),
+        ("rules", [[*_PYTHON, "ruff", "check", "."]]),
+        ("types", [[*_PYTHON, "mypy", "--strict", "gridproxy", "tests", "examples"]]),
+    ]
+    if fast:
+        return [*checks, ("tests", [[*_PYTHON, "pytest", *pytest_arguments]])]
+    coverage = [*_PYTHON, "coverage"]
+    return [
+        *checks,
+        # What an interrupted run left behind would be counted with this one's.
+        ("tests", [[*coverage, "erase"], [*coverage, "run", "-m", "pytest", *pytest_arguments]]),
+        ("coverage", [[*coverage, "combine", "--quiet"], [*coverage, "report"]]),
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the steps and returns the exit code."""
+    fast = "--fast" in arguments
+    start = time.monotonic()
+    failed = []
+    steps = _steps(fast, [argument for argument in arguments if argument != "--fast"])
+    for name, commands in steps:
+        print(f"\n=== {name} ===", flush=True)
+        began = time.monotonic()
+        # `all` stops at the first command that fails: the others of its step only make sense after it.
+        good = all(subprocess.run(command, cwd=_ROOT, check=False).returncode == 0 for command in commands)
+        print(f"=== {name}: {'ok' if good else 'FAILED'}, {time.monotonic() - began:.1f} s ===", flush=True)
+        if not good:
+            failed.append(name)
+    took = f"{time.monotonic() - start:.0f} s"
+    if failed:
+        print(f"\nNot good: {', '.join(failed)} failed ({took}).", flush=True)
+        return 1
+    left_out = " (coverage left out)" if fast else ""
+    print(f"\nAll good: {', '.join(name for name, _ in steps)}{left_out}, in {took}.", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

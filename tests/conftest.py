@@ -1,0 +1,95 @@
+"""What all tests share: the server, a client, a database for each, and the word on which server it was."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from contextlib import ExitStack
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pymongo import AsyncMongoClient, MongoClient
+
+from gridproxy.embedded import EmbeddedServerUnavailable, server_uri
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from pymongo.asynchronous.database import AsyncDatabase
+
+_server_label = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> None:
+    # Every async test is anyio's, without a mark on each. The plugin's own `anyio_mode = "auto"` came only
+    # with 4.11, and the suite runs on the oldest anyio that we support, too.
+    if collector.istestfunction(obj, name):
+        inner = obj.hypothesis.inner_test if hasattr(obj, "hypothesis") else obj
+        if iscoroutinefunction(inner):
+            pytest.mark.usefixtures("anyio_backend")(obj)
+
+
+def pytest_report_header() -> str:
+    named = "named by MONGODB_URI" if os.environ.get("MONGODB_URI") else "embedded (MONGODB_URI is not set)"
+    return f"server: {named}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    label = terminalreporter.config.stash.get(_server_label, "none was needed")
+    terminalreporter.write_line(f"server: {label}")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    # For the whole session, so that async fixtures of every scope can use it.
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def mongodb_uri(pytestconfig: pytest.Config) -> Iterator[str]:
+    """The address of the one server that all tests share."""
+    with ExitStack() as stack:
+        try:
+            uri, label = stack.enter_context(server_uri())
+        except EmbeddedServerUnavailable as error:
+            pytestconfig.stash[_server_label] = f"none ({error})"
+            # Where there is no wheel nobody can install it; anywhere else the environment is broken, and red.
+            if sys.version_info >= (3, 14):
+                pytest.skip(str(error))
+            raise
+        with MongoClient[dict[str, Any]](uri) as client:
+            version = client.admin.command("buildInfo")["version"]
+        pytestconfig.stash[_server_label] = f"{label}, answering as version {version}"
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def is_real_mongod(mongodb_uri: str) -> bool:
+    """Whether the server is MongoDB itself, and not SecantusDB speaking its protocol."""
+    with MongoClient[dict[str, Any]](mongodb_uri) as client:
+        return "secantus" not in client.admin.command("serverStatus")
+
+
+@pytest.fixture(autouse=True)
+def _skip_without_mongod(request: pytest.FixtureRequest) -> None:
+    # Only a marked test asks for the server here: the unit tests must not start one.
+    if request.node.get_closest_marker("requires_mongod") and not request.getfixturevalue("is_real_mongod"):
+        pytest.skip("needs a real mongod: set MONGODB_URI to one")
+
+
+@pytest.fixture
+async def client(mongodb_uri: str) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
+    """A client on the test's own event loop."""
+    async with AsyncMongoClient[dict[str, Any]](mongodb_uri) as client:
+        yield client
+
+
+@pytest.fixture
+async def database(client: AsyncMongoClient[dict[str, Any]]) -> AsyncIterator[AsyncDatabase[dict[str, Any]]]:
+    """An empty database that no other test sees, dropped afterwards."""
+    name = f"gridproxy_test_{uuid.uuid4().hex}"
+    yield client[name]
+    await client.drop_database(name)
