@@ -7,9 +7,9 @@ The map of this house, from the ground up; every import points down:
 - tasks, clients                                  work that has to settle; what is kept per client
 - store                                           the two collections, one method a round trip
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
-- publish, staging, upload, writer                the way in: chunks first, the record last
+- publish, footprint, staging, shipping, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
-- removal, editing, copying, maintenance          what happens to a stored file
+- removal, editing, copying, many, maintenance  what happens to stored files
 - connection                                      from an alias to a database
 - handle, readable, file                          AsyncGridFile: what it knows, reads, writes
 - bucket                                          GridFS itself, for services without proxies
@@ -40,6 +40,7 @@ from .errors import (
     SeveralDocuments,
     StaleDocument,
     TooLarge,
+    UnacknowledgedBucket,
     UploadInProgress,
     ValidationError,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "Staged",
     "StaleDocument",
     "TooLarge",
+    "UnacknowledgedBucket",
     "UploadInProgress",
     "ValidationError",
     "Writer",

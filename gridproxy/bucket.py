@@ -14,10 +14,11 @@ from pymongo.read_preferences import _ServerMode
 from .copying import copy_file
 from .download import Download, check_offset, load_info, read_range, read_ranges
 from .editing import rename_file, rename_files, update_file
-from .errors import BadId, BadOption, FileMissing
+from .errors import BadOption, FileMissing
 from .file import AsyncGridFile
 from .info import FileInfo, utc_now
 from .maintenance import verify_file
+from .many import read_many, stat_many, upload_many
 from .options import check_filename, upload_request
 from .progress import Progress
 from .reader import DownloadStream
@@ -30,8 +31,6 @@ from .upload import stage_source, upload_source
 from .writer import Writer
 
 __all__ = ["Bucket"]
-
-_IDS_PER_QUERY = 200
 
 
 class Bucket:
@@ -134,6 +133,34 @@ class Bucket:
             expires_after=expires_after,
         )
         return await upload_source(self.store, source, request, session=session, progress=progress)
+
+    async def upload_many(
+        self,
+        sources: Iterable[SourceLike] | Mapping[str, SourceLike],
+        *,
+        content_type: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        encoding: str = "utf-8",
+        chunk_size: int | None = None,
+        expires_at: datetime | None = None,
+        expires_after: timedelta | float | None = None,
+        session: Session | None = None,
+        progress: Progress | None = None,
+    ) -> list[FileInfo]:
+        """Store each source as a file of its own, small ones together in one round trip; their infos in order.
+
+        A mapping gives filenames to sources; what else is said holds for every file. All or nothing: what one of them
+        raises, or a cancellation, takes back the others. Raises as `upload`.
+        """
+        request = upload_request(
+            content_type=content_type,
+            metadata=metadata,
+            encoding=encoding,
+            chunk_size=chunk_size,
+            expires_at=expires_at,
+            expires_after=expires_after,
+        )
+        return await upload_many(self.store, sources, request, session=session, progress=progress)
 
     def open_upload(
         self,
@@ -267,17 +294,18 @@ class Bucket:
         return await load_info(self.store, id, session)
 
     async def stat_many(self, ids: Iterable[object], *, session: Session | None = None) -> dict[object, FileInfo]:
-        """The records of many files by id, without those that are missing or expired."""
-        session = self.store.session_for(session)
-        found: dict[object, FileInfo] = {}
-        wanted = list(dict.fromkeys(_hashable(id) for id in ids))
-        for at in range(0, len(wanted), _IDS_PER_QUERY):
-            query = {"_id": {"$in": wanted[at : at + _IDS_PER_QUERY]}}
-            async for record in self.store.files.find(query, session=session):
-                info = FileInfo.from_record(record)
-                if not info.expired():
-                    found[info.id] = info
-        return found
+        """The records of many files by id, without those that are missing or expired.
+
+        Raises `BadId` for an id that no dict can have as a key (a dict).
+        """
+        return await stat_many(self.store, ids, session)
+
+    async def read_many(self, ids: Iterable[object], *, session: Session | None = None) -> dict[object, bytes]:
+        """The contents of many files by id, without the missing ones: small files share round trips.
+
+        Raises `CorruptFile` naming the file, `BadId` as `stat_many`.
+        """
+        return await read_many(self.store, ids, session)
 
     async def find(
         self,
@@ -291,10 +319,11 @@ class Bucket:
         """The files that fit a filter on their records (`{"metadata.owner": 7}`), expired ones included; `limit` 0
         is none.
 
+        `sort` is a key, with a '-' before it for downwards, or pairs as pymongo takes them.
         The filter is a query of yours: what comes from outside belongs into its values only, as `{"$eq": value}`.
         """
         cursor = self.store.files.find(
-            filter or {}, sort=sort, skip=skip, limit=limit, session=self.store.session_for(session)
+            filter or {}, sort=_order(sort), skip=skip, limit=limit, session=self.store.session_for(session)
         )
         async with cursor:
             async for record in cursor:
@@ -306,8 +335,7 @@ class Bucket:
         Raises `FileMissing` where there is no such name or revision.
         """
         check_filename(filename)
-        if type(revision) is not int:
-            raise BadOption(f"revision is a whole number, not {revision!r}")
+        _check_revision(revision)
         order = ASCENDING if revision >= 0 else DESCENDING
         record = await self.store.files.find_one(
             {"filename": filename, "expires_at": {"$not": {"$lte": utc_now()}}},
@@ -352,7 +380,7 @@ class Bucket:
     async def delete_by_name(self, filename: str, *, session: Session | None = None) -> int:
         """Remove every revision of a name; how many. Raises `FileMissing` for none (GridFS spec)."""
         check_filename(filename)
-        ids = [info.id async for info in self.find({"filename": filename}, session=session)]
+        ids = await self.store.ids_by_name(filename, self.store.session_for(session))
         if not ids:
             raise FileMissing(message=f"no file has the name {filename!r}")
         return await remove_files(self.store, ids, session)
@@ -376,9 +404,12 @@ class Bucket:
         await settle(self.store.drop())
 
 
-def _hashable(id: object) -> object:
-    try:
-        hash(id)
-    except TypeError:
-        raise BadId(f"stat_many gives a dict by id, and {id!r} cannot be a key; use stat()") from None
-    return id
+def _order(sort: str | Sequence[tuple[str, int]] | None) -> Sequence[tuple[str, int]] | None:
+    if not isinstance(sort, str):
+        return sort
+    return [(sort.removeprefix("-"), DESCENDING if sort.startswith("-") else ASCENDING)]
+
+
+def _check_revision(revision: object) -> None:
+    if not isinstance(revision, int) or isinstance(revision, bool):
+        raise BadOption(f"revision is a whole number, not {revision!r}")

@@ -135,7 +135,7 @@ def check_range(info: FileInfo, wanted: ChunkRange, documents: Sequence[Mapping[
     found: dict[int, bytes] = {}
     for document in documents:
         n, data = document.get("n"), document.get("data")
-        if not isinstance(n, int | float) or n != int(n) or not isinstance(data, bytes):
+        if not (isinstance(n, int) or (isinstance(n, float) and n.is_integer())) or not isinstance(data, bytes):
             raise CorruptFile(info.id, f"a chunk has n={n!r} and data of type {type(data).__name__}")
         if n >= wanted.stop:
             if data and wanted.last:
@@ -143,7 +143,7 @@ def check_range(info: FileInfo, wanted: ChunkRange, documents: Sequence[Mapping[
             continue
         if int(n) in found:
             raise CorruptFile(info.id, f"chunk {int(n)} is there twice")
-        found[int(n)] = data
+        found[int(n)] = bytes(data)  # no copy, but for the old binary subtype 2, which comes as a `Binary`
     pieces = []
     for n in range(wanted.first, wanted.stop):
         if n not in found:

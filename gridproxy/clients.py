@@ -8,6 +8,7 @@ import asyncio
 import weakref
 from typing import Any
 
+from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous import client_session
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -26,7 +27,10 @@ class ClientState:
         self.limit = asyncio.Semaphore(max(1, pool - 1)) if pool else asyncio.Semaphore(2**31)
         self.indexed: set[tuple[str, str]] = set()
         self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self.bulk_write = True
+        # Client bulk writes are tried until the server does not know them. pymongo (4.20) changes their reply, which it
+        # cannot where replies are decoded as raw documents.
+        kind: object = client.codec_options.document_class
+        self.bulk_write = not (isinstance(kind, type) and issubclass(kind, RawBSONDocument))
 
 
 # Not a WeakKeyDictionary: clients compare by address, and two of them in two loops must not share a limit.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -29,9 +28,7 @@ class _Connection:
 
     def __init__(self, database: AsyncDatabase[Any] | DatabaseFactory) -> None:
         self._database = database
-        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncDatabase[Any]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._by_loop: dict[asyncio.AbstractEventLoop, AsyncDatabase[Any]] = {}
 
     def database(self) -> AsyncDatabase[Any]:
         if isinstance(self._database, AsyncDatabase):
@@ -43,7 +40,11 @@ class _Connection:
                 "this connection is a factory, called once per event loop, and no event loop is running"
             ) from None
         if loop not in self._by_loop:
-            self._by_loop[loop] = store_database(self._database())
+            database = store_database(self._database())
+            # A client keeps its loop alive, so weak keys would never let go of the ones that are over.
+            for over in [each for each in list(self._by_loop) if each.is_closed()]:
+                self._by_loop.pop(over, None)
+            self._by_loop[loop] = database
         return self._by_loop[loop]
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
-from pymongo.errors import PyMongoError
 
 from .download import load_info
-from .errors import BadOption, CorruptFile, FileAlreadyStored, FileVanished
+from .errors import BadOption, CorruptFile, FileVanished
+from .footprint import Footprint
 from .info import FileInfo
 from .options import UploadRequest, check_record, upload_request
-from .publish import check_id_is_free, insert_record, withdraw_record
+from .publish import check_id_is_free
 from .store import Record, Session, Store
 from .tasks import settle
 
@@ -45,24 +46,23 @@ async def copy_file(
     if session is not None and session.in_transaction:
         raise BadOption("copy() cannot run inside a transaction: servers refuse $merge there; copy before it")
     source = await load_info(store, source_id, session)
-    kept = (
-        {key: value for key, value in source.metadata.items() if key not in ("sha256", "content_type")}
-        if metadata is None
-        else dict(metadata)
-    )
-    request = upload_request(
+    given = upload_request(
         id=id,
-        filename=source.filename if filename is None else filename,
+        filename=filename,
         content_type=content_type,
-        metadata={
-            key: value for key, value in kept.items() if metadata is not None or key not in (more_metadata or {})
-        },
+        metadata=metadata,
         more_metadata=more_metadata,
         expires_at=expires_at,
         expires_after=expires_after,
     )
-    if request.content_type is None:
-        request = request.completed_by(None, source.content_type)
+    # What stays is not checked again: other writers left names and keys that are refused here, and a copy is one.
+    kept = {key: value for key, value in source.metadata.items() if key not in ("sha256", "content_type")}
+    request = replace(
+        given,
+        filename=source.filename if filename is None else filename,
+        content_type=given.content_type or source.content_type,
+        metadata={**kept, **given.metadata} if metadata is None else given.metadata,
+    )
     return await _Copy(store, source, request, session).run()
 
 
@@ -73,8 +73,7 @@ class _Copy:
         self._request = request
         self._session = session
         self._id = ObjectId() if request.id is None else request.id
-        self._chunk_ids: list[ObjectId] = []
-        self._record: Record | None = None
+        self._footprint = Footprint(store, self._id, session)
 
     async def run(self) -> FileInfo:
         record = self._new_record()
@@ -84,28 +83,23 @@ class _Copy:
         await self._store.ensure_indexes()
         try:
             await self._copy_chunks()
-            self._record = self._new_record()
-            own = self._chunk_ids[0] if self._chunk_ids else None
-            await settle(insert_record(self._store, self._record, own, self._session))
+            record = self._new_record()
+            await self._footprint.insert_record(record)
         except BaseException as error:
-            if isinstance(error, FileAlreadyStored):
-                self._record = None
-            try:
-                await settle(self._undo(), fresh=True)
-            except PyMongoError as failure:
-                error.add_note(f"The clean-up failed too ({failure!r}); collect_garbage() removes what is left.")
+            await self._footprint.take_back(error)
             raise
-        return FileInfo.from_record(self._record)
+        return FileInfo.from_record(record)
 
     def _new_record(self) -> Record:
         source = self._source
-        return self._request.record(self._id, source.length, source.chunk_size, source.sha256)
+        # An empty file of another writer's may have no chunk size; a record of ours has one.
+        chunk_size = source.chunk_size or self._store.chunk_size
+        return self._request.record(self._id, source.length, chunk_size, source.sha256)
 
     async def _copy_chunks(self) -> None:
         count = self._source.chunk_count
         for first in range(0, count, _CHUNKS_PER_MERGE):
-            ids = [ObjectId() for _ in range(min(_CHUNKS_PER_MERGE, count - first))]
-            self._chunk_ids += ids
+            ids = [self._footprint.new_chunk_id() for _ in range(min(_CHUNKS_PER_MERGE, count - first))]
             await settle(self._store.copy_chunks(self._source, first, ids, self._id))
         found = await self._store.measure(self._id)
         if found != (count, self._source.length):
@@ -115,8 +109,3 @@ class _Copy:
                 self._source.id,
                 f"its chunks hold {found[1]} bytes in {found[0]} pieces instead of {self._source.length} in {count}",
             )
-
-    async def _undo(self) -> None:
-        if self._record is not None:
-            await withdraw_record(self._store, self._record, self._session)
-        await self._store.delete_chunks_by_id(self._id, self._chunk_ids)

@@ -23,7 +23,7 @@ from .chunks import (
     payload_size,
     plan_ranges,
 )
-from .errors import BadOption, CorruptFile, FileMissing, FileVanished
+from .errors import BadOption, CorruptFile, FileClosed, FileMissing, FileVanished
 from .info import FileInfo
 from .store import Record, Session, Store
 from .tasks import both, end_tasks, gather, spawn
@@ -103,6 +103,7 @@ class Download:
         self._plan: Iterator[ChunkRange] | None = None
         self._fetching: deque[tuple[ChunkRange, asyncio.Future[list[Record]]]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
 
     def __del__(self) -> None:
         # Dropped half-read: what is on its way is ended, in the loop that it runs in.
@@ -111,11 +112,15 @@ class Download:
                 self._loop.call_soon_threadsafe(task.cancel)
 
     async def aclose(self) -> None:
-        """End what is on its way; returns when it is gone."""
+        """End what is on its way; returns when it is gone. Whoever waits in `next` at this moment gets `FileClosed`."""
+        self._closed = True
         fetching = [fetch for _, fetch in self._fetching]
         self._fetching.clear()
-        self._plan = iter(())
         await end_tasks(fetching)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FileClosed("what was being read was closed meanwhile")
 
     async def load(self) -> FileInfo:
         """The file's record; where it is not known yet, the first bytes are fetched with it."""
@@ -136,7 +141,9 @@ class Download:
                 return None
             wanted, fetch = self._fetching[0]
             await asyncio.wait({fetch})
+            self._check_open()
             pieces = await self._checked(info, wanted, fetch.result())
+            self._check_open()
             self._fetching.popleft()
             self._fetch_ahead(self._ahead)
             self._ahead = min(IN_FLIGHT, self._ahead + 1)
@@ -175,10 +182,13 @@ class Download:
         if self._stop is not None:
             soonest = max(self._start + 1, min(soonest, self._stop))
         count = max(1, min(-(-soonest // self._guess) - first, BATCH_BYTES // self._guess))
+        # One more than is wanted shows what stands behind the end; a range that is asked for whole touches no other.
+        beyond = 0 if self._stop is not None and soonest >= self._stop else 1
         record, documents = await both(
             self.store.find_record(self.id, self._session),
-            self.store.find_first_chunks(self.id, first, count),
+            self.store.find_first_chunks(self.id, first, first + count + beyond),
         )
+        self._check_open()
         info = _visible(record, self.id)
         wanted = self._brought(info, first, documents, count)
         self._plan = self._planned(info, None if wanted is None else wanted.stop)
@@ -200,7 +210,7 @@ class Download:
         needed = -(-self._end(info) // info.chunk_size) - first if self._end(info) > self._start else 0
         if info.length and not needed:
             return None
-        # One more than was asked for shows what stands behind; an answer cut off at its bytes may not have it.
+        # An answer that was cut off at its bytes may not have shown what stands behind.
         whole = len(documents) <= asked and sum(map(payload_size, documents)) < BATCH_BYTES
         count = min(needed, asked, len(documents) if whole else len(documents) - 1)
         if count < min(needed, asked) and whole:
@@ -214,14 +224,13 @@ class Download:
             return check_range(info, wanted, documents)
         except CorruptFile:
             # A reader may race the upload, or look at a secondary that lags: ask once more where it is known best.
-            record, documents = await both(
-                self.store.find_record(self.id, self._session, primary=True),
-                self.store.find_chunks(self.id, wanted, primary=True),
-            )
+            # The record after the chunks: a delete takes it first, so chunks that are gone while it is there are lost.
+            documents = await self.store.find_chunks(self.id, wanted, primary=True)
+            record = await self.store.find_record(self.id, self._session, primary=True)
         if record is None:
             raise FileVanished(self.id)
         fresh = FileInfo.from_record(record)
-        if (fresh.length, fresh.chunk_size) != (info.length, info.chunk_size):
+        if (fresh.length, fresh.chunk_size, fresh.upload_date) != (info.length, info.chunk_size, info.upload_date):
             raise FileVanished(self.id)
         return check_range(info, wanted, documents)
 

@@ -64,7 +64,7 @@ async def rename_files(store: Store, filename: str, new: str, session: Session |
 async def _update(store: Store, id: object, update: Any, session: Session | None) -> FileInfo:
     try:
         record = await settle(store.update_record(id, update, store.session_for(session)))
-    except (InvalidDocument, OverflowError) as error:
+    except (InvalidDocument, OverflowError, ValueError) as error:  # as `check_record` takes them
         raise BadMetadata(f"the metadata cannot be stored: {error}") from error
     if record is None:
         raise FileMissing(id)

@@ -3,32 +3,33 @@
 Each class derives from `GridProxyError` and from the class that users already catch::
 
     GridProxyError
-    ├── FileMissing            gridfs.NoFile            no file under this id or name
-    │   └── FileVanished       + CorruptFile            it was deleted while it was being read
-    ├── FileAlreadyStored      gridfs.errors.FileExists the id, or the proxy, holds a file already
-    ├── CorruptFile            gridfs.errors.CorruptGridFile  chunks or record do not fit together
-    ├── BadSource              TypeError                content that is not bytes
-    ├── BadOption              ValueError               an argument out of its range
-    │   └── BadMetadata        ValueError               a metadata key that cannot be stored
-    │       └── DuplicateKey   + TypeError              the same key said twice
-    ├── BadId                  TypeError                something that cannot be a file's id
-    ├── TooLarge               ValueError               more bytes than `max_size` allows
-    ├── BufferFull             BufferError              too many bytes written and not awaited
-    ├── FileClosed             ValueError               a write after close(), or a read of a closed reader
-    ├── InfoNotLoaded          RuntimeError             a record's field asked before any I/O
-    ├── UploadInProgress       RuntimeError             the file is being written at this moment
-    ├── OutcomeUnknown         pymongo.errors.PyMongoError  the server may or may not hold the file
-    ├── NotConnected           RuntimeError             no database to work on
-    ├── ValidationError        ValueError               a document's field refuses a value
-    ├── StaleDocument          RuntimeError             somebody else changed the file field first
-    ├── DocumentMissing        LookupError              no document fits
-    └── SeveralDocuments       LookupError              more than one document fits
+    ├── FileMissing              gridfs.NoFile                      no file under this id or name
+    │   └── FileVanished         + CorruptFile                      it was deleted while it was being read
+    ├── FileAlreadyStored        gridfs.errors.FileExists           the id, or the proxy, holds a file already
+    ├── CorruptFile              gridfs.errors.CorruptGridFile      chunks or record do not fit together
+    ├── BadSource                TypeError                          content that is not bytes
+    ├── BadOption                ValueError                         an argument out of its range
+    │   ├── BadMetadata          ValueError                         metadata that cannot be stored
+    │   │   └── DuplicateKey     + TypeError                        the same key said twice
+    │   └── UnacknowledgedBucket pymongo.errors.ConfigurationError  a write concern that confirms nothing
+    ├── BadId                    TypeError                          something that cannot be a file's id
+    ├── TooLarge                 ValueError                         more bytes than `max_size` allows
+    ├── BufferFull               BufferError                        too many bytes written and not awaited
+    ├── FileClosed               ValueError                         a write after close(), or a read of a closed reader
+    ├── InfoNotLoaded            RuntimeError                       a record's field asked before any I/O
+    ├── UploadInProgress         RuntimeError                       the file is being written at this moment
+    ├── OutcomeUnknown           pymongo.errors.PyMongoError        the server may or may not hold the file
+    ├── NotConnected             RuntimeError                       no database to work on
+    ├── ValidationError          ValueError                         a document's field refuses a value
+    ├── StaleDocument            RuntimeError                       somebody else changed the file field first
+    ├── DocumentMissing          LookupError                        no document fits
+    └── SeveralDocuments         LookupError                        more than one document fits
 """
 
 from __future__ import annotations
 
 from gridfs.errors import CorruptGridFile, FileExists, NoFile
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConfigurationError, PyMongoError
 
 __all__ = [
     "BadId",
@@ -50,6 +51,7 @@ __all__ = [
     "SeveralDocuments",
     "StaleDocument",
     "TooLarge",
+    "UnacknowledgedBucket",
     "UploadInProgress",
     "ValidationError",
 ]
@@ -105,8 +107,10 @@ class FileVanished(FileMissing, CorruptFile):
     """The file was deleted (or replaced under its id) while it was being read."""
 
     def __init__(self, id: object) -> None:
+        self.id = id
         self.reason = "it was deleted while it was being read"
-        FileMissing.__init__(self, id, message=f"file {id!r}: {self.reason}")
+        # Past both parents: each would call the next one's constructor with arguments of its own.
+        GridProxyError.__init__(self, f"file {id!r}: {self.reason}")
 
 
 class BadSource(GridProxyError, TypeError):
@@ -118,7 +122,7 @@ class BadOption(GridProxyError, ValueError):
 
 
 class BadMetadata(BadOption):
-    """A metadata key that cannot be stored or edited."""
+    """Metadata that cannot be stored, or a key of them that cannot be edited."""
 
 
 class DuplicateKey(BadMetadata, TypeError):
@@ -127,6 +131,10 @@ class DuplicateKey(BadMetadata, TypeError):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"{key!r} was given twice: once in metadata= and once as a keyword; say it once")
+
+
+class UnacknowledgedBucket(BadOption, ConfigurationError):
+    """A bucket over a write concern that confirms nothing: whether a file is stored could not be known."""
 
 
 class BadId(GridProxyError, TypeError):

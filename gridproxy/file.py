@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
 
+from pymongo.errors import PyMongoError
+
 from .copying import copy_file
 from .editing import rename_file, update_file
 from .errors import FileAlreadyStored, FileClosed
@@ -15,9 +17,10 @@ from .options import UploadRequest, upload_request
 from .progress import Progress
 from .readable import ReadableFile
 from .removal import remove_file
-from .sources import Data, SourceLike
+from .sources import Data, Source, SourceLike, open_source
 from .staging import Staged
 from .store import Session, Store
+from .tasks import settle
 from .upload import upload_source
 from .writer import Writer
 
@@ -29,12 +32,10 @@ class AsyncGridFile(ReadableFile):
 
     `bucket` is a `Bucket`, a bucket's name, or None for "fs"; a name is looked up in the database that `connect` (or
     `using`) gave for `alias`, at each operation and never before: making, copying, comparing and pickling need no
-    connection.
-    Equal are files of the same (id, bucket, alias). Unhashable, since the id changes.
+    connection. Equal are files of the same (id, bucket, alias). Unhashable, since the id changes.
 
     Every method that does I/O takes `session=`; raises pymongo's own errors where the server or the network fails,
-    `NotConnected`
-    where no database is known, and `UploadInProgress` while this very file is being written.
+    `NotConnected` where no database is known, and `UploadInProgress` while this very file is being written.
     """
 
     _writer: Writer | None = None
@@ -64,23 +65,22 @@ class AsyncGridFile(ReadableFile):
     ) -> FileInfo:
         """Store all of `source` as this file; its info. `content_type` and all further keywords land in `metadata`.
 
-        `filename` falls back to the base name of the source's name, `content_type` to a guess by it; `chunk_size`
-        is in bytes,
-        `expires_after` a timedelta or seconds, `progress` is called with (bytes done, bytes in all or None). Raises
-        `FileAlreadyStored` on a stored file, `BadSource`, `BadOption`, `BadMetadata`, `BadId`, `TooLarge`,
-        `OutcomeUnknown`, or what the
-        source raised; nothing is stored then.
+        `filename` falls back to the base name of the source's name, `content_type` to a guess by it; `chunk_size` is
+        in bytes, `expires_after` a timedelta or seconds, `progress` is called with (bytes done, bytes in all or None).
+        Raises `FileAlreadyStored` on a stored file, `BadSource`, `BadOption`, `BadMetadata`, `BadId`, `TooLarge`,
+        `OutcomeUnknown`, or what the source raised; nothing is stored then.
         """
-        request = self._request(
-            filename,
-            content_type,
-            metadata,
-            encoding,
-            chunk_size,
-            id,
-            expires_at,
-            expires_after,
-            more_metadata,
+        request = upload_request(
+            filename=filename,
+            content_type=content_type,
+            metadata=metadata,
+            encoding=encoding,
+            chunk_size=chunk_size,
+            id=id,
+            expires_at=expires_at,
+            expires_after=expires_after,
+            max_size=self._options.max_size,
+            more_metadata=more_metadata,
         )
         if self._id is not None:
             raise self._stored_already("put")
@@ -102,37 +102,12 @@ class AsyncGridFile(ReadableFile):
         progress: Progress | None = None,
         **more_metadata: Any,
     ) -> FileInfo:
-        """Store `source` as `put` does, then let go of the old file: at once, or once the document that holds it
-        was saved.
+        """Store `source` as `put` does, then let go of the old file: at once, or once its document was saved.
 
-        A failure leaves the old file untouched and this object pointing to it.
+        A failure leaves the old file untouched and this object pointing to it. Raises as `put`; where only the old
+        file's removal failed, the error has a note that says so.
         """
-        request = self._request(
-            filename,
-            content_type,
-            metadata,
-            encoding,
-            chunk_size,
-            id,
-            expires_at,
-            expires_after,
-            more_metadata,
-        )
-        return await self._put(source, request, session, progress)
-
-    def _request(
-        self,
-        filename: str | None,
-        content_type: str | None,
-        metadata: Mapping[str, Any] | None,
-        encoding: str,
-        chunk_size: int | None,
-        id: object,
-        expires_at: datetime | None,
-        expires_after: timedelta | float | None,
-        more_metadata: Mapping[str, Any],
-    ) -> UploadRequest:
-        return upload_request(
+        request = upload_request(
             filename=filename,
             content_type=content_type,
             metadata=metadata,
@@ -144,6 +119,7 @@ class AsyncGridFile(ReadableFile):
             max_size=self._options.max_size,
             more_metadata=more_metadata,
         )
+        return await self._put(source, request, session, progress)
 
     async def _put(
         self,
@@ -152,9 +128,15 @@ class AsyncGridFile(ReadableFile):
         session: Session | None,
         progress: Progress | None,
     ) -> FileInfo:
+        opened: Source | Staged
+        # Opened (which does no I/O) before this file is busy: it may be its own source.
+        if isinstance(source, ReadableFile):
+            opened = source.as_source(session)  # it may have been put in the same transaction
+        else:
+            opened = source if isinstance(source, Staged) else open_source(source, encoding=request.encoding)
         with self._exclusive("being put"):
             store = self._store()
-            info = await upload_source(store, source, request, session=session, progress=progress)
+            info = await upload_source(store, opened, request, session=session, progress=progress)
             await self._swap(store, info, session)
             return info
 
@@ -162,12 +144,16 @@ class AsyncGridFile(ReadableFile):
         """Point to the new file, then let go of the old one."""
         old = self._id
         self._point_to(info.id, info)
-        if old is None:
+        if old is None or old == info.id:  # what was staged can be published again, under the same id
             return
         if self._holder is not None:
             self._holder.supersede(store, old)
-        else:
+            return
+        try:
             await remove_file(store, old, session)
+        except PyMongoError as error:
+            error.add_note(f"The new file {info.id!r} is stored and in place; the old one {old!r} may be left.")
+            raise
 
     def _point_to(self, id: object, info: FileInfo | None) -> None:
         self._id, self._info, self._content, self._reader = id, info, None, None
@@ -191,20 +177,20 @@ class AsyncGridFile(ReadableFile):
         """Begin a new file: `await file.new_file()` and later `close()`, or `async with file.new_file():`.
 
         The file becomes visible, and this object gets its id, at `close()`. Leaving the block by an exception or a
-        cancellation
-        aborts, and everything is as before. Raises `FileAlreadyStored` on a stored file unless told `replace=True`,
-        `UploadInProgress` where one is open already.
+        cancellation aborts, and everything is as before. Raises `FileAlreadyStored` on a stored file unless told
+        `replace=True`, `UploadInProgress` where one is open already, and for options as `put`.
         """
-        request = self._request(
-            filename,
-            content_type,
-            metadata,
-            encoding,
-            chunk_size,
-            id,
-            expires_at,
-            expires_after,
-            more_metadata,
+        request = upload_request(
+            filename=filename,
+            content_type=content_type,
+            metadata=metadata,
+            encoding=encoding,
+            chunk_size=chunk_size,
+            id=id,
+            expires_at=expires_at,
+            expires_after=expires_after,
+            max_size=self._options.max_size,
+            more_metadata=more_metadata,
         )
         return NewFile(self, request, replace, session, progress)
 
@@ -212,8 +198,7 @@ class AsyncGridFile(ReadableFile):
         """Take a copy of `data` (str is encoded) at the call, in order; awaiting the result applies back-pressure.
 
         Un-awaited bytes are kept and sent at `close()`. Raises `FileClosed` without a new file, `BadSource`,
-        `BufferFull` past 64 MB
-        un-awaited (nothing is taken), or the first failure of a former write.
+        `BufferFull` past 64 MB un-awaited (nothing is taken), or the first failure of a former write.
         """
         return self._writing().write(data)
 
@@ -238,9 +223,10 @@ class AsyncGridFile(ReadableFile):
             return
         try:
             info = await writing.close()
-            await self._swap(writing.upload.store, info, writing.upload.session)
         finally:
             self._end_writing(writing)
+        # Nothing was awaited since it ended: a second close() finds no writer, and swaps nothing again.
+        await self._swap(writing.upload.store, info, writing.upload.session)
 
     async def abort(self) -> None:
         """Give a new file up: what was sent is taken back, and everything is as before. Without one: no effect."""
@@ -326,8 +312,12 @@ class AsyncGridFile(ReadableFile):
         with self._exclusive("being deleted"):
             self._content = None
             if self._id is not None:
-                await remove_file(self._store(), self._id, session)
-                self._point_to(None, None)
+                # Together, since a cancellation is raised only after the removal came to its end.
+                await settle(self._remove(self._store(), self._id, session))
+
+    async def _remove(self, store: Store, id: object, session: Session | None) -> None:
+        await remove_file(store, id, session)
+        self._point_to(None, None)
 
     async def finalize(self) -> None:
         """The document that holds this file was saved by hand: remove the files that it replaced. Else no effect."""

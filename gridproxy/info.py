@@ -12,12 +12,16 @@ from types import MappingProxyType
 from typing import Any
 
 import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 
 from .errors import CorruptFile
 
-__all__ = ["FileInfo", "id_filter", "utc_milliseconds", "utc_now"]
+__all__ = ["FileInfo", "id_filter", "is_plain_id", "utc_milliseconds", "utc_now"]
 
+_SHA256 = re.compile("[0-9a-fA-F]{64}")
+# What BSON can say and Python cannot is a moment all the same: the first one, or the last.
+_CLAMPED = CodecOptions[dict[str, Any]](tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
 _OWN_KEYS = frozenset({"_id", "length", "chunkSize", "uploadDate", "filename", "metadata", "expires_at"})
 
 
@@ -32,12 +36,17 @@ def utc_now() -> datetime:
     return utc_milliseconds(datetime.now(UTC))
 
 
+def is_plain_id(id: object) -> bool:
+    """Whether a server takes this id as a value wherever it stands in a query, in a list of `$in` too."""
+    return not isinstance(id, Mapping | list | tuple | bson.Regex | re.Pattern)
+
+
 def id_filter(id: object) -> object:
     """What stands for an id in a query: the id as a value, never as an operator or a pattern.
 
     Scalars stay bare; anything that a server could read as an expression is wrapped in `$eq`.
     """
-    return {"$eq": id} if isinstance(id, Mapping | list | tuple | bson.Regex | re.Pattern) else id
+    return id if is_plain_id(id) else {"$eq": id}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +77,11 @@ class FileInfo:
         length = _whole_number(id, "length", record.get("length"), at_least=0)
         # A record without chunks does not need a chunk size, and some writers left it out there.
         chunk_size = _whole_number(id, "chunkSize", record.get("chunkSize", 0), at_least=1 if length else 0)
-        metadata = record.get("metadata")
+        filename, metadata = record.get("filename"), record.get("metadata")
         extra = {key: value for key, value in record.items() if key not in _OWN_KEYS}
         return cls(
             id=id,
-            filename=record.get("filename"),
+            filename=filename if isinstance(filename, str) else None,
             length=length,
             chunk_size=chunk_size,
             upload_date=_moment(record.get("uploadDate")),
@@ -98,15 +107,17 @@ class FileInfo:
     def sha256(self) -> str | None:
         """The SHA-256 of the bytes in hex, where it was computed at upload."""
         value = self.metadata.get("sha256")
-        return value if isinstance(value, str) else None
+        # Others may keep anything under this name; an entity tag and `verify` need what it says.
+        return value.lower() if isinstance(value, str) and _SHA256.fullmatch(value) else None
 
     @property
     def etag(self) -> str:
         """A strong entity tag (RFC 9110, 8.8.3), quotes included: a stored file never changes under its id."""
         if self.sha256 is not None:
             return f'"{self.sha256}"'
-        identity = bson.encode({"id": self.id, "length": self.length, "date": self.upload_date})
-        return f'"{hashlib.sha256(identity).hexdigest()[:32]}"'
+        # Not as BSON: what some ids encode to depends on codec options that are not known here.
+        identity = repr((self.id, self.length, self.upload_date))
+        return f'"{hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]}"'
 
     @property
     def chunk_count(self) -> int:
@@ -149,5 +160,5 @@ def _whole_number(id: object, name: str, value: object, *, at_least: int) -> int
 
 def _moment(value: object) -> datetime | None:
     if isinstance(value, DatetimeMS):
-        value = value.as_datetime()
+        value = value.as_datetime(_CLAMPED)
     return utc_milliseconds(value) if isinstance(value, datetime) else None

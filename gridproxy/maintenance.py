@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Sequence
 
-from .download import IN_FLIGHT, Download
+from .download import IN_FLIGHT, Download, load_info
 from .errors import CorruptFile
 from .info import FileInfo
 from .store import Session, Store
@@ -20,10 +20,11 @@ async def verify_file(store: Store, id: object, session: Session | None = None) 
 
     Raises `FileMissing`, or `CorruptFile` saying what is wrong. Memory is bounded, whatever the file's length.
     """
-    download = Download(store, id, session=session, ahead=IN_FLIGHT)
+    # The record first: only a read that knows the file's end sees all that stands behind it.
+    info = await load_info(store, id, session)
+    download = Download(store, id, info=info, session=session, ahead=IN_FLIGHT)
     digest = hashlib.sha256()
     try:
-        info = await download.load()
         while (block := await download.next()) is not None:
             await in_thread(functools.partial(_update, digest, block.pieces))
     finally:

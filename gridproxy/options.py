@@ -56,8 +56,9 @@ class FileOptions:
     def __post_init__(self) -> None:
         if self.on_delete not in ("keep", "delete"):
             raise BadOption(f"on_delete is 'keep' or 'delete', not {self.on_delete!r}")
-        if self.max_size is not None and (isinstance(self.max_size, bool) or self.max_size < 0):
-            raise BadOption(f"max_size is a number of bytes, not {self.max_size!r}")
+        _check_max_size(self.max_size)
+        _check_bucket(self.bucket)
+        _check_alias(self.db_alias)
 
     def in_database(self, alias: str | None) -> FileOptions:
         """The same options, in the database of `alias` where they name none of their own."""
@@ -121,18 +122,19 @@ def upload_request(
     """Check what was asked; raises `BadOption`, `BadMetadata`, `BadId`, and nothing has happened then."""
     if filename is not None:
         check_filename(filename)
-    if content_type is not None and not isinstance(content_type, str):
-        raise BadOption(f"content_type is a str such as 'image/png', not {type_name(content_type)}")
     _check_encoding(encoding)
     check_id(id)
     if chunk_size is not None:
         check_chunk_size(chunk_size)
     named = {} if content_type is None else {"content_type": content_type}
     merged = merge_metadata(metadata, {**named, **(more_metadata or {})})
+    declared = merged.pop("content_type", None)
+    if declared is not None and not isinstance(declared, str):
+        raise BadOption(f"content_type is a str such as 'image/png', not {type_name(declared)}")
     return UploadRequest(
         id=id,
         filename=filename,
-        content_type=merged.pop("content_type", None),
+        content_type=declared,
         metadata=merged,
         chunk_size=chunk_size,
         encoding=encoding,
@@ -168,11 +170,15 @@ def check_metadata_keys(keys: Iterable[object]) -> None:
 
 
 def check_filename(filename: object) -> None:
-    """Any str without NUL is a name; slashes are legal and mean nothing."""
+    """Any str that is text and has no NUL is a name; slashes are legal and mean nothing."""
     if not isinstance(filename, str):
         raise BadOption(f"filename is a str, not {type_name(filename)}")
     if "\0" in filename:
         raise BadOption(f"filename {filename!r} has a NUL character in it")
+    try:
+        filename.encode()
+    except UnicodeEncodeError:  # a path whose bytes are no UTF-8 looks like that
+        raise BadOption(f"filename {filename!r} has characters in it that UTF-8 cannot store") from None
 
 
 def check_id(id: object) -> None:
@@ -212,8 +218,24 @@ def check_record(record: Mapping[str, Any], chunk_size: int, codec_options: Code
 def _check_encoding(encoding: object) -> None:
     try:
         "".encode(encoding)  # type: ignore[arg-type]  # the TypeError for a non-str is caught below
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise BadOption(f"encoding {encoding!r} is not known: {error}") from None
+
+
+def _check_max_size(size: object) -> None:
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
+        raise BadOption(f"max_size is a number of bytes, not {size!r}")
+
+
+def _check_bucket(bucket: object) -> None:
+    # By its class, which lies above this module: a database of pymongo's has any attribute that it is asked for.
+    if bucket is not None and not isinstance(bucket, str) and not hasattr(type(bucket), "open_upload"):
+        raise BadOption(f"bucket is a Bucket, a bucket's name or None, not {type_name(bucket)}")
+
+
+def _check_alias(alias: object) -> None:
+    if alias is not None and not isinstance(alias, str):
+        raise BadOption(f"db_alias is a str, not {type_name(alias)}")
 
 
 def _expiry(at: datetime | None, after: timedelta | float | None) -> datetime | None:
@@ -222,17 +244,24 @@ def _expiry(at: datetime | None, after: timedelta | float | None) -> datetime | 
     if at is not None:
         if not isinstance(at, datetime):
             raise BadOption(f"expires_at is a datetime, not {type_name(at)}")
-        return utc_milliseconds(at)
+        try:
+            return utc_milliseconds(at)
+        except OverflowError:
+            raise BadOption(f"expires_at {at!r} is no date in UTC") from None
     if after is None:
         return None
     if isinstance(after, bool) or not isinstance(after, timedelta | int | float):
         raise BadOption(f"expires_after is a timedelta or seconds, not {type_name(after)}")
-    return utc_milliseconds(utc_now() + (after if isinstance(after, timedelta) else timedelta(seconds=after)))
+    try:
+        return utc_milliseconds(utc_now() + (after if isinstance(after, timedelta) else timedelta(seconds=after)))
+    except (OverflowError, ValueError):  # NaN is a ValueError
+        raise BadOption(f"expires_after {after!r} leads to no date") from None
 
 
 def _guessed_type(filename: str | None) -> str | None:
     if filename is None:
         return None
-    kind, compression = mimetypes.guess_type(PurePosixPath(filename).name)
+    # As a path, since "Re: minutes #2.pdf" has a URL's scheme and fragment in it.
+    kind, compression = mimetypes.guess_type(f"./{PurePosixPath(filename).name}")
     # "a.tar.gz" is not a tar file until somebody unpacks it.
     return kind if compression is None else _COMPRESSED.get(compression, "application/octet-stream")

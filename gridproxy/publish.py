@@ -18,9 +18,11 @@ from pymongo.errors import (
     DuplicateKeyError,
     InvalidOperation,
     OperationFailure,
+    ServerSelectionTimeoutError,
 )
 
 from .errors import FileAlreadyStored, OutcomeUnknown, UploadInProgress
+from .info import FileInfo
 from .store import Record, Session, Store
 from .tasks import both
 
@@ -30,6 +32,8 @@ __all__ = [
     "id_in_progress",
     "insert_record",
     "insert_whole",
+    "insert_wholes",
+    "is_duplicate_key",
     "withdraw_record",
 ]
 
@@ -56,31 +60,73 @@ async def check_id_is_free(store: Store, id: object, session: Session | None) ->
         raise id_in_progress(id)
 
 
-async def insert_record(store: Store, record: Record, own_chunk: ObjectId | None, session: Session | None) -> None:
-    """Insert the record of chunks that are there already.
+async def insert_record(
+    store: Store,
+    record: Record,
+    own_chunk: ObjectId | None,
+    session: Session | None,
+    *,
+    maybe_there: bool = False,
+) -> None:
+    """Insert the record of chunks that are there already; `maybe_there`: an earlier attempt may have landed.
 
     Raises `FileAlreadyStored` when the id is another file's, `OutcomeUnknown` when no attempt was answered.
     """
+
+    async def insert() -> None:
+        nonlocal maybe_there
+        try:
+            await store.insert_record(record, session)
+        except DuplicateKeyError:
+            if not (maybe_there and await _is_ours(store, record, own_chunk)):
+                raise FileAlreadyStored(record["_id"]) from None
+        except ServerSelectionTimeoutError:
+            raise  # nothing was sent
+        except ConnectionFailure:
+            maybe_there = True
+            raise
+
     if session is not None and session.in_transaction:
         # Repeating a statement is the transaction's business: its abort takes the record back.
-        await _insert_once(store, record, own_chunk, session)
+        maybe_there = False
+        await insert()
         return
-    await _until_answered(lambda: _insert_once(store, record, own_chunk, session), record["_id"])
+    try:
+        await _until_answered(insert)
+    except ConnectionFailure as error:
+        if not maybe_there:
+            raise
+        raise OutcomeUnknown(record["_id"]) from error
 
 
 async def insert_whole(store: Store, chunks: Sequence[Record], record: Record) -> None:
     """Insert chunks and record of a small file, in one request where the server knows how to.
 
-    Raises as `insert_record`.
+    Raises as `insert_record`, and `UploadInProgress` where somebody else's chunks lie under the id.
     """
-    own_chunk = chunks[0]["_id"] if chunks else None
+    await insert_wholes(store, [(chunks, record)])
+
+
+async def insert_wholes(store: Store, files: Sequence[tuple[Sequence[Record], Record]]) -> None:
+    """`insert_whole` for several files, all of them in one request; some may be there when it raises."""
     try:
-        await store.insert_whole(chunks, record)
+        await store.insert_whole([chunk for chunks, _ in files for chunk in chunks], [record for _, record in files])
     except (InvalidOperation, OperationFailure, ConnectionFailure) as error:
-        await _after_failed_bulk(store, chunks, record, error)
+        maybe_there = _may_have_landed(store, error)
     else:
         return
-    await _until_answered(lambda: _complete(store, chunks, record, own_chunk), record["_id"])
+    for chunks, record in files:
+        await _insert_in_steps(store, chunks, record, maybe_there)
+
+
+async def _insert_in_steps(store: Store, chunks: Sequence[Record], record: Record, maybe_there: bool) -> None:
+    try:
+        await _until_answered(lambda: _insert_missing(store, chunks, record["_id"]))
+    except ConnectionFailure as error:
+        if not maybe_there:
+            raise
+        raise OutcomeUnknown(record["_id"]) from error
+    await insert_record(store, record, chunks[0]["_id"] if chunks else None, None, maybe_there=maybe_there)
 
 
 async def withdraw_record(store: Store, record: Record, session: Session | None) -> None:
@@ -107,66 +153,68 @@ def encodes_alike(store: Store, record: Record) -> bool:
         return False
 
 
-async def _until_answered(insert: Callable[[], Awaitable[None]], id: object) -> None:
-    for attempt in range(_ATTEMPTS):
+async def _until_answered(work: Callable[[], Awaitable[None]]) -> None:
+    """Repeat what can be repeated while no answer comes; raises the last failure."""
+    for attempt in range(_ATTEMPTS - 1):
         try:
-            await insert()
-        except ConnectionFailure as error:
-            if attempt == _ATTEMPTS - 1:
-                raise OutcomeUnknown(id) from error
+            return await work()
+        except ServerSelectionTimeoutError:
+            raise  # it has waited for a server as long as the client was told to
+        except ConnectionFailure:
             await asyncio.sleep(_PAUSE * 2**attempt)
-        else:
-            return
+    await work()
 
 
-async def _insert_once(store: Store, record: Record, own_chunk: ObjectId | None, session: Session | None) -> None:
-    try:
-        await store.insert_record(record, session)
-    except DuplicateKeyError:
-        if not await _is_ours(store, record, own_chunk, session):
-            raise FileAlreadyStored(record["_id"]) from None
-
-
-async def _is_ours(store: Store, record: Record, own_chunk: ObjectId | None, session: Session | None) -> bool:
-    if session is not None and session.in_transaction:
-        return False  # the duplicate key has aborted the transaction; nothing can be asked in it
+async def _is_ours(store: Store, record: Record, own_chunk: ObjectId | None) -> bool:
     found = await store.find_record(record["_id"], primary=True)
-    if found is None or found.get("length") != record["length"]:
+    if found is None:
         return False
-    # Under one id only one upload can have placed chunk 0; empty files have none, and are alike.
+    there, ours = FileInfo.from_record(found), FileInfo.from_record(record)
+    if (there.length, there.upload_date) != (ours.length, ours.upload_date):
+        return False
+    # Under one id only one upload can have placed chunk 0.
     return own_chunk is None or await store.first_chunk_id(record["_id"]) == own_chunk
 
 
-async def _complete(store: Store, chunks: Sequence[Record], record: Record, own_chunk: ObjectId | None) -> None:
-    """The two steps, over whatever an earlier attempt has landed of them."""
-    if chunks:
+async def _insert_missing(store: Store, chunks: Sequence[Record], id: object) -> None:
+    """Insert those chunks of one batch that an earlier attempt has not landed, in order.
+
+    Whoever lands chunk 0 has the id: so none of ours may lie beside another upload's chunk 0.
+    """
+    missing = list(chunks)
+    while missing:
         try:
-            await store.insert_chunks(list(chunks), ordered=False)
+            return await store.insert_chunks(missing)
         except BulkWriteError as error:
-            codes = {each.get("code") for each in error.details.get("writeErrors", [])}
-            if codes != {_DUPLICATE_KEY}:
+            if not is_duplicate_key(error):
                 raise
-            if await store.first_chunk_id(record["_id"]) != own_chunk:
-                raise id_in_progress(record["_id"]) from None
-    await _insert_once(store, record, own_chunk, None)
+        landed = await store.chunk_ids(id)
+        left = [chunk for chunk in missing if chunk["_id"] not in landed]
+        if len(left) == len(missing) or not landed <= {chunk["_id"] for chunk in chunks}:
+            raise id_in_progress(id) from None
+        missing = left
 
 
-async def _after_failed_bulk(store: Store, chunks: Sequence[Record], record: Record, error: Exception) -> None:
-    """Return when the two steps may settle it; raise what is final, plain."""
+def is_duplicate_key(error: BulkWriteError) -> bool:
+    """Whether nothing but taken keys made this insert fail."""
+    return {each.get("code") for each in error.details.get("writeErrors", [])} == {_DUPLICATE_KEY}
+
+
+def _may_have_landed(store: Store, error: Exception) -> bool:
+    """Whether a bulk write that failed may have stored the file; raises what is final, plain."""
     if isinstance(error, ClientBulkWriteException):
         cause = error.error
         if isinstance(cause, Exception):
             error = cause
         elif error.write_errors:
+            # A retry that the server did not recognise finds its own documents there.
             first = error.write_errors[0]
-            if first["code"] != _DUPLICATE_KEY:  # type: ignore[index]  # pymongo's hint says WriteError; it gives the reply's dict
-                raise error
-            return
-    if isinstance(error, InvalidOperation) and "8.0" in str(error):
+            if first["code"] == _DUPLICATE_KEY:  # type: ignore[index]  # pymongo's hint says WriteError; it gives the reply's dict
+                return True
+    if isinstance(error, ConnectionFailure) and not isinstance(error, ServerSelectionTimeoutError):
+        return True
+    before_8_0 = isinstance(error, InvalidOperation) and "8.0" in str(error)
+    if before_8_0 or (isinstance(error, OperationFailure) and error.code == _COMMAND_NOT_FOUND):
         store.state.bulk_write = False
-        return
-    if isinstance(error, OperationFailure) and error.code == _COMMAND_NOT_FOUND:
-        store.state.bulk_write = False
-        return
-    if not isinstance(error, ConnectionFailure):
-        raise error
+        return False
+    raise error

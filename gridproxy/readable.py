@@ -50,9 +50,10 @@ class ReadableFile(Handle):
     def _positioned(self, session: Session | None) -> Reader:
         store, id = self._readable()
         reader = self._reader
-        if reader is None or reader.id != id or not reader.store.same_as(store) or reader.session is not session:
-            at = 0 if reader is None else reader.tell()
-            reader = self._reader = self._new_reader(store, id, session, at)
+        if reader is None or not reader.store.same_as(store):
+            reader = self._reader = self._new_reader(store, id, session)  # elsewhere it is another file
+        elif reader.session is not session:
+            reader = self._reader = self._new_reader(store, id, session, reader.tell())
         return reader
 
     def _new_reader(self, store: Store, id: object, session: Session | None, at: int = 0) -> Reader:
@@ -126,9 +127,9 @@ class ReadableFile(Handle):
             await save(stream, sink, info.length, progress)
         return info
 
-    def as_source(self) -> Source:
+    def as_source(self, session: Session | None = None) -> Source:
         """The whole content, from its start, as a source of another upload; raises `FileMissing` on an empty file."""
-        return _StoredFile(self.stream())
+        return _StoredFile(self.stream(session=session))
 
     async def stat(self, *, session: Session | None = None) -> FileInfo:
         """The record as it is now; raises `FileMissing`, on an empty file too."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -59,7 +60,10 @@ class DownloadStream(ByteReceiveStream):
             if self._closed:
                 raise anyio.ClosedResourceError
             if not self._pieces:
-                block = await self._download.next()
+                try:
+                    block = await self._download.next()
+                except FileClosed:
+                    raise anyio.ClosedResourceError from None
                 if block is None:
                     raise anyio.EndOfStream
                 self._pieces = list(reversed(block.pieces))
@@ -171,13 +175,14 @@ class Reader:
                 return await self._read_rest()
             gathered: list[bytes] = []
             missing = size
-            while missing:
-                piece, at = await self._piece(missing)
-                if not piece:
-                    break
-                gathered.append(piece[at : at + missing])
-                missing -= len(gathered[-1])
-                self._position += len(gathered[-1])
+            with self._moving_on():
+                while missing:
+                    piece, at = await self._piece(missing)
+                    if not piece:
+                        break
+                    gathered.append(piece[at : at + missing])
+                    missing -= len(gathered[-1])
+                    self._position += len(gathered[-1])
             return b"".join(gathered)
 
     async def readline(self) -> bytes:
@@ -186,15 +191,26 @@ class Reader:
             self._check_open()
             gathered: list[bytes] = []
             ended = False
-            while not ended:
-                piece, at = await self._piece(1)
-                if not piece:
-                    break
-                end = piece.find(b"\n", at) + 1
-                ended = end > 0
-                gathered.append(piece[at : end or None])
-                self._position += len(gathered[-1])
+            with self._moving_on():
+                while not ended:
+                    piece, at = await self._piece(1)
+                    if not piece:
+                        break
+                    end = piece.find(b"\n", at) + 1
+                    ended = end > 0
+                    gathered.append(piece[at : end or None])
+                    self._position += len(gathered[-1])
             return b"".join(gathered)
+
+    @contextmanager
+    def _moving_on(self) -> Iterator[None]:
+        # What was gathered goes with the error: the next read begins where this one did.
+        position = self._position
+        try:
+            yield
+        except BaseException:
+            self._position = position
+            raise
 
     async def _read_rest(self) -> bytes:
         position = self._position

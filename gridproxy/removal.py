@@ -5,10 +5,10 @@ Inside a transaction only the record goes; its chunks stay until the transaction
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from .info import id_filter
+from .info import is_plain_id
 from .store import Session, Store
 from .tasks import settle
 
@@ -36,10 +36,10 @@ async def remove_files(store: Store, ids: Iterable[object], session: Session | N
     plain = []
     for id in ids:
         # `$in` reads a pattern as a pattern and refuses operators; such ids go one by one, as values.
-        if isinstance(id_filter(id), Mapping):
-            removed += await settle(_remove_file(store, id, session))
-        else:
+        if is_plain_id(id):
             plain.append(id)
+        else:
+            removed += await settle(_remove_file(store, id, session))
     for at in range(0, len(plain), _IDS_PER_REQUEST):
         some = plain[at : at + _IDS_PER_REQUEST]
         removed += await settle(_remove_some(store, some, session))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import io
@@ -9,7 +10,8 @@ import os
 import secrets
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from contextlib import suppress
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from .errors import BadSource, type_name
 from .progress import Progress, report
@@ -41,29 +43,43 @@ async def save(blocks: AsyncIterator[bytes], sink: SinkLike, total: int, progres
         await _save_to_path(blocks, sink, total, progress)
         return
     write = _writer(sink)
-    asynchronous = inspect.iscoroutinefunction(write)
     done = 0
     async for block in blocks:
-        await _write_all(write, block, asynchronous)
+        await _write_all(sink, write, block)
         done += len(block)
         await report(progress, done, total)
 
 
-def _writer(sink: object) -> Callable[[bytes], Any]:
+def _writer(sink: object) -> Callable[[bytes], Awaitable[object]]:
     write = getattr(sink, "write", None)
     if isinstance(sink, io.TextIOBase) or not callable(write):
         raise BadSource(f"save_to needs a path or a binary file to write to, not {type_name(sink)}")
-    function: Callable[[bytes], Any] = write
-    return function
+    if isinstance(sink, asyncio.StreamWriter):
+        stream = sink  # its `write` belongs to the loop
+
+        async def write_and_drain(block: bytes) -> None:
+            stream.write(block)
+            await stream.drain()
+
+        return write_and_drain
+    if inspect.iscoroutinefunction(write):
+        function: Callable[[bytes], Awaitable[object]] = write
+        return function
+
+    async def write_in_thread(block: bytes) -> object:
+        written = await in_thread(functools.partial(write, block))
+        return await written if inspect.isawaitable(written) else written
+
+    return write_in_thread
 
 
-async def _write_all(write: Callable[[bytes], Any], block: bytes, asynchronous: bool) -> None:
+async def _write_all(sink: object, write: Callable[[bytes], Awaitable[object]], block: bytes) -> None:
     while block:
-        written = await write(block) if asynchronous else await in_thread(functools.partial(write, block))
-        if inspect.isawaitable(written):
-            written = await written
+        written = await write(block)
+        if (type(written) is int and written == 0) or (written is None and isinstance(sink, io.RawIOBase)):
+            raise BlockingIOError(f"{type_name(sink)} took nothing: a non-blocking file cannot be written to here")
         # Raw files may take a part only; others say nothing, or that they took all.
-        block = block[written:] if isinstance(written, int) and written < len(block) else b""
+        block = block[written:] if type(written) is int and 0 < written < len(block) else b""
 
 
 async def _save_to_path(
@@ -97,8 +113,11 @@ class _PartFile:
         self._target = os.path.realpath(self._path)
         if os.path.isdir(self._target):
             raise IsADirectoryError(f"save_to({self._target!r}): this is a directory; name the file to write in it")
+        if os.path.exists(self._target) and not os.path.isfile(self._target):
+            raise OSError(f"save_to({self._target!r}): a device or a pipe would be replaced; open it and give the file")
         folder, name = os.path.split(self._target)
-        self._beside = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(6)}.part")
+        # 40 characters are 160 bytes at most, and a name has room for 255.
+        self._beside = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(6)}.part")
         self._file = open(self._beside, "xb")  # noqa: SIM115  # closed by commit() or discard()
 
     def write(self, block: bytes) -> None:
@@ -116,6 +135,7 @@ class _PartFile:
 
     def discard(self) -> None:
         if self._file is not None:
-            self._file.close()
-            if os.path.exists(self._beside):
+            with suppress(OSError):  # on a full disk it flushes once more, and fails once more
+                self._file.close()
+            with suppress(FileNotFoundError):  # renamed already
                 os.unlink(self._beside)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import io
+import numbers
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Mapping
@@ -99,8 +100,9 @@ def open_source(source: object, *, encoding: str = "utf-8") -> Source:
         return _File(source)
     if callable(getattr(source, "__aiter__", None)):
         return _AsyncIterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
-    if _has_buffer(source):
-        return _Bytes(bytes(source))  # type: ignore[call-overload]  # the line above asked
+    data = _buffered(source)
+    if data is not None:
+        return _Bytes(data)
     if callable(getattr(source, "__iter__", None)):
         return _Iterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
     raise BadSource(_no_source(source))
@@ -108,13 +110,10 @@ def open_source(source: object, *, encoding: str = "utf-8") -> Source:
 
 def as_bytes(data: object, encoding: str) -> bytes:
     """A copy that nobody can change any more; raises `BadSource` for what is neither bytes-like nor a str."""
-    if isinstance(data, str):
-        return data.encode(encoding)
-    if isinstance(data, bytes):
-        return data
-    if isinstance(data, bytearray | memoryview):
-        return bytes(data)
-    raise BadSource(f"bytes or a str are needed, not {type_name(data)}")
+    found = data.encode(encoding) if isinstance(data, str) else _buffered(data)
+    if found is None:
+        raise BadSource(f"bytes or a str are needed, not {type_name(data)}")
+    return found
 
 
 def _no_source(source: object) -> str:
@@ -124,12 +123,17 @@ def _no_source(source: object) -> str:
     )
 
 
-def _has_buffer(source: object) -> bool:
+def _buffered(source: object) -> bytes | None:
+    """A copy of what is bytes-like (an array, too), which nobody can change any more; None for anything else."""
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, numbers.Number):
+        return None  # numpy's have a buffer, and are numbers all the same
     try:
-        memoryview(source)  # type: ignore[arg-type]  # the question is whether it can
+        # Not `bytes(source)`, which makes so many zeros of what can be an index as well.
+        return memoryview(source).tobytes()  # type: ignore[arg-type]  # the question is whether it can
     except TypeError:
-        return False
-    return True
+        return None
 
 
 def _base_name(name: object) -> str | None:
@@ -142,8 +146,9 @@ def _base_name(name: object) -> str | None:
 
 def _block(item: object, what: str) -> bytes:
     """One item as a block of bytes that stay as they are."""
-    if isinstance(item, bytes | bytearray | memoryview):
-        return bytes(item)
+    block = _buffered(item)
+    if block is not None:
+        return block
     if isinstance(item, str):
         raise BadSource(f"{what} gave a str; open it in binary mode, or encode what it gives")
     raise BadSource(f"{what} gave {type_name(item)} instead of bytes")
@@ -190,7 +195,9 @@ class _File(Source):
         self._file = file
         self._what = type_name(file)
         self._asynchronous = inspect.iscoroutinefunction(file.read)
-        self.name = _base_name(getattr(file, "filename", None)) or _base_name(getattr(file, "name", None))
+        # The standard library's files have a `name`; to ask a GzipFile for its `filename` is deprecated.
+        uploaded_as = None if isinstance(file, io.IOBase) else getattr(file, "filename", None)
+        self.name = _base_name(uploaded_as) or _base_name(getattr(file, "name", None))
         declared = getattr(file, "content_type", None)
         self.content_type = declared if isinstance(declared, str) else None
 
@@ -212,16 +219,20 @@ class _File(Source):
 
 
 def _bytes_left(file: Any) -> int | None:
-    """How many bytes a seekable file has ahead; None where that cannot be known without reading it."""
+    """How many bytes a file has ahead; None where that cannot be known without reading it.
+
+    Compressed files look for their end by unpacking themselves, so only files are asked that are known not to.
+    """
+    file = getattr(file, "file", file)  # the wrapper that `tempfile` puts around one
+    if not isinstance(file, io.BufferedReader | io.BufferedRandom | io.FileIO | io.BytesIO):
+        return None
     try:
-        if not file.seekable():
-            return None
         here = file.tell()
         end = file.seek(0, os.SEEK_END)
         file.seek(here)
-    except (AttributeError, OSError, ValueError):
+    except (OSError, ValueError):  # a pipe; a closed file
         return None
-    return max(0, end - here) if isinstance(end, int) and isinstance(here, int) else None
+    return max(0, end - here)
 
 
 class _Iterable(Source):

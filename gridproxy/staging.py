@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from bson import ObjectId
-
 from .errors import FileAlreadyStored, FileClosed
+from .footprint import object_ids
 from .info import FileInfo
 from .publish import insert_record
 from .store import Record, Session, Store
 from .tasks import settle
 
-__all__ = ["Staged", "discard_id", "discard_staged", "object_ids", "publish_staged"]
+__all__ = ["Staged", "discard_id", "discard_staged", "publish_staged"]
 
 
 class Staged:
@@ -44,7 +41,7 @@ async def publish_staged(staged: Staged, session: Session | None = None) -> File
         raise FileClosed(f"{staged!r} was discarded; its bytes are gone")
     own_chunk = next(object_ids(staged.chunk_ids), None)
     session = staged.store.session_for(session)
-    await settle(insert_record(staged.store, staged.record, own_chunk, session))
+    await settle(insert_record(staged.store, staged.record, own_chunk, session, maybe_there=True))
     return staged.info
 
 
@@ -64,8 +61,3 @@ async def discard_id(store: Store, id: object) -> None:
 async def _refuse_stored(store: Store, id: object) -> None:
     if await store.find_record(id, primary=True) is not None:
         raise FileAlreadyStored(id, message=f"{id!r} is a stored file; delete() removes it, discard() does not")
-
-
-def object_ids(binaries: bytes | bytearray) -> Iterator[ObjectId]:
-    """The ids that lie one behind the other in `binaries`, 12 bytes each."""
-    return (ObjectId(bytes(binaries[at : at + 12])) for at in range(0, len(binaries), 12))

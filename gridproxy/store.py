@@ -17,13 +17,13 @@ from pymongo import ASCENDING, IndexModel, InsertOne, ReadPreference, ReturnDocu
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import ConfigurationError, OperationFailure
+from pymongo.errors import InvalidName
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
 
 from .chunks import BATCH_BYTES, ChunkRange, payload_size
 from .clients import Client, ClientState, bound_session, state_of
-from .errors import BadOption, type_name
+from .errors import BadOption, UnacknowledgedBucket, type_name
 from .info import FileInfo, id_filter
 from .options import check_chunk_size
 from .tasks import settle, spawn
@@ -35,7 +35,6 @@ DEFAULT_CHUNK_SIZE = 255 * 1024
 Record = dict[str, Any]
 Session = AsyncClientSession
 
-_NAMESPACE_NOT_FOUND = 26
 # Servers look up long `$in` lists slowly (the embedded one in quadratic time).
 _IDS_PER_DELETE = 250
 _FILES_INDEX = [("filename", ASCENDING), ("uploadDate", ASCENDING)]
@@ -66,8 +65,7 @@ class Store:
         read_preference: _ServerMode | None = None,
     ) -> None:
         self.database = store_database(database)
-        if not _is_name(name) or "\0" in name or "$" in name:
-            raise BadOption(f"a bucket's name is a str without '$' and NUL, such as 'fs', not {name!r}")
+        _check_name(name)
         check_chunk_size(chunk_size)
         if checksum not in ("sha256", None):
             raise BadOption(f"checksum is 'sha256' or None, not {checksum!r}")
@@ -82,12 +80,12 @@ class Store:
             )
         # Documents of our own shape, whatever class the application decodes into.
         self.codec_options: CodecOptions[Record] = database.codec_options.with_options(document_class=dict)
-        self.files: AsyncCollection[Record] = database.get_collection(
-            f"{name}.files", self.codec_options, read_preference, concern, read_concern
-        )
-        self.chunks: AsyncCollection[Record] = database.get_collection(
-            f"{name}.chunks", self.codec_options, read_preference, concern, read_concern
-        )
+        options = self.codec_options, read_preference, concern, read_concern
+        try:
+            self.files: AsyncCollection[Record] = database.get_collection(f"{name}.files", *options)
+            self.chunks: AsyncCollection[Record] = database.get_collection(f"{name}.chunks", *options)
+        except InvalidName as error:
+            raise BadOption(f"{name!r} cannot be a bucket's name: {error}") from None
 
     def same_as(self, other: Store) -> bool:
         """Whether both name the same bucket of the same client."""
@@ -130,43 +128,44 @@ class Store:
             files = files.with_options(read_preference=ReadPreference.PRIMARY)
         return await files.find_one({"_id": id_filter(id)}, session=session)
 
+    async def find_records(self, ids: list[Any], session: Session | None = None) -> list[Record]:
+        """The `files` documents of these ids, which are plain values; in no order."""
+        async with self.files.find({"_id": {"$in": ids}}, session=session).batch_size(len(ids) + 1) as cursor:
+            return await cursor.to_list()
+
     async def insert_record(self, record: Record, session: Session | None = None) -> None:
         """Make the file visible."""
-        await self._outside_concern(self.files, session).insert_one(record, session=session)
+        await self.files.insert_one(record, session=session)
 
     async def delete_record(
         self, id: object, session: Session | None = None, matching: Mapping[str, Any] | None = None
     ) -> bool:
         """Take the file out of sight, if its record has what `matching` says; whether there was one."""
-        files = self._outside_concern(self.files, session)
         query = {"_id": id_filter(id), **(matching or {})}
-        return (await files.delete_one(query, session=session)).deleted_count > 0
+        return (await self.files.delete_one(query, session=session)).deleted_count > 0
 
     async def delete_records(self, query: Mapping[str, Any], session: Session | None) -> int:
         """Take every file that fits out of sight; how many."""
-        files = self._outside_concern(self.files, session)
-        return (await files.delete_many(query, session=session)).deleted_count
+        return (await self.files.delete_many(query, session=session)).deleted_count
+
+    async def ids_by_name(self, filename: str, session: Session | None) -> list[object]:
+        """The ids of every file of this name, of those too whose records are no good for anything else."""
+        async with self.files.find({"filename": filename}, {"_id": 1}, session=session) as cursor:
+            return [record["_id"] async for record in cursor]
 
     async def rename_records(self, filename: str, new: str, session: Session | None) -> int:
         """Give every file of this name another one; how many there were."""
-        files = self._outside_concern(self.files, session)
         update = {"$set": {"filename": new}}
-        return (await files.update_many({"filename": filename}, update, session=session)).matched_count
+        return (await self.files.update_many({"filename": filename}, update, session=session)).matched_count
 
     async def update_record(
         self, id: object, update: Mapping[str, Any] | Sequence[Mapping[str, Any]], session: Session | None
     ) -> Record | None:
         """Edit the record; the new one, or None where there is none."""
-        files = self._outside_concern(self.files, session)
-        found: Record | None = await files.find_one_and_update(
+        found: Record | None = await self.files.find_one_and_update(
             {"_id": id_filter(id)}, update, return_document=ReturnDocument.AFTER, session=session
         )
         return found
-
-    @staticmethod
-    def _outside_concern(collection: AsyncCollection[Record], session: Session | None) -> AsyncCollection[Record]:
-        # Inside a transaction only the transaction itself may carry a write concern.
-        return collection.with_options(write_concern=WriteConcern()) if _in_transaction(session) else collection
 
     # Chunks
 
@@ -189,12 +188,11 @@ class Store:
             places["$lt"] = wanted.stop
         return await self._find_chunks(id, places, limit, len(wanted) + 17, primary)
 
-    async def find_first_chunks(self, id: object, first: int, count: int) -> list[Record]:
-        """Chunks from `first` on, one more than `count` or fewer:
-
-        Asked for before the record told how large they are.
-        """
-        return await self._find_chunks(id, {"$gte": first}, count + 1, count + 2, False, most_bytes=BATCH_BYTES)
+    async def find_first_chunks(self, id: object, first: int, stop: int) -> list[Record]:
+        """Chunks `first` to `stop` (exclusive), or their beginning: asked for before the record told their size."""
+        # Bounded on both sides: a server may gather all that lies behind before it looks at a limit.
+        places = {"$gte": first, "$lt": stop}
+        return await self._find_chunks(id, places, 0, stop - first + 1, False, most_bytes=BATCH_BYTES)
 
     async def _find_chunks(
         self,
@@ -223,11 +221,29 @@ class Store:
                     break
         return found
 
+    async def find_chunks_of(self, ids: list[Any]) -> list[Record]:
+        """Every chunk under any of these ids, which are plain values, with its `files_id`; for small files."""
+        projection = {"_id": 0, "files_id": 1, "n": 1, "data": 1}
+        async with (
+            self.state.limit,
+            self.own_session() as session,
+            # One answer for all of them: the default would stop at 101 chunks.
+            self.chunks.find({"files_id": {"$in": ids}}, projection, session=session).batch_size(10_000) as cursor,
+        ):
+            return await cursor.to_list()
+
     async def has_chunks(self, id: object) -> bool:
         """Whether any chunk lies under this id."""
         async with self.own_session() as session:
-            query = {"files_id": id_filter(id)}
-            return await self.chunks.find_one(query, {"_id": 1}, session=session) is not None
+            chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
+            return await chunks.find_one({"files_id": id_filter(id)}, {"_id": 1}, session=session) is not None
+
+    async def chunk_ids(self, id: object) -> set[object]:
+        """The `_id`s of all chunks under the id of a small file."""
+        async with self.own_session() as session:
+            chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
+            async with chunks.find({"files_id": id_filter(id)}, {"_id": 1}, session=session) as cursor:
+                return {chunk["_id"] async for chunk in cursor}
 
     async def first_chunk_id(self, id: object) -> object:
         """The `_id` of chunk 0, None where there is none: it tells whose chunks lie under an id."""
@@ -256,11 +272,11 @@ class Store:
 
     # Both
 
-    async def insert_whole(self, chunks: Sequence[Record], record: Record) -> None:
-        """Chunks and record in one round trip (client bulk write, MongoDB 8.0); in this order, not atomic."""
+    async def insert_whole(self, chunks: Sequence[Record], records: Sequence[Record]) -> None:
+        """Chunks and records in one round trip (client bulk write, MongoDB 8.0); in this order, not atomic."""
         writes = [
             *(InsertOne(chunk, namespace=self.chunks.full_name) for chunk in chunks),
-            InsertOne(record, namespace=self.files.full_name),
+            *(InsertOne(record, namespace=self.files.full_name) for record in records),
         ]
         async with self.state.limit, self.own_session() as session:
             await self.client.bulk_write(writes, session=session, ordered=True, write_concern=self.files.write_concern)
@@ -313,7 +329,7 @@ class Store:
         if self.key in state.indexed:
             return
         task = state.indexing.get(self.key)
-        if task is None:
+        if task is None or force:
             task = state.indexing[self.key] = spawn(self._create_indexes(force), context=contextvars.Context())
         # Several first uploads share one check, and none of them ends it for the others.
         await settle(_done(task))
@@ -338,12 +354,9 @@ class Store:
             await self.chunks.drop(session=session)
 
 
-class UnacknowledgedBucket(BadOption, ConfigurationError):
-    """A bucket over a write concern that confirms nothing."""
-
-
-def _is_name(name: object) -> bool:
-    return isinstance(name, str) and name != ""
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name or "$" in name:
+        raise BadOption(f"a bucket's name is a str without '$', such as 'fs', not {name!r}")
 
 
 async def _done(task: Any) -> None:
@@ -358,12 +371,8 @@ async def _ensure_index(
     collection: AsyncCollection[Record], keys: list[tuple[str, int]], session: Session, *, unique: bool
 ) -> None:
     # An index that an old driver made with 1.0 for 1, or without `unique`, is there: creating it again would fail.
-    try:
-        async with await collection.list_indexes(session=session) as cursor:
-            async for index in cursor:
-                if list(index["key"].items()) == keys:
-                    return
-    except OperationFailure as error:
-        if error.code != _NAMESPACE_NOT_FOUND:
-            raise
+    async with await collection.list_indexes(session=session) as cursor:
+        async for index in cursor:
+            if list(index["key"].items()) == keys:
+                return
     await collection.create_indexes([IndexModel(keys, unique=unique)], session=session)

@@ -1,58 +1,35 @@
 """The way in: blocks -> chunks -> batches -> the server, and the record last.
 
-A file is there whole or not at all. Up to four batches are on their way at once, hashed beside the loop while they
-are sent; whoever awaits `flow()` is held back by them, so memory is bounded by (in flight + 1) batches.
+A file is there whole or not at all. Whoever awaits `flow()` is held back by what is on its way (see `shipping`), so
+memory is bounded by (in flight + 1) batches.
 """
 
 from __future__ import annotations
 
-import asyncio
 import enum
-import hashlib
 import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any
 
-import anyio.to_thread
+import anyio.lowlevel
 from bson import ObjectId
-from pymongo.errors import BulkWriteError, PyMongoError
 
 from .chunks import BATCH_BYTES, Splitter, chunks_per_batch
-from .errors import (
-    BadOption,
-    BadSource,
-    BufferFull,
-    FileAlreadyStored,
-    FileClosed,
-    OutcomeUnknown,
-    TooLarge,
-    type_name,
-)
+from .errors import BadOption, BadSource, BufferFull, FileClosed, TooLarge, type_name
 from .info import FileInfo
 from .options import UploadRequest, check_record, upload_request
 from .progress import Progress, report
-from .publish import (
-    check_id_is_free,
-    encodes_alike,
-    id_in_progress,
-    insert_record,
-    insert_whole,
-    withdraw_record,
-)
+from .publish import check_id_is_free, encodes_alike
+from .shipping import Shipping
 from .sources import Data, as_bytes, open_source
-from .staging import Staged, object_ids, publish_staged
+from .staging import Staged, publish_staged
 from .store import Record, Session, Store
-from .tasks import settle, spawn
 
-__all__ = ["IN_FLIGHT", "UNAWAITED_BYTES", "Upload", "stage_source", "upload_source"]
+__all__ = ["UNAWAITED_BYTES", "State", "Upload", "stage_source", "upload_source"]
 
-IN_FLIGHT = 4
 # Bytes that may be written without awaiting before `write` refuses.
 UNAWAITED_BYTES = 64 * 1024 * 1024
-# Below this a worker thread costs more than the hash.
-_HASH_INLINE = 128 * 1024
-_DUPLICATE_KEY = 11000
 
 
 class State(enum.Enum):
@@ -86,21 +63,14 @@ class Upload:
         self.length = 0
         self._progress = progress
         self._total = total  # bytes that are going to come, None while unknown
-        self._stored = 0
         self._reported = -1
         self.info: FileInfo | None = None
-        self._hash = hashlib.sha256() if store.checksum else None
-        self._hashed: asyncio.Task[None] | None = None
+        self._shipping = Shipping(store, self.id, self.session, contested=request.id is not None)
         self._splitter = Splitter(self.chunk_size)
         self._per_batch = chunks_per_batch(self.chunk_size)
         self._batch: list[bytes] = []
         self._ready: deque[list[bytes]] = deque()
-        self._in_flight: dict[asyncio.Task[None], int] = {}
         self._unawaited = 0
-        self._next_n = 0
-        self._chunk_ids = bytearray()  # 12 bytes a chunk: undo knows its own, however large the file
-        self._record: Record | None = None
-        self._error: BaseException | None = None
 
     def __repr__(self) -> str:
         return f"<Upload {self.id!r} to {self.store!r}: {self.state.value}, {self.length} bytes>"
@@ -129,8 +99,7 @@ class Upload:
         self.check_open()
         limit = self.request.max_size
         if limit is not None and self.length + len(data) > limit:
-            self._error = TooLarge(limit)
-            raise self._error
+            raise self._shipping.fail(TooLarge(limit))
         self.length += len(data)
         for chunk in self._splitter.feed(data):
             self._batch.append(chunk)
@@ -140,7 +109,7 @@ class Upload:
 
     def check_open(self) -> None:
         """Raise what forbids a write: the first failure of a batch, or that this upload is not open."""
-        self._raise_failures()
+        self._shipping.check()
         if self.state is not State.OPEN:
             raise FileClosed(f"this file is not open for writing any more (it is {self.state.value})")
 
@@ -173,58 +142,19 @@ class Upload:
 
         A cancellation here leaves the upload as it is: bytes that were taken stay taken, in order.
         """
-        self._raise_failures()
+        self._shipping.check()
         while self._ready:
-            await self._free_slot()
+            await self._shipping.slot()
             if self._ready:
-                self._ship(self._ready.popleft())
+                self._shipping.ship(self._ready.popleft())
         self._unawaited = 0
-        await self._report(self._stored, self._total)
+        if self.state is State.OPEN:
+            await self._report(self._shipping.stored, self._total)
 
     async def _report(self, done: int, total: int | None) -> None:
         if done != self._reported:
             self._reported = done
             await report(self._progress, done, total)
-
-    async def _free_slot(self, at_most: int = IN_FLIGHT - 1) -> None:
-        while len(self._in_flight) > at_most:
-            await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
-            self._raise_failures()
-
-    def _raise_failures(self) -> None:
-        for task in [task for task in self._in_flight if task.done()]:
-            size = self._in_flight.pop(task)
-            error = task.exception()
-            if error is None:
-                self._stored += size
-            elif self._error is None:
-                self._error = self._translated(error)
-        if self._error is not None:
-            raise self._error
-
-    def _ship(self, payloads: list[bytes]) -> None:
-        documents = self._documents(payloads)
-        if self._hash is not None:
-            self._hashed = spawn(_hash_in_turn(self._hash, payloads, self._hashed))
-        majority = self.session is not None and self.session.in_transaction
-        task = spawn(_send(self.store, documents, self._hashed, majority))
-        self._in_flight[task] = sum(map(len, payloads))
-
-    def _documents(self, payloads: list[bytes]) -> list[Record]:
-        documents = []
-        for payload in payloads:
-            chunk_id = ObjectId()
-            self._chunk_ids += chunk_id.binary
-            documents.append({"_id": chunk_id, "files_id": self.id, "n": self._next_n, "data": payload})
-            self._next_n += 1
-        return documents
-
-    def _translated(self, error: BaseException) -> BaseException:
-        if isinstance(error, BulkWriteError):
-            codes = {each.get("code") for each in error.details.get("writeErrors", [])}
-            if codes == {_DUPLICATE_KEY}:
-                return id_in_progress(self.id)
-        return error
 
     # Ending
 
@@ -243,44 +173,42 @@ class Upload:
         """Send the rest, and no record."""
         record = await self._end(self._send_rest)
         self.state = State.STAGED
-        return Staged(self.store, record, bytes(self._chunk_ids))
+        return Staged(self.store, record, self._shipping.footprint.chunk_ids)
 
     async def _end(self, work: Callable[[], Awaitable[Record]]) -> Record:
-        self.check_open()
+        if self.state is not State.OPEN:
+            self.check_open()
         self.state = State.CLOSING
         try:
+            self._shipping.check()
             # Before the record and not after it: a callback that fails must not leave a file that nobody knows.
             await self._report(self.length, self.length)
             return await work()
         except BaseException as error:
-            await self.abort(error)
+            await self._take_back(error)
             raise
 
     async def _publish(self) -> Record:
+        # What came so far may have been shielded from anyio's cancellation; from here on everything is.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         whole = self._fits_one_request()
-        self._batch_rest()
-        try:
-            return await (self._publish_whole() if whole else self._publish_record())
-        except FileAlreadyStored:
-            self._record = None  # it is somebody else's, and not ours to withdraw
-            raise
+        return await (self._publish_whole() if whole else self._publish_record())
 
     async def _publish_record(self) -> Record:
-        record = self._record = await self._send_rest()
-        await settle(insert_record(self.store, record, self._own_chunk(), self.session))
+        record = await self._send_rest()
+        await self._shipping.footprint.insert_record(record)
         return record
 
     async def _publish_whole(self) -> Record:
-        payloads = self._ready.popleft() if self._ready else []
-        if self._hash is not None:
-            await _update(self._hash, payloads)
-        documents = self._documents(payloads)
-        record = self._record = self._finished_record()
-        await settle(insert_whole(self.store, documents, record))
+        self._batch_rest()
+        documents = await self._shipping.prepare(self._ready.popleft())
+        record = self._finished_record()
+        await self._shipping.footprint.insert_whole(documents, record)
         return record
 
     def _fits_one_request(self) -> bool:
-        if self._next_n or self._ready or self.length > BATCH_BYTES:
+        # An empty file is its record alone: the single insert of it tells a repetition from another upload's record.
+        if self._shipping.begun or self._ready or not 0 < self.length <= BATCH_BYTES:
             return False
         if self.session is not None or not self.store.state.bulk_write:
             return False
@@ -289,7 +217,7 @@ class Upload:
     async def _send_rest(self) -> Record:
         self._batch_rest()
         await self.flow()
-        await self._free_slot(at_most=0)
+        await self._shipping.arrive()
         return self._finished_record()
 
     def _batch_rest(self) -> None:
@@ -301,39 +229,22 @@ class Upload:
             self._batch = []
 
     def _finished_record(self) -> Record:
-        digest = None if self._hash is None else self._hash.hexdigest()
-        return self.request.record(self.id, self.length, self.chunk_size, digest)
-
-    def _own_chunk(self) -> ObjectId | None:
-        return ObjectId(bytes(self._chunk_ids[:12])) if self._chunk_ids else None
+        return self.request.record(self.id, self.length, self.chunk_size, self._shipping.sha256)
 
     async def abort(self, cause: BaseException | None = None) -> None:
-        """Take back whatever was sent. A clean-up that fails is noted on `cause`, or raised where there is none."""
-        if self.state in (State.STORED, State.STAGED, State.ABORTED):
-            return
+        """Take back whatever was sent; after the end, however it came, no effect. A clean-up that fails is noted on
+        `cause`, or raised where there is none. Raises `FileClosed` while somebody else is closing this file.
+        """
+        if self.state is State.CLOSING:
+            raise FileClosed("this file is being closed at this moment; cancel that instead")
+        if self.state in (State.NEW, State.OPEN):
+            await self._take_back(cause)
+
+    async def _take_back(self, cause: BaseException | None) -> None:
         self.state = State.ABORTED
         self._batch, self._splitter = [], Splitter(self.chunk_size)
         self._ready.clear()
-        if isinstance(cause, OutcomeUnknown):
-            return
-        try:
-            await settle(self._undo(), fresh=True)
-        except PyMongoError as error:
-            if cause is None:
-                raise
-            cause.add_note(
-                f"The clean-up failed too ({error!r}): chunks under files_id {self.id!r} may be left in "
-                f"{self.store!r} until collect_garbage() runs."
-            )
-
-    async def _undo(self) -> None:
-        # An insert that is cancelled lands all the same, so what is in flight comes to its end first.
-        if self._in_flight:
-            await asyncio.wait(self._in_flight)
-            self._in_flight.clear()
-        if self._record is not None:
-            await withdraw_record(self.store, self._record, self.session)
-        await self.store.delete_chunks_by_id(self.id, object_ids(self._chunk_ids))
+        await self._shipping.take_back(cause)
 
 
 class _Written:
@@ -408,28 +319,3 @@ async def _taken(
         await upload.abort(error)
         raise
     return upload
-
-
-async def _send(store: Store, documents: list[Record], hashing: asyncio.Task[None] | None, majority: bool) -> None:
-    try:
-        await store.insert_chunks(documents, majority=majority)
-    finally:
-        if hashing is not None:
-            await asyncio.wait({hashing})
-
-
-async def _hash_in_turn(digest: Any, payloads: list[bytes], before: asyncio.Task[None] | None) -> None:
-    if before is not None:
-        await asyncio.wait({before})
-    await _update(digest, payloads)
-
-
-async def _update(digest: Any, payloads: list[bytes]) -> None:
-    def update() -> None:
-        for payload in payloads:
-            digest.update(payload)
-
-    if sum(map(len, payloads)) <= _HASH_INLINE:
-        update()
-    else:
-        await anyio.to_thread.run_sync(update)

@@ -1,8 +1,7 @@
 """Fields: what a document's attribute may hold, and how it is stored.
 
 A value is checked when it is assigned, and containers once more when they are saved, since they may have been
-changed in place.
-What a stored document holds is loaded as it is: other code may have written it.
+changed in place. What a stored document holds is loaded as it is: other code may have written it.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+
+from bson import ObjectId
 
 from ...errors import BadId, BadSource, ValidationError, type_name
 from ...file import AsyncGridFile
@@ -80,6 +81,10 @@ class Field(Generic[Got, Given]):
         """`value` in the field's own form; raises `ValidationError` for what it cannot hold."""
         raise NotImplementedError
 
+    def checked_again(self, owner: Document, value: Any) -> Any:
+        """The value before it is saved: the same object, where somebody may hold it to change it in place."""
+        return self.assigned(owner, value)
+
     def loaded(self, owner: Document, raw: Any) -> Any:
         """The value of what is stored, as it is."""
         return raw
@@ -87,6 +92,10 @@ class Field(Generic[Got, Given]):
     def stored(self, value: Any) -> Any:
         """What is stored of the value."""
         return value
+
+    def untouched(self, raw: Any) -> Any:
+        """What `stored` gives of a value that was loaded from `raw` and not changed since."""
+        return raw
 
     def cloned(self, owner: Document, value: Any) -> Any:
         """The value for a copy of its document."""
@@ -96,9 +105,13 @@ class Field(Generic[Got, Given]):
         """The files in the value."""
         return iter(())
 
+    def compared(self, owner: Document, value: Any) -> Any:
+        """The stored form of what a query asks for; raises `ValidationError` for what this field cannot hold."""
+        return self.stored(self.assigned(owner, value))
+
     def query(self, owner: Document, value: Any) -> Any:
         """What a query compares this field with: a value, never an operator."""
-        return id_filter(self.stored(self.assigned(owner, value)))
+        return id_filter(self.compared(owner, value))
 
     def refuse(self, wanted: str, value: object) -> ValidationError:
         """The error for a value of the wrong kind."""
@@ -124,7 +137,7 @@ class IntField(Field[int | None, int | None]):
         if not isinstance(value, int) or isinstance(value, bool):
             raise self.refuse("an int", value)
         if not -_INT64 <= value < _INT64:
-            raise ValidationError(self.name, f"{value} does not fit into the 64 bits of a BSON integer")
+            raise ValidationError(self.name, "this int does not fit into the 64 bits of a BSON integer")
         return value
 
 
@@ -134,7 +147,10 @@ class FloatField(Field[float | None, float | None]):
     def checked(self, owner: Document, value: Any) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise self.refuse("a float", value)
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValidationError(self.name, "this int is too large for a float") from None
 
 
 class BooleanField(Field[bool | None, bool | None]):
@@ -152,7 +168,10 @@ class DateTimeField(Field[datetime | None, datetime | None]):
     def checked(self, owner: Document, value: Any) -> datetime:
         if not isinstance(value, datetime):
             raise self.refuse("a datetime", value)
-        return utc_milliseconds(value)
+        try:
+            return utc_milliseconds(value)
+        except OverflowError:
+            raise self.refuse("a datetime that exists in UTC", value) from None
 
     def loaded(self, owner: Document, raw: Any) -> Any:
         return raw.replace(tzinfo=UTC) if isinstance(raw, datetime) and raw.tzinfo is None else raw
@@ -172,7 +191,14 @@ class DictField(Field[dict[str, Any], Mapping[str, Any] | None]):
                 raise ValidationError(self.name, f"keys are str without NUL, not {type_name(key)} {key!r}")
         return dict(value)
 
+    def checked_again(self, owner: Document, value: Any) -> Any:
+        checked = self.assigned(owner, value)
+        return value if isinstance(value, dict) else checked
+
     def loaded(self, owner: Document, raw: Any) -> Any:
+        return {} if raw is None else raw
+
+    def untouched(self, raw: Any) -> Any:
         return {} if raw is None else raw
 
     def cloned(self, owner: Document, value: Any) -> Any:
@@ -183,8 +209,7 @@ class FileField(Field[AsyncGridFile, Any]):
     """A file: `AsyncGridFile`, always there, empty or stored. Takes what `FileOptions` takes.
 
     Assigning bytes, a path or an open file does no I/O: the next `save()` stores it. Assigning another file, its id
-    (also in hex) or
-    None moves the reference.
+    (also in hex) or None moves the reference.
     """
 
     def __init__(
@@ -227,27 +252,37 @@ class FileField(Field[AsyncGridFile, Any]):
 
     def loaded(self, owner: Document, raw: Any) -> AsyncGridFile:
         file = loaded_file(raw, self.options_in(owner))
-        attach(file, owner, self.name)
+        attach(file, owner, self.name, stored=raw is not None)
         return file
 
     def stored(self, value: Any) -> Any:
-        return value.id
+        # What was put into a list by hand is a file only once the list was checked.
+        return value.id if isinstance(value, AsyncGridFile) else value
 
-    def cloned(self, owner: Document, value: AsyncGridFile) -> AsyncGridFile:
+    def untouched(self, raw: Any) -> Any:
+        return raw.get("_id") if isinstance(raw, Mapping) else raw
+
+    def cloned(self, owner: Document, value: Any) -> Any:
+        if not isinstance(value, AsyncGridFile):
+            return value
+        # With the field's own options: a pickled Bucket has kept its name only.
+        state = {**value.__getstate__(), "options": self.options_in(owner)}
         file = AsyncGridFile.__new__(AsyncGridFile)
-        file.__setstate__(value.__getstate__())
-        attach(file, owner, self.name)
+        file.__setstate__(state)
+        attach(file, owner, self.name, stored=value.id is not None)
         return file
 
     def files(self, value: Any) -> Iterator[AsyncGridFile]:
-        yield value
-
-    def query(self, owner: Document, value: Any) -> Any:
         if isinstance(value, AsyncGridFile):
-            return id_filter(value.id)
-        if value is not None and not isinstance(value, str) and not hasattr(value, "binary"):
+            yield value
+
+    def compared(self, owner: Document, value: Any) -> Any:
+        # Asking for a file is no place that holds it: it is not attached to anything.
+        if isinstance(value, AsyncGridFile):
+            return value.id
+        if value is not None and not isinstance(value, str | ObjectId):
             raise self.refuse("a file, an id or None", value)
-        return id_filter(self._taken(owner, self.loaded(owner, None), value).id)
+        return self.assigned(owner, value).id
 
 
 class ListField(Field[list[Any], Iterable[Any] | None]):
@@ -274,16 +309,27 @@ class ListField(Field[list[Any], Iterable[Any] | None]):
     def checked(self, owner: Document, value: Any) -> list[Any]:
         if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
             raise self.refuse("a list", value)
-        items = list(value)
-        if self.inner is None:
+        return self._each(owner, list(value), again=False)
+
+    def checked_again(self, owner: Document, value: Any) -> Any:
+        if not isinstance(value, list):
+            return self.assigned(owner, value)
+        value[:] = self._each(owner, value, again=True)
+        return value
+
+    def _each(self, owner: Document, items: list[Any], *, again: bool) -> list[Any]:
+        inner = self.inner
+        if inner is None:
             return items
-        checked = []
+        done = []
         for index, item in enumerate(items):
+            check = inner.checked_again if again and item is not None else inner.checked
             try:
-                checked.append(self.inner.checked(owner, item))
+                done.append(check(owner, item))
             except ValidationError as error:
-                raise ValidationError(f"{self.name}.{index}", str(error).partition(": ")[2]) from error
-        return checked
+                place = f"{self.name}.{index}{error.field.removeprefix(self.name)}"
+                raise ValidationError(place, str(error).partition(": ")[2]) from error
+        return done
 
     def loaded(self, owner: Document, raw: Any) -> Any:
         if not isinstance(raw, list):
@@ -295,6 +341,11 @@ class ListField(Field[list[Any], Iterable[Any] | None]):
             return value
         return [self.inner.stored(item) for item in value]
 
+    def untouched(self, raw: Any) -> Any:
+        if not isinstance(raw, list):
+            return [] if raw is None else raw
+        return raw if self.inner is None else [self.inner.untouched(item) for item in raw]
+
     def cloned(self, owner: Document, value: Any) -> Any:
         if not isinstance(value, list):
             return value
@@ -305,7 +356,8 @@ class ListField(Field[list[Any], Iterable[Any] | None]):
             for item in value:
                 yield from self.inner.files(item)
 
-    def query(self, owner: Document, value: Any) -> Any:
+    def compared(self, owner: Document, value: Any) -> Any:
+        # A list is compared with the whole list, anything else with each of its items.
         if isinstance(value, list | tuple):
-            return super().query(owner, value)
-        return id_filter(value) if self.inner is None else self.inner.query(owner, value)
+            return list(value) if self.inner is None else [self.inner.compared(owner, item) for item in value]
+        return value if self.inner is None else self.inner.compared(owner, value)

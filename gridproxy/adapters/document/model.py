@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
@@ -10,14 +11,25 @@ import bson
 from bson import ObjectId
 from bson.errors import InvalidDocument
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import ConnectionFailure, DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from ...clients import bound_session
 from ...connection import get_database
-from ...errors import BadOption, DocumentMissing, StaleDocument, ValidationError
+from ...errors import BadId, BadOption, DocumentMissing, StaleDocument, ValidationError
 from ...file import AsyncGridFile
 from ...info import id_filter
 from ...options import check_id
-from ...owner import Attachment, delete_files, refuse_open_files, saved, store_content
+from ...owner import (
+    Attachment,
+    Reference,
+    delete_files,
+    doubt,
+    references,
+    refuse_open_files,
+    saved,
+    store_content,
+    unstored,
+)
 from ...store import Session
 from ...tasks import settle
 from .fields import Field, FileField, ListField
@@ -32,10 +44,8 @@ class Document:
     """A document of one collection: `class Animal(Document): genus = StringField()`.
 
     The collection is named after the class in snake case, or `class Animal(Document, collection="zoo")`; the
-    database is that of
-    `gridproxy.connect`, for `db_alias` where the class names one. `id` is the document's `_id`, None before the
-    first save.
-    Equal are saved documents of one class and id.
+    database is that of `gridproxy.connect`, for `db_alias` where the class names one. `id` is the document's `_id`,
+    None before the first save. Equal are saved documents of one class and id.
     """
 
     __hash__ = None  # type: ignore[assignment]  # equality is by an id that a save gives
@@ -47,31 +57,38 @@ class Document:
 
     def __init_subclass__(cls, *, collection: str | None = None, db_alias: str | None = None) -> None:
         super().__init_subclass__()
-        own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
-        for name in own:
+        cls._fields = {}
+        for base in reversed(cls.__mro__):
+            for name, value in vars(base).items():
+                cls._fields.pop(name, None)  # a field that a subclass made something else of
+                if isinstance(value, Field):
+                    cls._fields[name] = value
+        for name in cls._fields:
             if name.startswith("_") or hasattr(Document, name):
                 raise BadOption(f"{cls.__name__}: a field cannot be called {name!r}, a Document's own name")
-        cls._fields = {**cls._fields, **own}
         cls._collection_name = collection or _snake_case(cls.__name__)
         if db_alias is not None:
             cls._db_alias = db_alias
 
     def __init__(self, *, id: object = None, **values: Any) -> None:
-        check_id(id)
+        try:
+            check_id(id)
+        except BadId as error:
+            raise ValidationError("id", f"{id!r} cannot be a document's id") from error
         self._begin(id)
         for name in values:
             if name not in self._fields:
                 raise self._unknown(name)
         for name, field in self._fields.items():
-            self._values[name] = field.new_value(self)
-            if name in values:
-                self._values[name] = field.assigned(self, values[name])
+            self._values[name] = field.assigned(self, values[name]) if name in values else field.new_value(self)
 
     def _begin(self, id: object) -> None:
         self._id = id
         self._values: dict[str, Any] = {}
         self._stored: Raw | None = None  # what the collection holds as far as we know, None while nothing
-        self._unsure = False  # an insert whose outcome nobody told
+        self._made_id = False  # whether the id was made here, and is nobody else's
+        self._unsure: list[Raw] = []  # what was sent, and no answer came, or it can be taken back
+        self._turn = asyncio.Lock()
 
     @property
     def id(self) -> Any:
@@ -88,11 +105,17 @@ class Document:
         return f"<{type(self).__name__} id={self._id!r}{shown}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"id": self._id, "values": self._values, "stored": self._stored}
+        return {
+            "id": self._id,
+            "made_id": self._made_id,
+            "values": self._values,
+            "stored": self._stored,
+            "unsure": self._unsure,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._begin(state["id"])
-        self._stored = state["stored"]
+        self._made_id, self._stored, self._unsure = state["made_id"], state["stored"], list(state["unsure"])
         for name, value in state["values"].items():
             self._values[name] = self._fields[name].cloned(self, value)
 
@@ -102,23 +125,31 @@ class Document:
         """Store the document: the whole of a new one, of another only the fields that changed. Gives itself back.
 
         Assigned content is stored first; replaced files go after the document was written. Raises `ValidationError`
-        naming the field,
-        `UploadInProgress` while a file of it is being written, `StaleDocument` when somebody else changed a file field
-        meanwhile, `DocumentMissing` when it was deleted; nothing is lost then, and a failed save may be repeated.
+        naming the field, `UploadInProgress` while a file of it is being written, `StaleDocument` when somebody else
+        changed a file field meanwhile, `DocumentMissing` when it was deleted; nothing is lost then, and a failed save
+        may be repeated. So may one in a transaction that was aborted: but `reload()` what had its files deleted there.
         """
-        refuse_open_files(self._named_files())
-        self._check_fields()
-        for file in self._files():
-            await store_content(file, session)
-        # A cancelled write lands all the same, so it is seen to its end, and the old files' removal with it.
-        await settle(self._write(session))
+        async with self._turn:
+            refuse_open_files(self._named_files())
+            self._check_fields()
+            while (file := unstored(self._files())) is not None:
+                await store_content(file, session)
+                self._check_fields()  # more may have been assigned, or put into lists, meanwhile
+            # Copied, since lists and dicts may be changed in place while they are on their way.
+            now = {name: _copied(field.stored(self._values[name])) for name, field in self._fields.items()}
+            for name, value in now.items():
+                self._encoded(name, value)
+            # A cancelled write lands all the same, so it is seen to its end, and the old files' removal with it.
+            await settle(self._write(now, references(self._files()), session))
         return self
 
     def _check_fields(self) -> None:
         for name, field in self._fields.items():
             value = self._values[name]
-            if self._stored is None or isinstance(field, ListField) or self._differs(name, field.stored(value)):
-                value = self._values[name] = field.assigned(self, value)
+            # Only what changed, since what other code has stored may not fit; content put into a list by hand always.
+            by_hand = isinstance(value, list) and self._holds_files(name)
+            if self._stored is None or by_hand or self._differs(self._stored, name, field.stored(value)):
+                value = self._values[name] = field.checked_again(self, value)
             if field.required and self._is_empty(field, value):
                 raise ValidationError(name, "this field is required, and is empty")
 
@@ -128,88 +159,145 @@ class Document:
             return not value and value._content is None
         return value is None or value in ([], {})
 
-    def _differs(self, name: str, now: Any) -> bool:
-        assert self._stored is not None
-        return not _same(name, self._stored.get(name), now)
+    def _differs(self, stored: Raw, name: str, now: Any) -> bool:
+        return not self._same(name, self._fields[name].untouched(stored.get(name)), now)
 
-    async def _write(self, session: Session | None) -> None:
-        now = {name: field.stored(self._values[name]) for name, field in self._fields.items()}
-        for name, value in now.items():
-            _encoded(name, value)
-        if self._stored is None:
-            await self._insert(now, session)
-        else:
-            await self._update(now, session)
-        self._stored = _copied(now)
-        await saved(self._files(), session)
+    def _same(self, name: str, one: Any, other: Any) -> bool:
+        # As BSON, where 1, 1.0 and True are three things.
+        return self._encoded(name, one) == self._encoded(name, other)
 
-    async def _insert(self, now: Raw, session: Session | None) -> None:
-        # Kept after a failure too: whoever saves again must not make a second document of an insert that did land.
-        self._id = ObjectId() if self._id is None else self._id
+    def _encoded(self, name: str, value: Any) -> bytes:
         try:
-            await self._collection().insert_one({"_id": self._id, **now}, session=session)
-        except ConnectionFailure:
-            self._unsure = True
-            raise
-        except DuplicateKeyError:
-            if not self._unsure:
-                raise
-            self._stored = await self._collection().find_one({"_id": id_filter(self._id)}, session=session)
-            await self._update(now, session)
-        self._unsure = False
+            return bson.encode({"": value}, codec_options=get_database(self._db_alias).codec_options)
+        except (InvalidDocument, OverflowError, ValueError) as error:
+            raise ValidationError(name, f"this cannot be stored: {error}") from error
 
-    async def _update(self, now: Raw, session: Session | None) -> None:
-        assert self._stored is not None
-        changes = {name: value for name, value in now.items() if self._differs(name, value)}
-        if not changes:
-            return
-        # Compare and set: two writers of one file field cannot both win, and the loser's file is still whole.
-        before = {name: _expected(self._stored.get(name)) for name in changes if self._holds_files(name)}
-        query = {"_id": id_filter(self._id), **before}
-        update = {"$set": changes}
-        if (await self._collection().update_one(query, update, session=session)).matched_count:
-            return
-        found = await self._collection().find_one({"_id": id_filter(self._id)}, session=session)
+    async def _write(self, now: Raw, written: list[tuple[AsyncGridFile, Reference]], session: Session | None) -> None:
+        session = session or bound_session(self._collection().database.client)
+        try:
+            if self._stored is None:
+                stored = await self._insert(now, session)
+            else:
+                stored = await self._update(self._stored, now, session)
+        except PyMongoError:
+            if self._unsure:
+                doubt(written)
+            raise
+        # Inside a transaction this may still be taken back, and what was sent stays without an answer.
+        if not _in_transaction(session):
+            self._stored = stored
+            self._unsure.clear()
+        await saved(written, session)
+
+    async def _insert(self, now: Raw, session: Session | None) -> Raw:
+        # Kept after a failure too: whoever saves again must not make a second document of an insert that did land.
+        if self._id is None:
+            self._id, self._made_id = ObjectId(), True
+        document = {"_id": self._id, **now}
+        landed = await self._landed(session)
+        if landed is None:
+            try:
+                await self._collection().insert_one(document, session=session)
+            except DuplicateKeyError:
+                landed = await self._landed(session)  # an earlier attempt, only now
+                if landed is None:
+                    raise
+            except PyMongoError:
+                self._unsure.append(document)
+                raise
+            else:
+                if _in_transaction(session):
+                    self._unsure.append(document)
+                return document
+        return await self._update(landed, now, session)
+
+    async def _landed(self, session: Session | None) -> Raw | None:
+        """The insert without an answer that has landed. It is no one else's if its id is our own, or all that it is."""
+        inserts = [sent for sent in self._unsure if "_id" in sent]
+        found = await self._found(session) if inserts else None
         if found is None:
-            raise DocumentMissing(f"{type(self).__name__} {self._id!r} was deleted; nothing was written")
-        for name in before:
-            # An earlier attempt whose answer was lost has written our own value: that is no one else's change.
-            if not _same(name, found.get(name), now[name]):
-                raise StaleDocument(f"{type(self).__name__} {self._id!r}", name)
-        await self._collection().update_one({"_id": id_filter(self._id)}, update, session=session)
+            return None
+        same = (sent for sent in inserts if self._same("id", found, sent))
+        return next(same, inserts[-1] if self._made_id else None)
+
+    async def _update(self, stored: Raw, now: Raw, session: Session | None) -> Raw:
+        # What was sent without an answer may have been written: it is sent again, even where it is as before now.
+        sent = {name for each in self._unsure for name in each}
+        changes = {name: value for name, value in now.items() if name in sent or self._differs(stored, name, value)}
+        if not changes:
+            return stored
+        # Compare and set: two writers of one file field cannot both win, and the loser's file is still whole.
+        before = {name: stored.get(name) for name in changes if self._holds_files(name)}
+        while not await self._update_once(before, changes, session):
+            found = await self._found(session)
+            if found is None:
+                raise DocumentMissing(f"{type(self).__name__} {self._id!r} was deleted; nothing was written")
+            for name, expected in before.items():
+                # What we have sent without an answer is our own change, and no one else's.
+                ours = [expected, changes[name], *(each[name] for each in self._unsure if name in each)]
+                if not any(self._same(name, found.get(name), value) for value in ours):
+                    raise StaleDocument(f"{type(self).__name__} {self._id!r}", name)
+            before = {name: found.get(name) for name in before}
+        return {**stored, **changes}
+
+    async def _update_once(self, before: Raw, changes: Raw, session: Session | None) -> bool:
+        query = {"_id": id_filter(self._id), **{name: _expected(value) for name, value in before.items()}}
+        try:
+            result = await self._collection().update_one(query, {"$set": changes}, session=session)
+        except PyMongoError as error:
+            if not isinstance(error, DuplicateKeyError):  # of a unique index: an answer
+                self._unsure.append(changes)
+            raise
+        if result.matched_count and _in_transaction(session):
+            self._unsure.append(changes)
+        return result.matched_count > 0
+
+    async def _found(self, session: Session | None) -> Raw | None:
+        return await self._collection().find_one({"_id": id_filter(self._id)}, session=session)
 
     def _holds_files(self, name: str) -> bool:
-        field = self._fields[name]
-        return isinstance(field, FileField) or (isinstance(field, ListField) and isinstance(field.inner, FileField))
+        field: Field[Any, Any] | None = self._fields[name]
+        while isinstance(field, ListField):
+            field = field.inner
+        return isinstance(field, FileField)
 
     async def reload(self, *, session: Session | None = None) -> Self:
         """Take every field from the collection again, and forget what was changed here. Gives itself back.
 
         Raises `DocumentMissing`. A file that was put here and never saved is left for the collector.
         """
-        refuse_open_files(self._named_files())
-        raw = await self._collection().find_one({"_id": id_filter(self._id)}, session=session)
-        if raw is None:
-            raise DocumentMissing(f"{type(self).__name__} {self._id!r} is not stored")
-        for name, field in self._fields.items():
-            current = self._values[name]
-            value = self._values[name] = field.loaded(self, raw.get(name))
-            if isinstance(field, FileField):
-                self._values[name] = _kept(current, value)
-        self._stored = raw
+        async with self._turn:
+            refuse_open_files(self._named_files())
+            raw = None if self._id is None else await self._found(session)
+            if raw is None:
+                raise DocumentMissing(f"{type(self).__name__} {self._id!r} is not stored")
+            for name, field in self._fields.items():
+                current = self._values[name]
+                value = self._values[name] = field.loaded(self, _copied(raw.get(name)))
+                if isinstance(field, FileField):
+                    self._values[name] = _kept(current, value)
+            self._stored = raw
+            self._unsure.clear()
         return self
 
     async def delete(self, *, session: Session | None = None) -> None:
         """Remove the document, then the files of fields with `on_delete="delete"`. Raises `DocumentMissing`."""
-        refuse_open_files(self._named_files())
-        await settle(self._delete(session))
+        async with self._turn:
+            refuse_open_files(self._named_files())
+            await settle(self._delete(session))
 
     async def _delete(self, session: Session | None) -> None:
+        collection = self._collection()
+        session = session or bound_session(collection.database.client)
         query = {"_id": id_filter(self._id)}
-        if not (await self._collection().delete_one(query, session=session)).deleted_count:
+        if self._id is None or not (await collection.delete_one(query, session=session)).deleted_count:
             raise DocumentMissing(f"{type(self).__name__} {self._id!r} is not stored")
-        self._stored = None
-        await delete_files([file for file in self._files() if file.options.on_delete == "delete"], session)
+        before = self._stored or {}
+        if not _in_transaction(session):
+            self._stored, self._unsure = None, []
+        for name, field in self._fields.items():
+            files = [file for file in field.files(self._values[name]) if file.options.on_delete == "delete"]
+            await delete_files(files, _flat(field.untouched(before.get(name))), session)
 
     # Inside
 
@@ -220,9 +308,7 @@ class Document:
     def _named_files(self) -> Iterator[tuple[str, AsyncGridFile]]:
         for name, field in self._fields.items():
             for file in field.files(self._values[name]):
-                # What was put into a list by hand is a file only once the list was checked.
-                if isinstance(file, AsyncGridFile):
-                    yield name, file
+                yield name, file
 
     @classmethod
     def _collection(cls) -> AsyncCollection[Raw]:
@@ -250,7 +336,11 @@ class Document:
     @classmethod
     def _compared(cls, name: str, value: Any) -> Mapping[str, Any]:
         stored = cls._stored_name(name)
-        return {stored: id_filter(value) if stored == "_id" else cls._fields[name].query(cls(), value)}
+        if stored == "_id":
+            return {stored: id_filter(value)}
+        owner = cls.__new__(cls)  # blank: defaults are not made for a question
+        owner._begin(None)
+        return {stored: cls._fields[name].query(owner, value)}
 
     @classmethod
     def _unknown(cls, name: str) -> ValidationError:
@@ -258,15 +348,12 @@ class Document:
 
 
 def _kept(current: AsyncGridFile, loaded: AsyncGridFile) -> AsyncGridFile:
-    """The proxy that somebody may hold already, pointing to what was loaded.
-
-    Not where another document holds it too.
-    """
+    """The proxy that somebody may hold already, now of what was loaded; not one that another document holds too."""
     holder = current._holder
     if not isinstance(holder, Attachment) or holder.shared:
         return loaded
     current._point_to(loaded.id, current.info if current.id == loaded.id else None)
-    holder.mark_saved(forget=True)
+    holder.forget((current.id, current.info))
     return current
 
 
@@ -278,16 +365,12 @@ def _expected(value: Any) -> Any:
     return {"$eq": value} if isinstance(value, list) else id_filter(value)
 
 
-def _encoded(name: str, value: Any) -> bytes:
-    try:
-        return bson.encode({"": value})
-    except (InvalidDocument, OverflowError, ValueError) as error:
-        raise ValidationError(name, f"this cannot be stored: {error}") from error
+def _in_transaction(session: Session | None) -> bool:
+    return session is not None and session.in_transaction
 
 
-def _same(name: str, one: Any, other: Any) -> bool:
-    # As BSON, where 1, 1.0 and True are three things.
-    return _encoded(name, one) == _encoded(name, other)
+def _flat(value: Any) -> list[Any]:
+    return [each for item in value for each in _flat(item)] if isinstance(value, list) else [value]
 
 
 def _copied(value: Any) -> Any:

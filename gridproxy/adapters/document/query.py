@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pymongo import ASCENDING, DESCENDING
@@ -23,8 +24,8 @@ class QuerySet(Generic[D]):
     """Documents of one class: `Animal.objects(genus="Marmota").order_by("-family").limit(10)`.
 
     Each call gives a new set. Keywords compare fields with values; what they hold is a value, never an operator. A
-    mapping as the
-    only positional argument is a MongoDB filter of yours, taken as it is: build it from your own operators only.
+    mapping as the only positional argument is a MongoDB filter of yours, taken as it is: build it from your own
+    operators only.
     """
 
     def __init__(self, model: type[D]) -> None:
@@ -40,6 +41,8 @@ class QuerySet(Generic[D]):
 
     def __call__(self, filter: Mapping[str, Any] | None = None, /, **equal: Any) -> QuerySet[D]:
         """Those that also fit; raises `ValidationError` naming a field that does not exist or cannot hold the value."""
+        if filter is not None and not isinstance(filter, Mapping):
+            raise BadOption(f"a filter is a mapping, and values are keywords: objects(name=...), not {filter!r}")
         filters = [] if filter is None else [filter]
         filters += [self._model._compared(name, value) for name, value in equal.items()]
         return self._with(_filters=(*self._filters, *filters))
@@ -66,9 +69,8 @@ class QuerySet(Generic[D]):
 
     async def first(self) -> D | None:
         """The first one, None where there is none."""
-        async for document in self._found(1):
-            return document
-        return None
+        async with aclosing(self._found(1)) as found:
+            return await anext(found, None)
 
     async def get(self) -> D:
         """The only one; raises `DocumentMissing` or `SeveralDocuments`."""
@@ -91,10 +93,7 @@ class QuerySet(Generic[D]):
         )
 
     async def delete(self) -> int:
-        """Remove them all, and how many they were. Their files stay:
-
-        A bulk delete runs no hooks, whatever `on_delete` says.
-        """
+        """Remove them all; how many they were. Their files stay, whatever `on_delete` says: no hook runs here."""
         if self._skip or self._limit:
             raise BadOption("a query with skip or limit cannot delete: MongoDB would remove every document that fits")
         return (await self._collection().delete_many(self._query(), session=self._session)).deleted_count
@@ -102,7 +101,7 @@ class QuerySet(Generic[D]):
     def __aiter__(self) -> AsyncIterator[D]:
         return self._found(self._limit)
 
-    async def _found(self, at_most: int) -> AsyncIterator[D]:
+    async def _found(self, at_most: int) -> AsyncGenerator[D, None]:
         limit = min(at_most, self._limit) if self._limit and at_most else at_most or self._limit
         cursor = self._collection().find(
             self._query(), sort=list(self._order) or None, skip=self._skip, limit=limit, session=self._session
