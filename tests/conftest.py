@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pymongo import AsyncMongoClient, MongoClient
 
+import gridproxy
 from gridproxy.embedded import EmbeddedServerUnavailable, server_uri
 
 if TYPE_CHECKING:
@@ -93,3 +94,11 @@ async def database(client: AsyncMongoClient[dict[str, Any]]) -> AsyncIterator[As
     name = f"gridproxy_test_{uuid.uuid4().hex}"
     yield client[name]
     await client.drop_database(name)
+
+
+@pytest.fixture
+def connected(database: AsyncDatabase[dict[str, Any]]) -> Iterator[None]:
+    """The test's database is the ambient one, for files and documents without one of their own."""
+    gridproxy.connect(database)
+    yield
+    gridproxy.disconnect()

@@ -1,0 +1,54 @@
+"""A bucket in which a few kilobytes take as many batches as megabytes do elsewhere."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from gridproxy import Bucket, download, reader, shipping, upload
+from gridproxy.download import Download
+
+from .whole import Database
+
+CHUNK = 1024
+
+
+@pytest.fixture
+async def client(mongodb_uri: str) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
+    """A client that leaves repeating to us; with pymongo's own repetitions the embedded server takes twice as long."""
+    async with AsyncMongoClient[dict[str, Any]](mongodb_uri, retryWrites=False) as client:
+        yield client
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two chunks a batch, two batches in flight, every hash in a thread."""
+
+    def two(*_: Any) -> int:
+        return 2
+
+    monkeypatch.setattr(upload, "chunks_per_batch", two)
+    monkeypatch.setattr(download, "chunks_per_batch", two)
+    monkeypatch.setattr(shipping, "IN_FLIGHT", 2)
+    monkeypatch.setattr(shipping, "_HASH_INLINE", 0)
+    for module in (download, reader):
+        monkeypatch.setattr(module, "FIRST_BYTES", CHUNK)
+    defaults = Download.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "first", CHUNK)
+
+
+@pytest.fixture
+def bucket(database: Database, small_batches: None) -> Bucket:
+    return Bucket(database, chunk_size=CHUNK)
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """What a cancellation leaves in cycles goes with the test that left it."""
+    yield
+    gc.collect()

@@ -1,0 +1,194 @@
+"""Two at once: uploads under one id, readers and writers of one file, many files through few connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+from pymongo.errors import AutoReconnect
+
+from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, FileClosed, FileInfo, UploadInProgress, upload
+from gridproxy.store import Record, Session, Store
+
+from .conftest import CHUNK
+from .whole import Database, stored_files
+
+EMPTY, SMALL, OTHER = b"", b"one request" * 150, b"another one" * 150
+LARGE = bytes(range(256)) * 44  # eleven chunks: six batches
+
+
+async def upload_late(bucket: Bucket, data: bytes, turns: int) -> FileInfo:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return await bucket.upload(data, id="mine")
+
+
+async def unchecked(*_: object) -> None:
+    """In the place of the look whether an id is free: both uploads have looked, and found that it is."""
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["as it comes", "past the check"])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(EMPTY, EMPTY), (EMPTY, SMALL), (SMALL, SMALL), (SMALL, OTHER), (SMALL, LARGE), (LARGE, LARGE)],
+    ids=["empty, empty", "empty, small", "equal", "small, small", "small, large", "large, large"],
+)
+async def test_of_two_uploads_under_one_id_exactly_one_wins(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, one: bytes, other: bytes, checked: bool
+) -> None:
+    await bucket.ensure_indexes()
+    if not checked:
+        monkeypatch.setattr(upload, "check_id_is_free", unchecked)
+    for turns in range(-4, 5):
+        tasks = [
+            asyncio.create_task(upload_late(bucket, one, max(0, turns))),
+            asyncio.create_task(upload_late(bucket, other, max(0, -turns))),
+        ]
+        await asyncio.wait(tasks)
+        errors = [task.exception() for task in tasks]
+        assert errors.count(None) == 1, errors
+        loser = next(error for error in errors if error is not None)
+        assert isinstance(loser, FileAlreadyStored | UploadInProgress)
+        assert not hasattr(loser, "__notes__")
+        assert await stored_files(bucket.database) == {"mine": one if errors[0] is None else other}
+        await bucket.delete("mine")
+
+
+@pytest.mark.parametrize("data", [EMPTY, SMALL, LARGE], ids=["empty", "small", "large"])
+@pytest.mark.parametrize("bulk_write", [True, False], ids=["8.0", "before 8.0"])
+async def test_an_id_taken_by_an_empty_file_meanwhile_gets_no_chunk(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, data: bytes, bulk_write: bool
+) -> None:
+    await bucket.upload(EMPTY, id="mine", filename="the first")
+    bucket.store.state.bulk_write = bulk_write
+    monkeypatch.setattr(upload, "check_id_is_free", unchecked)
+    with pytest.raises(FileAlreadyStored):
+        await bucket.upload(data, id="mine")
+    assert await stored_files(bucket.database) == {"mine": EMPTY}
+    assert (await bucket.stat("mine")).filename == "the first"
+
+
+@pytest.mark.parametrize("data", [EMPTY, SMALL, LARGE], ids=["empty", "small", "large"])
+async def test_an_id_that_is_taken_is_refused_before_a_byte_is_sent(bucket: Bucket, data: bytes) -> None:
+    await bucket.upload(OTHER, id="mine")
+    with pytest.raises(FileAlreadyStored):
+        await bucket.upload(data, id="mine")
+    with pytest.raises(FileAlreadyStored):
+        await bucket.open_upload(id="mine")
+    assert await stored_files(bucket.database) == {"mine": OTHER}
+
+
+async def test_chunks_without_a_record_keep_their_id_until_they_are_discarded(bucket: Bucket) -> None:
+    staged = await bucket.stage(SMALL, id="mine")
+    with pytest.raises(UploadInProgress):
+        await bucket.upload(OTHER, id="mine")
+    await bucket.discard("mine")
+    await bucket.upload(OTHER, id="mine")
+    assert await stored_files(bucket.database) == {staged.id: OTHER}
+
+
+async def test_a_repeated_request_puts_no_chunk_beside_another_uploads(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to a request is lost, it had not landed, and somebody else was quicker with the first chunk."""
+
+    async def lost(*_: object) -> None:
+        await bucket.store.chunks.insert_one({"files_id": "mine", "n": 0, "data": OTHER[:CHUNK]})
+        raise AutoReconnect("the answer was lost")
+
+    monkeypatch.setattr(Store, "insert_whole", lost)
+    with pytest.raises(UploadInProgress):
+        await bucket.upload(SMALL, id="mine")
+    assert [chunk["data"] async for chunk in bucket.store.chunks.find()] == [OTHER[:CHUNK]]
+
+
+async def test_the_loser_takes_back_nothing_of_the_winners(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bytes in the same millisecond: the winner's record looks as the loser's would."""
+    insert_whole = Store.insert_whole
+
+    async def late(store: Store, chunks: list[Record], records: list[Record]) -> None:
+        winner = [{**chunk, "_id": f"of the winner {chunk['n']}"} for chunk in chunks]
+        await store.chunks.insert_many(winner)
+        await store.files.insert_many(records)
+        await insert_whole(store, chunks, records)
+
+    monkeypatch.setattr(Store, "insert_whole", late)
+    with pytest.raises((FileAlreadyStored, UploadInProgress)):
+        await bucket.upload(SMALL, id="mine")
+    assert await stored_files(bucket.database) == {"mine": SMALL}
+
+
+async def test_a_cancelled_loser_takes_back_nothing_of_the_winners(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inserting = asyncio.Event()
+    insert_record = Store.insert_record
+
+    async def late(store: Store, record: Record, session: Session | None = None) -> None:
+        await store.files.insert_one(dict(record))
+        inserting.set()
+        await insert_record(store, record, session)
+
+    monkeypatch.setattr(Store, "insert_record", late)
+    losing = asyncio.create_task(bucket.upload(EMPTY, id="mine"))
+    await inserting.wait()
+    losing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await losing
+    assert await stored_files(bucket.database) == {"mine": EMPTY}
+
+
+async def test_a_file_is_not_aborted_while_somebody_else_closes_it(bucket: Bucket) -> None:
+    file = AsyncGridFile(bucket=bucket)
+    await file.new_file()
+    file.write(LARGE)
+    closing = asyncio.create_task(file.close())
+    await asyncio.sleep(0)
+    with pytest.raises(FileClosed):
+        await file.abort()
+    await closing
+    assert await stored_files(bucket.database) == {file.id: LARGE}
+
+
+# Few connections
+
+
+@pytest.fixture(params=[1, 2])
+async def narrow(
+    mongodb_uri: str, database: Database, small_batches: None, request: pytest.FixtureRequest
+) -> AsyncIterator[Bucket]:
+    """A bucket through this many connections."""
+    async with AsyncMongoClient[dict[str, Any]](mongodb_uri, maxPoolSize=request.param) as client:
+        yield Bucket(client[database.name], chunk_size=CHUNK)
+
+
+async def test_twenty_uploads_and_downloads_pass_through_few_connections(narrow: Bucket, database: Database) -> None:
+    async def there_and_back(number: int) -> None:
+        data = bytes([number]) * (number % 4) * 1500
+        info = await narrow.upload(data, id=number if number % 2 else None)
+        async with narrow.stream(info.id) as stream:
+            blocks, _ = await asyncio.gather(taken(stream), narrow.stat(info.id))
+        assert blocks == data == await narrow.read(info.id)
+        if number % 5 == 0:
+            await narrow.delete(info.id)
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(there_and_back(number) for number in range(20)))
+    assert len(await stored_files(database)) == 16
+
+
+async def taken(stream: AsyncIterator[bytes]) -> bytes:
+    return b"".join([block async for block in stream])
+
+
+async def test_a_slow_reader_holds_no_connection_that_others_wait_for(narrow: Bucket, database: Database) -> None:
+    info = await narrow.upload(LARGE)
+    async with asyncio.timeout(60), narrow.stream(info.id) as first, narrow.stream(info.id) as second:
+        await first.receive()
+        await second.receive()
+        other = await narrow.upload(LARGE)
+        assert await narrow.read(other.id) == LARGE
+    assert await stored_files(database) == {info.id: LARGE, other.id: LARGE}

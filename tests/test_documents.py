@@ -1,0 +1,93 @@
+"""What people read has to run: every code block of the README, and every example."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+from PIL import Image
+from pymongo import AsyncMongoClient
+
+import gridproxy
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
+def python_blocks() -> list[CodeType]:
+    """The README's blocks, each compiled with its own line numbers, so that a failure points into the page."""
+    blocks = []
+    for found in re.finditer(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE):
+        line = README.count("\n", 0, found.start(1))
+        code = "\n" * line + found.group(1)
+        blocks.append(compile(code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
+    return blocks
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 48), "brown").save("marmot.jpg")
+    Image.new("RGB", (64, 48), "black").save("another_marmot.png")
+
+
+@pytest.mark.usefixtures("pictures")
+async def test_every_code_block_of_the_readme_runs_in_the_order_of_the_page(
+    mongodb_uri: str, client: AsyncMongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONGODB_URI", mongodb_uri)
+    names: dict[str, Any] = {}
+    blocks = python_blocks()
+    try:
+        for block in blocks:
+            result = eval(block, names)
+            if inspect.isawaitable(result):
+                await result
+    finally:
+        gridproxy.disconnect()
+        if "marmot_photo" in names:
+            names["marmot_photo"].close()
+        if "client" in names:
+            await names["client"].close()
+        await client.drop_database("zoo")
+    assert len(blocks) > 8
+    assert names["photo"].startswith(b"\xff\xd8")
+    assert names["content_type"] == "image/jpeg"
+    assert names["middle"] == b"part"
+
+
+def test_every_test_file_that_the_readme_names_exists() -> None:
+    named = set(re.findall(r"tests/[\w/]+\.py", README))
+    assert named
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+def test_every_module_has_its_place_in_the_readme() -> None:
+    table = README.partition("## How it is built")[2].partition("## Changing it")[0]
+    modules = {path.stem for path in (ROOT / "gridproxy").glob("*.py")} - {"__init__"}
+    assert [name for name in sorted(modules) if f"`{name}`" not in table] == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_example_runs_as_it_stands(name: str, mongodb_uri: str) -> None:
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name), "24"],
+        env={**os.environ, "MONGODB_URI": mongodb_uri, "PYTHONWARNINGS": "error", "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stderr == ""
+    assert "All of the chapter ran" in run.stdout
+    assert "of them without a file: 0" in run.stdout
