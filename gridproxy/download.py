@@ -188,7 +188,6 @@ class Download:
             self.store.find_record(self.id, self._session),
             self.store.find_first_chunks(self.id, first, first + count + beyond),
         )
-        self._check_open()
         info = _visible(record, self.id)
         wanted = self._brought(info, first, documents, count)
         self._plan = self._planned(info, None if wanted is None else wanted.stop)

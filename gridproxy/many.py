@@ -29,6 +29,8 @@ __all__ = ["read_many", "stat_many", "upload_many"]
 _IDS_PER_QUERY = 200
 _FILES_PER_REQUEST = 500
 _CHUNKS_PER_FILE = 64
+# Below this a worker thread costs more than the hash.
+_HASH_INLINE = 128 * 1024
 
 
 async def stat_many(store: Store, ids: Iterable[object], session: Session | None = None) -> dict[object, FileInfo]:
@@ -173,7 +175,11 @@ class _Uploads:
             return
         if self._group and self._group_bytes + len(head) > BATCH_BYTES:
             await self.flush()
-        self._group.append(await in_thread(lambda: _Whole(self._store, request, head)))
+        if len(head) <= _HASH_INLINE:
+            whole = _Whole(self._store, request, head)
+        else:
+            whole = await in_thread(lambda: _Whole(self._store, request, head))
+        self._group.append(whole)
         self._group_bytes += len(head)
         if len(self._group) == _FILES_PER_REQUEST:
             await self.flush()

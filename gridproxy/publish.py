@@ -190,7 +190,7 @@ async def _insert_missing(store: Store, chunks: Sequence[Record], id: object) ->
                 raise
         landed = await store.chunk_ids(id)
         left = [chunk for chunk in missing if chunk["_id"] not in landed]
-        if len(left) == len(missing) or not landed <= {chunk["_id"] for chunk in chunks}:
+        if len(left) == len(missing):
             raise id_in_progress(id) from None
         missing = left
 
