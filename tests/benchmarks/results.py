@@ -1,0 +1,183 @@
+"""What was measured: rows of values, the goals that stand beside them, and the table."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .contenders import MOTOR, OURS, OURS_BARE, PYMONGO
+
+__all__ = ["SERVER", "STUB", "Goal", "Growth", "Row", "goal_of", "in_unit", "table"]
+
+SERVER, STUB = "server", "stub"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the row is to reach: a ratio of at least, or a value of at most."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+@dataclass
+class Row:
+    """One kind of work on one server: the values of each contender, one for each round."""
+
+    work: str
+    label: str
+    place: str
+    rtt: float | None
+    unit: str
+    subject: str = OURS
+    goal: Goal | None = None
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def median(self, name: str) -> float | None:
+        """The median of one contender's values."""
+        values = self.values.get(name)
+        return statistics.median(values) if values else None
+
+    @property
+    def ratios(self) -> list[float]:
+        """pymongo's value over ours, round by round: those two were measured right after each other."""
+        theirs, ours = self.values.get(PYMONGO, []), self.values.get(self.subject, [])
+        return [their / our for their, our in zip(theirs, ours, strict=False) if our > 0]
+
+    @property
+    def ratio(self) -> float | None:
+        """The median of the ratios."""
+        return statistics.median(self.ratios) if self.ratios else None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the goal is; None where there is none."""
+        if self.goal is None:
+            return None
+        if self.goal.at_least is not None:
+            return self.ratio is not None and self.ratio >= self.goal.at_least
+        value = self.median(self.subject)
+        return value is not None and self.goal.at_most is not None and value <= self.goal.at_most
+
+
+@dataclass
+class Growth:
+    """Seconds by size in bytes, of one contender in one direction."""
+
+    place: str
+    name: str
+    direction: str
+    seconds: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def points(self) -> list[tuple[int, float]]:
+        """Size and median, in order."""
+        return [(size, statistics.median(seconds)) for size, seconds in sorted(self.seconds.items())]
+
+    @property
+    def exponent(self) -> float | None:
+        """What power of the size the time grows with, from 10 MB on (below, round trips count): 1 is linear."""
+        points = [point for point in self.points if point[0] >= 10 * 2**20]
+        if len(points) < 2:
+            return None
+        sizes, times = zip(*points, strict=True)
+        return statistics.linear_regression([*map(math.log, sizes)], [*map(math.log, times)]).slope
+
+
+# Issue 3's table: by work, place and round-trip time in milliseconds; with `checksum=None` under a name of its own.
+_GOALS: Mapping[tuple[str, str, float | None], Goal] = {
+    ("upload-large", SERVER, 0): Goal(at_least=1.4),
+    ("upload-large", SERVER, 25): Goal(at_least=1.8),
+    ("upload-large", STUB, 0): Goal(at_least=2.0),
+    ("upload-large-bare", STUB, 0): Goal(at_least=3.0),
+    ("upload-large-cpu", STUB, 0): Goal(at_least=2.0),
+    ("upload-large-bare-cpu", STUB, 0): Goal(at_least=2.0),
+    ("download-large", STUB, 0): Goal(at_least=3.0),
+    ("stream-large", STUB, 0): Goal(at_least=3.0),
+    ("upload-small", SERVER, 0): Goal(at_least=1.8),
+    ("upload-small", SERVER, 5): Goal(at_least=3.5),
+    ("upload-small", SERVER, 25): Goal(at_least=3.5),
+    ("download-large", SERVER, 0): Goal(at_least=1.0),
+    ("download-large", SERVER, 25): Goal(at_least=1.6),
+    ("stream-large", SERVER, 0): Goal(at_least=1.0),
+    ("stream-large", SERVER, 25): Goal(at_least=1.6),
+    ("download-small", SERVER, 5): Goal(at_least=1.8),
+    ("download-small", SERVER, 25): Goal(at_least=1.8),
+    ("first-byte", SERVER, 25): Goal(at_least=3.0),
+    ("middle", SERVER, 0): Goal(at_least=20.0),
+    ("middle", SERVER, 25): Goal(at_least=4.0),
+    ("read-many", SERVER, 5): Goal(at_least=15.0),
+    ("read-many-gathered", SERVER, 5): Goal(at_least=2.0),
+    ("upload-many", SERVER, 5): Goal(at_least=15.0),
+    ("upload-many-gathered", SERVER, 5): Goal(at_least=2.0),
+    ("memory-up", STUB, None): Goal(at_most=48.0),
+    ("memory-up", SERVER, None): Goal(at_most=48.0),
+    ("memory-down", STUB, None): Goal(at_most=24.0),
+    ("memory-down", SERVER, None): Goal(at_most=24.0),
+    ("stall-up", STUB, None): Goal(at_most=30.0),
+    ("stall-up", SERVER, None): Goal(at_most=30.0),
+    ("stall-down", STUB, None): Goal(at_most=30.0),
+    ("stall-down", SERVER, None): Goal(at_most=30.0),
+}
+
+
+def goal_of(work: str, place: str, rtt: float | None) -> Goal | None:
+    """What the issue asks of this work."""
+    return _GOALS.get((work, place, rtt))
+
+
+def in_unit(value: float | None, unit: str) -> str:
+    """A value for people."""
+    if value is None:
+        return "-"
+    if unit != "s":
+        return f"{value:.1f} {unit}" if value < 100 else f"{value:.0f} {unit}"
+    if value < 0.1:
+        return f"{value * 1000:.2f} ms" if value < 0.01 else f"{value * 1000:.1f} ms"
+    return f"{value:.2f} s"
+
+
+def table(rows: Sequence[Row], *, with_goals: bool) -> str:
+    """All rows as text, one line each."""
+    head = ["work", "RTT", PYMONGO, "ours", "Motor", "pymongo / ours (min - max)", "goal", ""]
+    lines = [head]
+    for row in rows:
+        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}  ({min(row.ratios):.2f} - {max(row.ratios):.2f})"
+        lines.append(
+            [
+                row.label + (" (checksum=None)" if row.subject == OURS_BARE else ""),
+                "-" if row.rtt is None else f"{row.rtt:g} ms",
+                *(in_unit(row.median(name), row.unit) for name in (PYMONGO, row.subject, MOTOR)),
+                ratio,
+                *(_goal_texts(row) if with_goals else ("", "")),
+            ]
+        )
+    blank = [""] * len(head)
+    widths = [max(len(line[column]) for line in [*lines, blank]) for column in range(len(head))]
+    texts = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
+    return "\n".join([texts[0], "-" * len(texts[0]), *_parted(texts[1:], rows)])
+
+
+def _goal_texts(row: Row) -> tuple[str, str]:
+    if row.goal is None:
+        return "", ""
+    wanted = f">= {row.goal.at_least:g}" if row.goal.at_least is not None else f"<= {row.goal.at_most:g} {row.unit}"
+    return wanted, "reached" if row.reached else "MISSED"
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
+    for column, (text, width) in enumerate(zip(line, widths, strict=True)):
+        yield text.ljust(width) if column == 0 or column > 4 else text.rjust(width)
+
+
+def _parted(texts: Sequence[str], rows: Sequence[Row]) -> Iterable[str]:
+    """A blank line where the kind of work changes."""
+    before = ""
+    for text, row in zip(texts, rows, strict=True):
+        kind = row.work.split("-")[0] + row.place
+        if before and kind != before:
+            yield ""
+        before = kind
+        yield text

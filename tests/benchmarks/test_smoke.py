@@ -1,0 +1,42 @@
+"""The benchmark command still runs; what it measures is nobody's business here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_small_selection_gives_rows_and_a_picture(mongodb_uri: str, tmp_path: Path) -> None:
+    picture, values = tmp_path / "figures.svg", tmp_path / "values.json"
+    works = ["upload-small", "upload-large", "first-byte", "middle", "growth", "wire", "streams"]
+    command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--rounds", "1", "--rtt", "0,5", "--only", *works]
+    done = subprocess.run(
+        [*command, "--plot", str(picture), "--json", str(values)],
+        cwd=_ROOT,
+        env={**os.environ, "MONGODB_URI": mongodb_uri},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "64 KB from the middle of" in done.stdout
+
+    found = json.loads(values.read_text())
+    measured = {(row["work"], row["place"], row["rtt"]) for row in found["rows"] if row["ratio"] is not None}
+    assert {("middle", "server", 0), ("middle", "server", 5), ("upload-large", "stub", 0)} <= measured
+    assert {("memory-up", "stub", None), ("stall-down", "stub", None)} <= measured
+    assert all(seconds for line in found["growth"] for seconds in line["seconds"].values())
+    assert ElementTree.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_an_unknown_work_is_refused_with_the_list_of_those_there_are() -> None:
+    command = [sys.executable, "-m", "tests.benchmarks", "--only", "flying"]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "upload-small" in done.stderr
