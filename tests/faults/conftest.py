@@ -1,4 +1,4 @@
-"""A bucket in which a few kilobytes take as many batches as megabytes do elsewhere."""
+"""A bucket in which a few kilobytes take as many batches as megabytes do elsewhere, and one on a server that fails."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from pymongo import AsyncMongoClient
 
-from gridproxy import Bucket, download, reader, shipping, upload
+from gridproxy import Bucket, download, publish, reader, shipping, upload
 from gridproxy.download import Download
 
+from ..observing import Commands
+from .failing import FailingServer, failing_server
 from .whole import Database
 
 CHUNK = 1024
@@ -52,3 +54,27 @@ def collected() -> Iterator[None]:
     """What a cancellation leaves in cycles goes with the test that left it."""
     yield
     gc.collect()
+
+
+@pytest.fixture
+def commands() -> Commands:
+    return Commands()
+
+
+@pytest.fixture
+async def server(
+    mongodb_uri: str, client: AsyncMongoClient[dict[str, Any]], commands: Commands
+) -> AsyncIterator[FailingServer]:
+    async with failing_server(mongodb_uri, client, commands) as server:
+        yield server
+
+
+@pytest.fixture
+async def failing(
+    server: FailingServer, database: Database, small_batches: None, monkeypatch: pytest.MonkeyPatch
+) -> Bucket:
+    """A bucket of the failing client, its indexes there already; what is repeated is so at once."""
+    monkeypatch.setattr(publish, "_PAUSE", 0)
+    bucket = Bucket(server.client[database.name], chunk_size=CHUNK)
+    await bucket.ensure_indexes()
+    return bucket

@@ -12,7 +12,7 @@ import pytest
 from pymongo import AsyncMongoClient, common
 from pymongo.errors import OperationFailure
 
-from tests.observing import Commands
+from ..observing import Commands
 
 __all__ = ["FailingServer", "failing_server"]
 

@@ -167,20 +167,31 @@ async def test_a_file_deleted_under_a_reader_has_vanished(bucket: Bucket, file: 
         assert reader.tell() == len(start)
 
 
-async def test_a_file_deleted_between_its_chunks_and_the_second_look_has_vanished(
+async def test_a_file_deleted_while_a_reader_looks_again_is_not_called_corrupt(
     bucket: Bucket, file: AsyncGridFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record goes first and the chunks then: whoever finds chunks gone and looks again must not call it corrupt."""
-    find_record = Store.find_record
+    """Of the two questions of the second look, the first is answered before the deletion, and the other after it."""
+    find_record, find_chunks = Store.find_record, Store.find_chunks
 
-    async def then_deleted(store: Store, *arguments: Any, **options: Any) -> Record | None:
+    async def deleted() -> None:
+        await bucket.store.delete_record(file.id)
+        await bucket.store.delete_chunks(file.id)
+
+    async def record_then_deleted(store: Store, *arguments: Any, **options: Any) -> Record | None:
         found = await find_record(store, *arguments, **options)
-        if not options.get("primary"):
-            await bucket.store.delete_record(file.id)
-            await bucket.store.delete_chunks(file.id)
+        if options.get("primary"):
+            await deleted()
         return found
 
-    monkeypatch.setattr(Store, "find_record", then_deleted)
+    async def chunks_then_deleted(store: Store, *arguments: Any, **options: Any) -> list[Record]:
+        found = await find_chunks(store, *arguments, **options)
+        if not options.get("primary"):
+            return []  # a secondary that lags
+        await deleted()
+        return found
+
+    monkeypatch.setattr(Store, "find_record", record_then_deleted)
+    monkeypatch.setattr(Store, "find_chunks", chunks_then_deleted)
     with pytest.raises(FileVanished):
         await file.read()
 

@@ -105,6 +105,22 @@ async def test_a_repeated_request_puts_no_chunk_beside_another_uploads(
     assert [chunk["data"] async for chunk in bucket.store.chunks.find()] == [OTHER[:CHUNK]]
 
 
+async def test_a_repeated_request_makes_no_file_of_another_uploads_chunks(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first chunk had landed before the connection broke, and behind it lie the remains of somebody else's."""
+
+    async def lost(store: Store, chunks: list[Record], _: list[Record]) -> None:
+        await store.chunks.insert_many([chunks[0], {"files_id": "mine", "n": 1, "data": OTHER[CHUNK:]}])
+        raise AutoReconnect("the connection broke in its midst")
+
+    monkeypatch.setattr(Store, "insert_whole", lost)
+    with pytest.raises(UploadInProgress):
+        await bucket.upload(SMALL, id="mine")
+    assert [chunk["data"] async for chunk in bucket.store.chunks.find()] == [OTHER[CHUNK:]]
+    assert not await bucket.store.files.count_documents({})
+
+
 async def test_the_loser_takes_back_nothing_of_the_winners(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bytes in the same millisecond: the winner's record looks as the loser's would."""
     insert_whole = Store.insert_whole
