@@ -11,9 +11,11 @@ The map of this house, from the ground up; every import points down:
 - download, reader                                the way out: ranges fetched ahead
 - removal, editing, copying, many, maintenance  what happens to stored files
 - connection                                      from an alias to a database
-- handle, readable, file                          AsyncGridFile: what it knows, reads, writes
+- attachment, handle                              a file's place in a document, what it knows without I/O
+- field_value, schema                             what a field holds, and what pydantic is told of it
+- readable, file                                  AsyncGridFile: what it reads, what it writes
 - bucket                                          GridFS itself, for services without proxies
-- owner                                           what a file and the document that holds it owe each other
+- walk, owner                                     which files a document holds, and what they owe each other
 - adapters                                        fields of documents
 - embedded                                        a throw-away server for trials and tests
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Generator, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import PyMongoError
 
@@ -13,16 +13,22 @@ from .copying import copy_file
 from .editing import rename_file, update_file
 from .errors import FileAlreadyStored, FileClosed
 from .info import FileInfo
-from .options import UploadRequest, upload_request
+from .options import FileOptions, UploadRequest, upload_request
 from .progress import Progress
 from .readable import ReadableFile
 from .removal import remove_file
+from .schema import file_json_schema, file_schema
 from .sources import Data, Source, SourceLike, open_source
 from .staging import Staged
 from .store import Session, Store
 from .tasks import settle
 from .upload import upload_source
 from .writer import Writer
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 __all__ = ["AsyncGridFile", "NewFile"]
 
@@ -39,6 +45,14 @@ class AsyncGridFile(ReadableFile):
     """
 
     _writer: Writer | None = None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
+        return file_schema(cls, FileOptions.of_field())
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return file_json_schema(schema, handler)
 
     @property
     def closed(self) -> bool:
@@ -146,17 +160,14 @@ class AsyncGridFile(ReadableFile):
         self._point_to(info.id, info)
         if old is None or old == info.id:  # what was staged can be published again, under the same id
             return
-        if self._holder is not None:
-            self._holder.supersede(store, old)
+        if self._attachment is not None:
+            self._attachment.supersede(store, old)
             return
         try:
             await remove_file(store, old, session)
         except PyMongoError as error:
             error.add_note(f"The new file {info.id!r} is stored and in place; the old one {old!r} may be left.")
             raise
-
-    def _point_to(self, id: object, info: FileInfo | None) -> None:
-        self._id, self._info, self._content, self._reader = id, info, None, None
 
     def new_file(
         self,
@@ -321,14 +332,14 @@ class AsyncGridFile(ReadableFile):
 
     async def finalize(self) -> None:
         """The document that holds this file was saved by hand: remove the files that it replaced. Else no effect."""
-        if self._holder is not None:
-            await self._holder.finalize()
+        if self._attachment is not None:
+            await self._attachment.finalize()
 
     async def revert(self) -> None:
         """Go back to the file that the saved document points to, and remove the new one. Unheld: no effect."""
-        if self._holder is not None:
+        if self._attachment is not None:
             with self._exclusive("being reverted"):
-                await self._holder.revert()
+                await self._attachment.revert()
 
 
 class NewFile:

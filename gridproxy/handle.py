@@ -7,8 +7,9 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from .attachment import Attachment
 from .connection import store_for
 from .errors import BadId, BadOption, BadSource, FileMissing, InfoNotLoaded, UploadInProgress, type_name
 from .info import FileInfo
@@ -18,20 +19,7 @@ from .store import Store
 if TYPE_CHECKING:
     from .bucket import Bucket
 
-__all__ = ["Handle", "Holder"]
-
-
-class Holder(Protocol):
-    """What a file asks of whoever holds it (a document's field): see `owner`."""
-
-    def supersede(self, store: Store, id: object) -> None:
-        """Keep the old file until the document has been saved."""
-
-    async def finalize(self) -> None:
-        """The document has been saved: remove what it points to no more."""
-
-    async def revert(self) -> None:
-        """Go back to the file of the saved document, and remove the new one."""
+__all__ = ["Handle"]
 
 
 class Handle:
@@ -59,7 +47,7 @@ class Handle:
         self._info = info
         self._busy: str | None = None
         self._content: object | None = None  # assigned to a field, and stored by its document's next save
-        self._holder: Holder | None = None
+        self._attachment: Attachment | None = None
 
     def __bool__(self) -> bool:
         return self._id is not None
@@ -153,6 +141,9 @@ class Handle:
         return self._info
 
     # Inside
+
+    def _point_to(self, id: object, info: FileInfo | None) -> None:
+        self._id, self._info, self._content = id, info, None
 
     def _store(self) -> Store:
         return store_for(self._options.bucket, self._options.db_alias)

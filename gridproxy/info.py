@@ -14,6 +14,7 @@ from typing import Any
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
+from bson.int64 import Int64
 
 from .errors import CorruptFile
 
@@ -89,6 +90,39 @@ class FileInfo:
             expires_at=_moment(record.get("expires_at")),
             extra=MappingProxyType(deepcopy(extra)),
         )
+
+    @classmethod
+    def from_snapshot(cls, snapshot: Mapping[str, Any]) -> FileInfo:
+        """What a document keeps of a file (see `snapshot`); raises `CorruptFile` where that cannot be a file's."""
+        date = snapshot.get("upload_date")
+        if isinstance(date, str):  # as JSON has it
+            try:
+                date = datetime.fromisoformat(date)
+            except ValueError:
+                raise CorruptFile(snapshot.get("_id"), f"its snapshot has upload_date={date!r}") from None
+        record = {
+            "_id": snapshot.get("_id"),
+            "filename": snapshot.get("filename"),
+            "length": snapshot.get("length"),
+            "chunkSize": snapshot.get("chunk_size"),
+            "uploadDate": date,
+            "metadata": snapshot.get("metadata"),
+        }
+        declared = snapshot.get("content_type")
+        info = cls.from_record(record)
+        return info if info.content_type == declared else cls.from_record({**record, "contentType": declared})
+
+    def snapshot(self) -> dict[str, Any]:
+        """The metadata that a document can keep beside the id: for display, without asking for the record."""
+        return {
+            "_id": self.id,
+            "filename": self.filename,
+            "length": Int64(self.length),
+            "chunk_size": self.chunk_size,
+            "content_type": self.content_type,
+            "upload_date": self.upload_date,
+            "metadata": deepcopy(dict(self.metadata)),
+        }
 
     @property
     def content_type(self) -> str | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import mimetypes
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import bson
 from bson.codec_options import CodecOptions
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FileOptions",
     "OnDelete",
+    "StoreAs",
     "UploadRequest",
     "check_filename",
     "check_metadata_keys",
@@ -31,7 +33,10 @@ __all__ = [
     "upload_request",
 ]
 
+T = TypeVar("T")
+
 OnDelete = Literal["keep", "delete"]
+StoreAs = Literal["id", "snapshot"]
 
 MAX_DOCUMENT = 16 * 1024 * 1024
 # Keys, types and an ObjectId around the bytes of a chunk, with room to spare.
@@ -39,26 +44,57 @@ _CHUNK_KEYS = 256
 _COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
+# The options of the field that pydantic is looking at, once more for each file that was found in it.
+_annotating: ContextVar[list[FileOptions] | None] = ContextVar("gridproxy_annotating", default=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
     """How one field keeps its files; the same declaration for every adapter.
 
-    `bucket` is a `Bucket`, a bucket's name, or None for "fs"; `db_alias` the alias given to `connect`. `on_delete` says
-    what becomes of the file when its document is deleted: "keep" (the default) or "delete". `max_size` (bytes)
-    stops an upload at the byte that is too many.
+    `bucket` is a `Bucket`, a bucket's name, or None for "fs"; `db_alias` the alias given to `connect`. `store` says
+    what the document keeps: the file's "id" (the default), or a "snapshot" of its metadata. `on_delete` says what
+    becomes of the file when its document is deleted: "keep" (the default) or "delete". `max_size` (bytes) stops an
+    upload at the byte that is too many.
+
+    In a pydantic model it annotates a field: `photo: Annotated[AsyncGridFile, FileOptions(bucket="photos")]`.
     """
 
     bucket: Bucket | str | None = None
     db_alias: str | None = None
+    store: StoreAs = "id"
     on_delete: OnDelete = "keep"
     max_size: int | None = None
 
     def __post_init__(self) -> None:
+        if self.store not in ("id", "snapshot"):
+            raise BadOption(f"store is 'id' or 'snapshot', not {self.store!r}")
         if self.on_delete not in ("keep", "delete"):
             raise BadOption(f"on_delete is 'keep' or 'delete', not {self.on_delete!r}")
         _check_max_size(self.max_size)
         _check_bucket(self.bucket)
         _check_alias(self.db_alias)
+
+    @classmethod
+    def of_field(cls) -> FileOptions:
+        """The options of the pydantic field whose schema is being built at this moment."""
+        asked = _annotating.get()
+        if asked is None:
+            return cls()
+        asked.append(asked[0])
+        return asked[0]
+
+    def __get_pydantic_core_schema__(self, source: object, handler: Callable[[object], T]) -> T:
+        # Around whatever lies inside: `Optional`, a list or a dict of files are annotated as a file is.
+        asked = [self]
+        token = _annotating.set(asked)
+        try:
+            schema = handler(source)
+        finally:
+            _annotating.reset(token)
+        if len(asked) == 1:
+            raise BadOption(f"FileOptions annotates a field that holds AsyncGridFile, and there is none in {source!r}")
+        return schema
 
     def in_database(self, alias: str | None) -> FileOptions:
         """The same options, in the database of `alias` where they name none of their own."""

@@ -59,6 +59,10 @@ class ReadableFile(Handle):
     def _new_reader(self, store: Store, id: object, session: Session | None, at: int = 0) -> Reader:
         return Reader(store, id, at, chunk_size=self._chunk_size_hint(), session=session, on_info=self._loaded(id))
 
+    def _point_to(self, id: object, info: FileInfo | None) -> None:
+        super()._point_to(id, info)
+        self._reader = None
+
     async def _let_go_of_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:

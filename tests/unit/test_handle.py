@@ -126,13 +126,13 @@ def test_copies_keep_id_info_and_options_and_drop_live_handles(again: Callable[[
     options = FileOptions(bucket="photos", db_alias="archive", on_delete="delete", max_size=5)
     file = AsyncGridFile(ID, options=options, info=INFO)
     # Stand-ins for an open reader, an open writer and a document: none of them can be copied.
-    file._reader = file._writer = file._holder = (each for each in "live")  # type: ignore[assignment]
+    file._reader = file._writer = file._attachment = (each for each in "live")  # type: ignore[assignment]
     file._busy = "being written"
     twin = again(file)
     assert twin is not file
     assert twin == file
     assert (twin.id, twin.info, twin.options) == (ID, INFO, options)
-    assert (twin._reader, twin._writer, twin._holder, twin._busy) == (None, None, None, None)
+    assert (twin._reader, twin._writer, twin._attachment, twin._busy) == (None, None, None, None)
     assert twin.closed
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from bson import ObjectId
 
+from ...attachment import attach
 from ...errors import BadId, BadSource, ValidationError, type_name
+from ...field_value import assigned_file, loaded_file, stored_value, unchanged_value
 from ...file import AsyncGridFile
 from ...info import id_filter, utc_milliseconds
-from ...options import FileOptions, OnDelete
-from ...owner import assigned_file, attach, loaded_file
+from ...options import FileOptions, OnDelete, StoreAs
 
 if TYPE_CHECKING:
     from ...bucket import Bucket
@@ -109,9 +110,9 @@ class Field(Generic[Got, Given]):
         """The stored form of what a query asks for; raises `ValidationError` for what this field cannot hold."""
         return self.stored(self.assigned(owner, value))
 
-    def query(self, owner: Document, value: Any) -> Any:
-        """What a query compares this field with: a value, never an operator."""
-        return id_filter(self.compared(owner, value))
+    def condition(self, owner: Document, value: Any) -> Mapping[str, Any]:
+        """What a query asks of this field: to be a value, never an operator."""
+        return {self.name: id_filter(self.compared(owner, value))}
 
     def refuse(self, wanted: str, value: object) -> ValidationError:
         """The error for a value of the wrong kind."""
@@ -217,12 +218,15 @@ class FileField(Field[AsyncGridFile, Any]):
         *,
         bucket: Bucket | str | None = None,
         db_alias: str | None = None,
+        store: StoreAs = "id",
         on_delete: OnDelete = "keep",
         max_size: int | None = None,
         required: bool = False,
     ) -> None:
         super().__init__(required=required)
-        self.options = FileOptions(bucket=bucket, db_alias=db_alias, on_delete=on_delete, max_size=max_size)
+        self.options = FileOptions(
+            bucket=bucket, db_alias=db_alias, store=store, on_delete=on_delete, max_size=max_size
+        )
 
     def options_in(self, owner: Document) -> FileOptions:
         """The field's options, with the document's own database where the field names none."""
@@ -251,16 +255,16 @@ class FileField(Field[AsyncGridFile, Any]):
         return file
 
     def loaded(self, owner: Document, raw: Any) -> AsyncGridFile:
-        file = loaded_file(raw, self.options_in(owner))
+        file = loaded_file(AsyncGridFile, raw, self.options_in(owner))
         attach(file, owner, self.name, stored=raw is not None)
         return file
 
     def stored(self, value: Any) -> Any:
         # What was put into a list by hand is a file only once the list was checked.
-        return value.id if isinstance(value, AsyncGridFile) else value
+        return stored_value(value) if isinstance(value, AsyncGridFile) else value
 
     def untouched(self, raw: Any) -> Any:
-        return raw.get("_id") if isinstance(raw, Mapping) else raw
+        return unchanged_value(raw, self.options)
 
     def cloned(self, owner: Document, value: Any) -> Any:
         if not isinstance(value, AsyncGridFile):
@@ -283,6 +287,12 @@ class FileField(Field[AsyncGridFile, Any]):
         if value is not None and not isinstance(value, str | ObjectId):
             raise self.refuse("a file, an id or None", value)
         return self.assigned(owner, value).id
+
+    def condition(self, owner: Document, value: Any) -> Mapping[str, Any]:
+        id = id_filter(self.compared(owner, value))
+        if self.options.store == "id" or id is None:
+            return {self.name: id}
+        return {"$or": [{self.name: id}, {f"{self.name}._id": id}]}
 
 
 class ListField(Field[list[Any], Iterable[Any] | None]):
@@ -355,6 +365,11 @@ class ListField(Field[list[Any], Iterable[Any] | None]):
         if self.inner is not None and isinstance(value, list):
             for item in value:
                 yield from self.inner.files(item)
+
+    def condition(self, owner: Document, value: Any) -> Mapping[str, Any]:
+        if self.inner is not None and not isinstance(value, list | tuple):
+            return self.inner.condition(owner, value)  # the same path: MongoDB looks into the list by itself
+        return super().condition(owner, value)
 
     def compared(self, owner: Document, value: Any) -> Any:
         # A list is compared with the whole list, anything else with each of its items.

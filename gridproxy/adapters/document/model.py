@@ -13,15 +13,16 @@ from bson.errors import InvalidDocument
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from ...attachment import Reference
 from ...clients import bound_session
 from ...connection import get_database
 from ...errors import BadId, BadOption, DocumentMissing, StaleDocument, ValidationError
+from ...field_value import ids_in
 from ...file import AsyncGridFile
 from ...info import id_filter
 from ...options import check_id
 from ...owner import (
-    Attachment,
-    Reference,
+    complete_snapshots,
     delete_files,
     doubt,
     references,
@@ -135,6 +136,7 @@ class Document:
             while (file := unstored(self._files())) is not None:
                 await store_content(file, session)
                 self._check_fields()  # more may have been assigned, or put into lists, meanwhile
+            await complete_snapshots(self._files(), session)
             # Copied, since lists and dicts may be changed in place while they are on their way.
             now = {name: _copied(field.stored(self._values[name])) for name, field in self._fields.items()}
             for name, value in now.items():
@@ -235,7 +237,7 @@ class Document:
             for name, expected in before.items():
                 # What we have sent without an answer is our own change, and no one else's.
                 ours = [expected, changes[name], *(each[name] for each in self._unsure if name in each)]
-                if not any(self._same(name, found.get(name), value) for value in ours):
+                if not any(self._same(name, ids_in(found.get(name)), ids_in(value)) for value in ours):
                     raise StaleDocument(f"{type(self).__name__} {self._id!r}", name)
             before = {name: found.get(name) for name in before}
         return {**stored, **changes}
@@ -297,7 +299,7 @@ class Document:
             self._stored, self._unsure = None, []
         for name, field in self._fields.items():
             files = [file for file in field.files(self._values[name]) if file.options.on_delete == "delete"]
-            await delete_files(files, _flat(field.untouched(before.get(name))), session)
+            await delete_files(files, _flat(ids_in(before.get(name))), session)
 
     # Inside
 
@@ -340,7 +342,7 @@ class Document:
             return {stored: id_filter(value)}
         owner = cls.__new__(cls)  # blank: defaults are not made for a question
         owner._begin(None)
-        return {stored: cls._fields[name].query(owner, value)}
+        return cls._fields[name].condition(owner, value)
 
     @classmethod
     def _unknown(cls, name: str) -> ValidationError:
@@ -349,11 +351,11 @@ class Document:
 
 def _kept(current: AsyncGridFile, loaded: AsyncGridFile) -> AsyncGridFile:
     """The proxy that somebody may hold already, now of what was loaded; not one that another document holds too."""
-    holder = current._holder
-    if not isinstance(holder, Attachment) or holder.shared:
+    attachment = current._attachment
+    if attachment is None or attachment.shared:
         return loaded
     current._point_to(loaded.id, current.info if current.id == loaded.id else None)
-    holder.forget((current.id, current.info))
+    attachment.forget((current.id, current.info))
     return current
 
 

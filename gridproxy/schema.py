@@ -1,0 +1,113 @@
+"""What pydantic is told of a file: what a field takes, what it dumps, and its JSON schema.
+
+pydantic asks for this (`AsyncGridFile.__get_pydantic_core_schema__`); nothing here imports it before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bson import ObjectId
+
+from .attachment import attach_unowned
+from .errors import BadId, BadSource, type_name
+from .field_value import given_file, stored_value
+from .handle import Handle
+from .options import FileOptions
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core.core_schema import CoreSchema, SerializationInfo
+
+__all__ = ["file_json_schema", "file_schema"]
+
+F = TypeVar("F", bound=Handle)
+
+_OBJECT_ID = {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"}
+
+
+def file_schema(kind: type[F], options: FileOptions) -> CoreSchema:
+    """The core schema of a field that holds a file, an empty one where nothing was given (null is empty).
+
+    It takes a file, an `ObjectId`, 24 hex digits, a snapshot, None, and from Python content too; anything else is a
+    validation error that names what came. In Python mode it dumps an `ObjectId` or None, in JSON mode hex or null, a
+    snapshot where the options say so.
+    """
+    from pydantic_core import core_schema  # noqa: PLC0415  # an extra: whoever asks for a schema has it
+
+    def from_python(value: object) -> F:
+        return _given(kind, value, options)
+
+    def from_json(value: object) -> F:
+        if value is None or isinstance(value, str | Mapping):
+            return _given(kind, value, options)
+        raise _refusal(f"a file's id (24 hex digits), a snapshot or null is needed, not {type_name(value)} {value!r}")
+
+    return core_schema.with_default_schema(
+        core_schema.json_or_python_schema(
+            json_schema=core_schema.no_info_plain_validator_function(from_json),
+            python_schema=core_schema.no_info_plain_validator_function(from_python),
+            serialization=core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True),
+            metadata={"gridproxy_store": options.store},
+        ),
+        default_factory=lambda: _given(kind, None, options),
+    )
+
+
+def file_json_schema(schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    """The JSON schema of such a field: an id or null; a snapshot as well where one is stored."""
+    inner = schema["schema"] if schema["type"] == "default" else schema
+    forms: list[dict[str, Any]] = [{**_OBJECT_ID, "description": "The id of a file in GridFS."}]
+    if inner["metadata"]["gridproxy_store"] == "snapshot":
+        forms.append(_SNAPSHOT)
+    return {"anyOf": [*forms, {"type": "null"}]}
+
+
+_SNAPSHOT: dict[str, Any] = {
+    "type": "object",
+    "description": "The id and the metadata of a file in GridFS.",
+    "properties": {
+        "_id": _OBJECT_ID,
+        "filename": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "length": {"type": "integer", "minimum": 0, "description": "In bytes."},
+        "chunk_size": {"type": "integer", "minimum": 0, "description": "In bytes."},
+        "content_type": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "upload_date": {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]},
+        "metadata": {"type": "object"},
+    },
+    "required": ["_id"],
+}
+
+
+def _given(kind: type[F], value: object, options: FileOptions) -> F:
+    try:
+        file = given_file(kind, value, options)
+    except (BadId, BadSource) as error:
+        raise _refusal(str(error)) from error
+    attach_unowned(file)
+    return file
+
+
+def _refusal(reason: str) -> Exception:
+    from pydantic_core import PydanticCustomError  # noqa: PLC0415  # see file_schema
+
+    return PydanticCustomError("grid_file", "{reason}", {"reason": reason})
+
+
+def _dumped(file: object, info: SerializationInfo) -> object:
+    if isinstance(file, Handle) and file._content is not None:
+        raise ValueError("content was assigned to this field and is not stored yet: save the document, or put() it")
+    value = stored_value(file) if isinstance(file, Handle) else file
+    return _as_json(value) if info.mode_is_json() else value
+
+
+def _as_json(value: object) -> object:
+    from pydantic_core import to_jsonable_python  # noqa: PLC0415  # see file_schema
+
+    return to_jsonable_python(value, fallback=_text)
+
+
+def _text(value: object) -> str:
+    return str(value) if isinstance(value, ObjectId) else repr(value)

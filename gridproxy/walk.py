@@ -1,0 +1,49 @@
+"""Which files lie in a value, and where: through models, dataclasses, mappings and lists, whatever ODM they are of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+
+from .file import AsyncGridFile
+
+__all__ = ["files_in"]
+
+
+def files_in(
+    value: object, *, beyond: Callable[[object], bool] = lambda _: False
+) -> Iterator[tuple[str, AsyncGridFile]]:
+    """Every file in `value` with its dotted path ("photo", "album.0"); an object in two places comes once.
+
+    `beyond` tells what is not part of it: another document that is only linked.
+    """
+    seen: set[int] = set()
+
+    def walk(value: object, path: str) -> Iterator[tuple[str, AsyncGridFile]]:
+        if isinstance(value, AsyncGridFile):
+            if id(value) not in seen:
+                seen.add(id(value))
+                yield path, value
+            return
+        parts = _parts(value)
+        if parts is None or id(value) in seen or (path and beyond(value)):
+            return
+        seen.add(id(value))
+        for name, part in parts:
+            yield from walk(part, f"{path}.{name}" if path else str(name))
+
+    return walk(value, "")
+
+
+def _parts(value: object) -> list[tuple[object, object]] | None:
+    """What a container consists of; None for anything else."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, list | tuple):
+        return list(enumerate(value))
+    if hasattr(type(value), "__pydantic_fields__"):  # a model of pydantic's, which is not imported for that
+        extra = getattr(value, "__pydantic_extra__", None)
+        return [*vars(value).items(), *(extra or {}).items()]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value)]
+    return None
