@@ -14,7 +14,7 @@ The map of this house, from the ground up; every import points down:
 - attachment, handle                              a file's place in a document, what it knows without I/O
 - field_value, schema                             what a field holds, and what pydantic is told of it
 - readable, file                                  AsyncGridFile: what it reads, what it writes
-- bucket                                          GridFS itself, for services without proxies
+- readable_bucket, bucket                         GridFS itself, for services without proxies
 - walk, owner                                     which files a document holds, and what they owe each other
 - adapters                                        fields of documents
 - embedded                                        a throw-away server for trials and tests

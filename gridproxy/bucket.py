@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
-from pymongo import ASCENDING, DESCENDING, WriteConcern
-from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.read_concern import ReadConcern
-from pymongo.read_preferences import _ServerMode
+from pymongo import ASCENDING, DESCENDING
 
 from .copying import copy_file
-from .download import Download, check_offset, load_info, read_range, read_ranges
 from .editing import rename_file, rename_files, update_file
 from .errors import BadOption, FileMissing
 from .file import AsyncGridFile
 from .info import FileInfo, utc_now
-from .maintenance import verify_file
-from .many import read_many, stat_many, upload_many
+from .many import upload_many
 from .options import check_filename, upload_request
 from .progress import Progress
-from .reader import DownloadStream
+from .readable_bucket import ReadableBucket
 from .removal import remove_file, remove_files
 from .sources import SourceLike
 from .staging import Staged, discard_id, discard_staged
-from .store import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
+from .store import Session
 from .tasks import settle
 from .upload import stage_source, upload_source
 from .writer import Writer
@@ -33,7 +28,7 @@ from .writer import Writer
 __all__ = ["Bucket"]
 
 
-class Bucket:
+class Bucket(ReadableBucket):
     """The files of one GridFS bucket in a database of pymongo's `AsyncMongoClient`.
 
     `chunk_size` is in bytes; `checksum` is "sha256" (kept in the record's metadata) or None; concerns and the read
@@ -42,57 +37,6 @@ class Bucket:
 
     Every method that writes or reads a record takes `session=`; inside a transaction only the record takes part in it.
     """
-
-    def __init__(
-        self,
-        database: AsyncDatabase[Any],
-        name: str = DEFAULT_NAME,
-        *,
-        chunk_size: int = DEFAULT_CHUNK_SIZE,
-        checksum: Literal["sha256"] | None = "sha256",
-        write_concern: WriteConcern | None = None,
-        read_concern: ReadConcern | None = None,
-        read_preference: _ServerMode | None = None,
-    ) -> None:
-        self.store = Store(
-            database,
-            name,
-            chunk_size=chunk_size,
-            checksum=checksum,
-            write_concern=write_concern,
-            read_concern=read_concern,
-            read_preference=read_preference,
-        )
-
-    @property
-    def database(self) -> AsyncDatabase[Any]:
-        """The database that the bucket lies in."""
-        return self.store.database
-
-    @property
-    def name(self) -> str:
-        """The bucket's name, the prefix of its two collections."""
-        return self.store.name
-
-    def __repr__(self) -> str:
-        return f"<Bucket {self.store!r}>"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Bucket):
-            return NotImplemented
-        return self.database == other.database and self.name == other.name
-
-    def __hash__(self) -> int:
-        return hash((self.database.name, self.name))
-
-    def __copy__(self) -> Bucket:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Bucket:
-        return self  # a connection is shared, never doubled
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        return str, (self.name,)  # nor can it travel: what is pickled with a bucket keeps its name
 
     def file(self, id: object) -> AsyncGridFile:
         """The proxy of the file under this id; no I/O, so it is not known yet whether there is one."""
@@ -262,73 +206,6 @@ class Bucket:
             session=session,
         )
 
-    # Taking out
-
-    def stream(
-        self, id: object, start: int = 0, stop: int | None = None, *, session: Session | None = None
-    ) -> DownloadStream:
-        """Bytes `start` to `stop` (exclusive; None for the end) as blocks: an async iterator, and a
-        `ByteReceiveStream`.
-
-        Reading it raises `FileMissing`, `CorruptFile`, `FileVanished`; it never ends short.
-        """
-        check_offset(start, "start")
-        if stop is not None:
-            check_offset(stop, "stop")
-        return DownloadStream(Download(self.store, id, start, stop, session=session))
-
-    async def read(
-        self, id: object, start: int = 0, stop: int | None = None, *, session: Session | None = None
-    ) -> bytes:
-        """Bytes `start` to `stop` (exclusive; None for the end), clipped to the file. Raises as `stream`."""
-        return await read_range(self.store, id, start, stop, session)
-
-    async def read_ranges(
-        self, id: object, ranges: Sequence[tuple[int, int]], *, session: Session | None = None
-    ) -> list[bytes]:
-        """The bytes of each (start, stop), touching only the chunks that they lie in. Raises as `stream`."""
-        return await read_ranges(self.store, id, ranges, session)
-
-    async def stat(self, id: object, *, session: Session | None = None) -> FileInfo:
-        """The file's record; raises `FileMissing`, for an expired file too."""
-        return await load_info(self.store, id, session)
-
-    async def stat_many(self, ids: Iterable[object], *, session: Session | None = None) -> dict[object, FileInfo]:
-        """The records of many files by id, without those that are missing or expired.
-
-        Raises `BadId` for an id that no dict can have as a key (a dict).
-        """
-        return await stat_many(self.store, ids, session)
-
-    async def read_many(self, ids: Iterable[object], *, session: Session | None = None) -> dict[object, bytes]:
-        """The contents of many files by id, without the missing ones: small files share round trips.
-
-        Raises `CorruptFile` naming the file, `BadId` as `stat_many`.
-        """
-        return await read_many(self.store, ids, session)
-
-    async def find(
-        self,
-        filter: Mapping[str, Any] | None = None,
-        *,
-        sort: str | Sequence[tuple[str, int]] | None = None,
-        skip: int = 0,
-        limit: int = 0,
-        session: Session | None = None,
-    ) -> AsyncIterator[FileInfo]:
-        """The files that fit a filter on their records (`{"metadata.owner": 7}`), expired ones included; `limit` 0
-        is none.
-
-        `sort` is a key, with a '-' before it for downwards, or pairs as pymongo takes them.
-        The filter is a query of yours: what comes from outside belongs into its values only, as `{"$eq": value}`.
-        """
-        cursor = self.store.files.find(
-            filter or {}, sort=_order(sort), skip=skip, limit=limit, session=self.store.session_for(session)
-        )
-        async with cursor:
-            async for record in cursor:
-                yield FileInfo.from_record(record)
-
     async def by_name(self, filename: str, revision: int = -1, *, session: Session | None = None) -> AsyncGridFile:
         """A file by its name: revision 0 is the oldest, 1 the next, -1 the newest, -2 the one before (GridFS spec).
 
@@ -391,10 +268,6 @@ class Bucket:
 
     # The bucket as a whole
 
-    async def verify(self, id: object, *, session: Session | None = None) -> FileInfo:
-        """Read a file again and compare number, sizes and SHA-256 of its chunks; raises `CorruptFile`."""
-        return await verify_file(self.store, id, session)
-
     async def ensure_indexes(self, *, force: bool = False) -> None:
         """Create the two indexes of the GridFS spec, once per bucket and client; `force` looks again."""
         await self.store.ensure_indexes(force=force)
@@ -402,12 +275,6 @@ class Bucket:
     async def drop(self) -> None:
         """Remove the whole bucket, every file in it and its indexes."""
         await settle(self.store.drop())
-
-
-def _order(sort: str | Sequence[tuple[str, int]] | None) -> Sequence[tuple[str, int]] | None:
-    if not isinstance(sort, str):
-        return sort
-    return [(sort.removeprefix("-"), DESCENDING if sort.startswith("-") else ASCENDING)]
 
 
 def _check_revision(revision: object) -> None:

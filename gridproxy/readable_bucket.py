@@ -1,0 +1,150 @@
+"""ReadableBucket: where a bucket lies, and the half of it that reads stored files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Literal, Self
+
+from pymongo import ASCENDING, DESCENDING, WriteConcern
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import _ServerMode
+
+from .download import Download, check_offset, load_info, read_range, read_ranges
+from .info import FileInfo
+from .maintenance import verify_file
+from .many import read_many, stat_many
+from .reader import DownloadStream
+from .store import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
+
+__all__ = ["ReadableBucket"]
+
+
+class ReadableBucket:
+    """The stored files of one bucket: found by what their records say, read as a stream or in ranges."""
+
+    def __init__(
+        self,
+        database: AsyncDatabase[Any],
+        name: str = DEFAULT_NAME,
+        *,
+        chunk_size: int = DEFAULT_CHUNK_SIZE,
+        checksum: Literal["sha256"] | None = "sha256",
+        write_concern: WriteConcern | None = None,
+        read_concern: ReadConcern | None = None,
+        read_preference: _ServerMode | None = None,
+    ) -> None:
+        self.store = Store(
+            database,
+            name,
+            chunk_size=chunk_size,
+            checksum=checksum,
+            write_concern=write_concern,
+            read_concern=read_concern,
+            read_preference=read_preference,
+        )
+
+    @property
+    def database(self) -> AsyncDatabase[Any]:
+        """The database that the bucket lies in."""
+        return self.store.database
+
+    @property
+    def name(self) -> str:
+        """The bucket's name, the prefix of its two collections."""
+        return self.store.name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.store!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ReadableBucket):
+            return NotImplemented
+        return self.database == other.database and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash((self.database.name, self.name))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # a connection is shared, never doubled
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (self.name,)  # nor can it travel: what is pickled with a bucket keeps its name
+
+    def stream(
+        self, id: object, start: int = 0, stop: int | None = None, *, session: Session | None = None
+    ) -> DownloadStream:
+        """Bytes `start` to `stop` (exclusive; None for the end) as blocks: an async iterator, and a
+        `ByteReceiveStream`.
+
+        Reading it raises `FileMissing`, `CorruptFile`, `FileVanished`; it never ends short.
+        """
+        check_offset(start, "start")
+        if stop is not None:
+            check_offset(stop, "stop")
+        return DownloadStream(Download(self.store, id, start, stop, session=session))
+
+    async def read(
+        self, id: object, start: int = 0, stop: int | None = None, *, session: Session | None = None
+    ) -> bytes:
+        """Bytes `start` to `stop` (exclusive; None for the end), clipped to the file. Raises as `stream`."""
+        return await read_range(self.store, id, start, stop, session)
+
+    async def read_ranges(
+        self, id: object, ranges: Sequence[tuple[int, int]], *, session: Session | None = None
+    ) -> list[bytes]:
+        """The bytes of each (start, stop), touching only the chunks that they lie in. Raises as `stream`."""
+        return await read_ranges(self.store, id, ranges, session)
+
+    async def stat(self, id: object, *, session: Session | None = None) -> FileInfo:
+        """The file's record; raises `FileMissing`, for an expired file too."""
+        return await load_info(self.store, id, session)
+
+    async def stat_many(self, ids: Iterable[object], *, session: Session | None = None) -> dict[object, FileInfo]:
+        """The records of many files by id, without those that are missing or expired.
+
+        Raises `BadId` for an id that no dict can have as a key (a dict).
+        """
+        return await stat_many(self.store, ids, session)
+
+    async def read_many(self, ids: Iterable[object], *, session: Session | None = None) -> dict[object, bytes]:
+        """The contents of many files by id, without the missing ones: small files share round trips.
+
+        Raises `CorruptFile` naming the file, `BadId` as `stat_many`.
+        """
+        return await read_many(self.store, ids, session)
+
+    async def find(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[tuple[str, int]] | None = None,
+        skip: int = 0,
+        limit: int = 0,
+        session: Session | None = None,
+    ) -> AsyncIterator[FileInfo]:
+        """The files that fit a filter on their records (`{"metadata.owner": 7}`), expired ones included; `limit` 0
+        is none.
+
+        `sort` is a key, with a '-' before it for downwards, or pairs as pymongo takes them.
+        The filter is a query of yours: what comes from outside belongs into its values only, as `{"$eq": value}`.
+        """
+        cursor = self.store.files.find(
+            filter or {}, sort=_order(sort), skip=skip, limit=limit, session=self.store.session_for(session)
+        )
+        async with cursor:
+            async for record in cursor:
+                yield FileInfo.from_record(record)
+
+    async def verify(self, id: object, *, session: Session | None = None) -> FileInfo:
+        """Read a file again and compare number, sizes and SHA-256 of its chunks; raises `CorruptFile`."""
+        return await verify_file(self.store, id, session)
+
+
+def _order(sort: str | Sequence[tuple[str, int]] | None) -> Sequence[tuple[str, int]] | None:
+    if not isinstance(sort, str):
+        return sort
+    return [(sort.removeprefix("-"), DESCENDING if sort.startswith("-") else ASCENDING)]
