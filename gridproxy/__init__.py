@@ -2,12 +2,12 @@
 
 The map of this house, from the ground up; every import points down:
 
-- errors, progress                                what is raised, what is told on the way
-- info, options, chunks                           values and arithmetic, no I/O
+- errors, extras, progress                        what is raised, what is told on the way
+- info, sniffing, limits, options, chunks         values and arithmetic, no I/O
 - tasks, clients                                  work that has to settle; what is kept per client
 - store                                           the two collections, one method a round trip
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
-- publish, footprint, staging, shipping, upload, writer   the way in: chunks first, the record last
+- publish, footprint, staging, shipping, gate, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
 - removal, editing, copying, many, maintenance  what happens to stored files
 - connection                                      from an alias to a database

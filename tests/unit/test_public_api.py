@@ -26,6 +26,7 @@ EXTRAS = [
     "httpx",
     "numpy",
     "odmantic",
+    "puremagic",
     "pydantic",
     "rich",
     "secantus",

@@ -18,6 +18,7 @@ from ...errors import BadId, BadSource, ValidationError, type_name
 from ...field_value import assigned_file, loaded_file, stored_value, unchanged_value
 from ...file import AsyncGridFile
 from ...info import id_filter, utc_milliseconds
+from ...limits import Validator
 from ...options import FileOptions, OnDelete, StoreAs
 
 if TYPE_CHECKING:
@@ -221,11 +222,19 @@ class FileField(Field[AsyncGridFile, Any]):
         store: StoreAs = "id",
         on_delete: OnDelete = "keep",
         max_size: int | None = None,
+        content_types: Iterable[str] | str | None = None,
+        validators: Iterable[Validator] | Validator | None = None,
         required: bool = False,
     ) -> None:
         super().__init__(required=required)
         self.options = FileOptions(
-            bucket=bucket, db_alias=db_alias, store=store, on_delete=on_delete, max_size=max_size
+            bucket=bucket,
+            db_alias=db_alias,
+            store=store,
+            on_delete=on_delete,
+            max_size=max_size,
+            content_types=content_types,
+            validators=validators,
         )
 
     def options_in(self, owner: Document) -> FileOptions:
