@@ -15,7 +15,7 @@ The map of this house, from the ground up; every import points down:
 - field_value, schema                             what a field holds, and what pydantic is told of it
 - readable, file                                  AsyncGridFile: what it reads, what it writes
 - readable_bucket, bucket                         GridFS itself, for services without proxies
-- walk, owner                                     which files a document holds, and what they owe each other
+- walk, prefetch, references, owner               which files documents hold, and what they owe each other
 - adapters                                        fields of documents
 - embedded                                        a throw-away server for trials and tests
 """
@@ -52,7 +52,9 @@ from .errors import (
 from .file import AsyncGridFile
 from .info import FileInfo
 from .options import FileOptions
+from .prefetch import prefetch
 from .reader import DownloadStream, Reader
+from .references import rewrite_references
 from .staging import Staged
 from .writer import Writer
 
@@ -92,5 +94,7 @@ __all__ = [
     "Writer",
     "connect",
     "disconnect",
+    "prefetch",
+    "rewrite_references",
     "using",
 ]

@@ -37,7 +37,8 @@ NAMES = """
 AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull ContentTypeRefused CorruptFile DocumentMissing
 DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused FileVanished
 GridProxyError InfoNotLoaded NotConnected OutcomeUnknown PictureRefused Reader SeveralDocuments Staged StaleDocument
-TooLarge UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect using
+TooLarge UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references
+using
 """
 
 # What an upload can be told.
