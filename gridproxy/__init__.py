@@ -3,13 +3,14 @@
 The map of this house, from the ground up; every import points down:
 
 - errors, extras, progress                        what is raised, what is told on the way
-- info, sniffing, limits, options, chunks         values and arithmetic, no I/O
+- info, sniffing, limits, variants                values and arithmetic, no I/O
+- images, options, chunks                         the same: pictures, what is asked of an upload, its chunks
 - tasks, clients                                  work that has to settle; what is kept per client
 - store                                           the two collections, one method a round trip
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
 - publish, footprint, staging, shipping, gate, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
-- removal, editing, copying, many, maintenance  what happens to stored files
+- removal, editing, copying, many, pictures, maintenance  what happens to stored files
 - connection                                      from an alias to a database
 - attachment, handle                              a file's place in a document, what it knows without I/O
 - field_value, schema                             what a field holds, and what pydantic is told of it
@@ -50,6 +51,7 @@ from .errors import (
     ValidationError,
 )
 from .file import AsyncGridFile
+from .images import ImageOptions
 from .info import FileInfo
 from .options import FileOptions
 from .prefetch import prefetch
@@ -79,6 +81,7 @@ __all__ = [
     "FileRefused",
     "FileVanished",
     "GridProxyError",
+    "ImageOptions",
     "InfoNotLoaded",
     "NotConnected",
     "OutcomeUnknown",

@@ -11,9 +11,10 @@ from pymongo.errors import PyMongoError
 
 from .copying import copy_file
 from .editing import rename_file, update_file
-from .errors import FileAlreadyStored, FileClosed
+from .errors import BadOption, FileAlreadyStored, FileClosed
 from .info import FileInfo
 from .options import FileOptions, UploadRequest, upload_request
+from .pictures import upload_picture
 from .progress import Progress
 from .readable import ReadableFile
 from .removal import remove_file
@@ -150,7 +151,11 @@ class AsyncGridFile(ReadableFile):
             opened = source if isinstance(source, Staged) else open_source(source, encoding=request.encoding)
         with self._exclusive("being put"):
             store = self._store()
-            info = await upload_source(store, opened, request, session=session, progress=progress)
+            image = self._options.image
+            if image is None:
+                info = await upload_source(store, opened, request, session=session, progress=progress)
+            else:
+                info = await upload_picture(store, opened, request, image, session=session, progress=progress)
             await self._swap(store, info, session)
             return info
 
@@ -191,6 +196,8 @@ class AsyncGridFile(ReadableFile):
         cancellation aborts, and everything is as before. Raises `FileAlreadyStored` on a stored file unless told
         `replace=True`, `UploadInProgress` where one is open already, and for options as `put`.
         """
+        if self._options.image is not None:
+            raise BadOption("a picture is decoded whole and not written bit by bit: put() or replace() it")
         request = upload_request(
             filename=filename,
             content_type=content_type,

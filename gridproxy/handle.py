@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from .attachment import Attachment
 from .connection import store_for
@@ -16,6 +16,7 @@ from .info import FileInfo
 from .limits import Limits
 from .options import FileOptions
 from .store import Store
+from .variants import named_variants, thumbnail_id
 
 if TYPE_CHECKING:
     from .bucket import Bucket
@@ -47,6 +48,7 @@ class Handle:
         self._options = options or FileOptions(bucket=bucket, db_alias=alias)
         self._info = info
         self._busy: str | None = None
+        self._variants: dict[str, Self] = {}
         self._content: object | None = None  # assigned to a field, and stored by its document's next save
         self._attachment: Attachment | None = None
 
@@ -136,6 +138,46 @@ class Handle:
         """A strong entity tag (RFC 9110), quotes included."""
         return self._known("etag").etag
 
+    @property
+    def width(self) -> int | None:
+        """A picture's width in pixels; None where the file was not stored as a picture."""
+        width: int | None = self._measured("width")
+        return width
+
+    @property
+    def height(self) -> int | None:
+        """A picture's height in pixels; None where the file was not stored as a picture."""
+        height: int | None = self._measured("height")
+        return height
+
+    @property
+    def format(self) -> str | None:
+        """A picture's format as Pillow calls it ("JPEG"); None where the file was not stored as a picture."""
+        name: str | None = self._measured("format")
+        return name
+
+    @property
+    def thumbnail(self) -> Self:
+        """A picture's thumbnail, a file of its own; an empty one where there is none."""
+        info = self._known("thumbnail")
+        return self._variant(thumbnail_id(info.metadata, info.extra))
+
+    @property
+    def variants(self) -> Mapping[str, Self]:
+        """A picture's named variants, files of their own."""
+        return {name: self._variant(id) for name, id in named_variants(self._known("variants").metadata).items()}
+
+    def _measured(self, measure: str) -> Any:
+        info = self._known(measure)
+        return info.metadata.get(measure, info.extra.get(measure))
+
+    def _variant(self, id: object) -> Self:
+        # The same object as long as this is the same file: it has a position.
+        key = repr(id)
+        if key not in self._variants:
+            self._variants[key] = type(self)(id, bucket=self._options.bucket, alias=self._options.db_alias)
+        return self._variants[key]
+
     def _known(self, field: str) -> FileInfo:
         if self._info is None:
             raise InfoNotLoaded(field)
@@ -145,6 +187,7 @@ class Handle:
 
     def _point_to(self, id: object, info: FileInfo | None) -> None:
         self._id, self._info, self._content = id, info, None
+        self._variants = {}
 
     def _store(self) -> Store:
         return store_for(self._options.bucket, self._options.db_alias)

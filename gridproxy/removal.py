@@ -5,12 +5,13 @@ Inside a transaction only the record goes; its chunks stay until the transaction
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .info import is_plain_id
-from .store import Session, Store
+from .info import id_filter, is_plain_id
+from .store import Record, Session, Store
 from .tasks import settle
+from .variants import variant_ids
 
 __all__ = ["remove_file", "remove_files"]
 
@@ -22,11 +23,24 @@ async def remove_file(store: Store, id: object, session: Session | None = None) 
     return await settle(_remove_file(store, id, store.session_for(session)))
 
 
-async def _remove_file(store: Store, id: object, session: Session | None) -> bool:
-    existed = await store.delete_record(id, session)
+async def _remove_file(
+    store: Store, id: object, session: Session | None, matching: Mapping[str, Any] | None = None
+) -> bool:
+    record = await store.delete_record(id, session, matching)
+    if record is None and matching is not None:
+        return False  # there may be a file, and it is another one
     if session is None or not session.in_transaction:
         await store.delete_chunks(id)
-    return existed
+    if record is not None:
+        await _remove_variants(store, record, session)
+    return record is not None
+
+
+async def _remove_variants(store: Store, record: Record, session: Session | None) -> None:
+    """What belongs to a picture goes as the picture went; of files that only were named there, none."""
+    for variant in variant_ids(record):
+        matching = {} if variant == record.get("thumbnail_id") else {"metadata.variant_of": id_filter(record["_id"])}
+        await _remove_file(store, variant, session, matching)
 
 
 async def remove_files(store: Store, ids: Iterable[object], session: Session | None = None) -> int:
@@ -47,7 +61,10 @@ async def remove_files(store: Store, ids: Iterable[object], session: Session | N
 
 
 async def _remove_some(store: Store, ids: list[Any], session: Session | None) -> int:
+    pictures = await store.records_with_variants(ids, session)
     removed = await store.delete_records({"_id": {"$in": ids}}, session)
     if session is None or not session.in_transaction:
         await store.delete_chunks_of(ids)
+    for record in pictures:
+        await _remove_variants(store, record, session)
     return removed

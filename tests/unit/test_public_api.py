@@ -36,9 +36,9 @@ EXTRAS = [
 NAMES = """
 AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull ContentTypeRefused CorruptFile DocumentMissing
 DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused FileVanished
-GridProxyError InfoNotLoaded NotConnected OutcomeUnknown PictureRefused Reader SeveralDocuments Staged StaleDocument
-TooLarge UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references
-using
+GridProxyError ImageOptions InfoNotLoaded NotConnected OutcomeUnknown PictureRefused Reader SeveralDocuments Staged
+StaleDocument TooLarge UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect prefetch
+rewrite_references using
 """
 
 # What an upload can be told.
@@ -61,6 +61,8 @@ etag property
 exists await (*, session=)
 filename property
 finalize await ()
+format property
+height property
 id property
 info property
 length property
@@ -82,9 +84,12 @@ sha256 property
 stat await (*, session=)
 stream (start=, stop=, *, session=)
 tell ()
+thumbnail property
 update_metadata await (changes=, *, unset=, session=, **more)
 upload_date property
+variants property
 verify await (*, session=)
+width property
 write (data)
 writelines (lines)
 """

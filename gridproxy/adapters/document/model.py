@@ -33,7 +33,8 @@ from ...owner import (
 )
 from ...store import Session
 from ...tasks import settle
-from .fields import Field, FileField, ListField
+from .fields import Field, ListField
+from .file_fields import FileField
 from .query import Objects
 
 __all__ = ["Document"]
