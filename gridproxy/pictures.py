@@ -10,8 +10,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pymongo.errors import PyMongoError
-
 from .chunks import BATCH_BYTES
 from .errors import BadMetadata, BadOption, OutcomeUnknown
 from .gate import validate
@@ -20,11 +18,11 @@ from .info import FileInfo
 from .limits import HEAD_BYTES
 from .options import UploadRequest
 from .progress import Progress
-from .removal import remove_files
+from .removal import take_back_files
 from .sources import open_source
 from .staging import Staged
 from .store import Session, Store
-from .tasks import in_thread, settle
+from .tasks import in_thread
 from .upload import Upload
 from .variants import picture_keys
 
@@ -100,10 +98,10 @@ class _Storing:
             return await _sent(upload, picture.main.data)
         except OutcomeUnknown as error:
             if error.id != upload.id:  # else the picture may be there, and needs them
-                await self._take_back(error)
+                await take_back_files(self._store, self._stored, self._session, error)
             raise
         except BaseException as error:
-            await self._take_back(error)
+            await take_back_files(self._store, self._stored, self._session, error)
             raise
 
     async def _store_variants(self, picture: Picture, id: object) -> dict[str, Any]:
@@ -126,14 +124,6 @@ class _Storing:
         measured = {"width": rendition.width, "height": rendition.height, "format": rendition.format}
         request = _with_metadata(replace(request, content_type=rendition.content_type), measured)
         return Upload(self._store, request, self._session, self._progress, len(rendition.data))
-
-    async def _take_back(self, cause: BaseException) -> None:
-        try:
-            await settle(remove_files(self._store, self._stored, self._session), fresh=True)
-        except PyMongoError as error:
-            cause.add_note(
-                f"The clean-up failed too ({error!r}): variants {self._stored} may be left in {self._store!r}."
-            )
 
 
 def _with_metadata(request: UploadRequest, more: Mapping[str, Any]) -> UploadRequest:

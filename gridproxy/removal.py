@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pymongo.errors import PyMongoError
+
 from .info import id_filter, is_plain_id
 from .store import Record, Session, Store
 from .tasks import settle
 from .variants import variant_ids
 
-__all__ = ["remove_file", "remove_files"]
+__all__ = ["remove_file", "remove_files", "take_back_files"]
 
 _IDS_PER_REQUEST = 100
 
@@ -68,3 +70,13 @@ async def _remove_some(store: Store, ids: list[Any], session: Session | None) ->
     for record in pictures:
         await _remove_variants(store, record, session)
     return removed
+
+
+async def take_back_files(store: Store, ids: list[object], session: Session | None, cause: BaseException) -> None:
+    """Remove what was stored on the way to something that failed; a clean-up that fails, too, is noted on `cause`."""
+    if not ids:
+        return
+    try:
+        await settle(remove_files(store, ids, session), fresh=True)
+    except PyMongoError as error:
+        cause.add_note(f"The clean-up failed too ({error!r}): files {ids} may be left in {store!r}.")

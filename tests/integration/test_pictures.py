@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from PIL import Image
 from pymongo.errors import OperationFailure
 
@@ -510,6 +511,92 @@ async def test_an_id_that_is_taken_leaves_the_file_and_no_variants(database: Dat
         await file_of_pictures().put(picture(), id="marmot")
     assert await contents(database) == (4, 4)
     assert await photo.thumbnail.exists()
+
+
+async def test_a_copy_has_copies_of_all_that_belongs_to_it(database: Database) -> None:
+    photo = file_of_pictures()
+    await photo.put(picture(), mood="calm")
+    wide = photo.variants["wide"]
+    await photo.variants["small"].delete()
+    copy = await photo.copy(filename="copy.jpg")
+    await photo.delete()
+    assert (copy.width, copy.format, copy.metadata["mood"]) == (267, "JPEG", "calm")
+    assert not await copy.variants["small"].exists()
+    assert opened(await copy.thumbnail.read()).size == (40, 40)
+    assert copy.variants["wide"].id != wide.id
+    assert await contents(database) == (3, 3)
+    await copy.delete()
+    assert await contents(database) == (0, 0)
+
+
+async def test_a_copy_takes_nothing_that_is_only_named(database: Database) -> None:
+    bucket = Bucket(database)
+    other = await bucket.upload(b"somebody else's")
+    claim = await bucket.upload(b"mine", metadata={"thumbnail_id": other.id})
+    assert (await bucket.copy(claim.id)).metadata["thumbnail_id"] == other.id
+    odd = await bucket.upload(b"odd", metadata={"thumbnail_id": {"$gt": 0}, "variants": [1]})
+    assert (await bucket.copy(odd.id)).metadata["variants"] == [1]
+    await bucket.update_metadata(other.id, variant_of=claim.id)
+    assert "variant_of" not in (await bucket.copy(other.id)).metadata
+    assert (await bucket.copy(claim.id, metadata={"a": 1})).metadata.keys() == {"a", "sha256"}
+    assert await contents(database) == (7, 7)
+
+
+@pytest.mark.parametrize("failing", range(4))
+async def test_a_copy_that_fails_leaves_none_of_them(
+    failing: int, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = file_of_pictures()
+    await photo.put(picture())
+    real, calls = Store.insert_record, iter(range(10))
+
+    async def refused(self: Store, *arguments: Any) -> None:
+        if next(calls) == failing:
+            raise OperationFailure("not today", 1)
+        await real(self, *arguments)
+
+    monkeypatch.setattr(Store, "insert_record", refused)
+    with pytest.raises(OperationFailure, match="not today"):
+        await photo.copy()
+    assert await contents(database) == (4, 4)
+
+
+async def test_a_copy_that_may_be_there_keeps_what_belongs_to_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = file_of_pictures(ImageOptions(thumbnail_size=(9, 9)))
+    await photo.put(picture())
+    real, calls = Store.insert_record, iter(range(10))
+
+    async def unknown(self: Store, record: Any, *arguments: Any) -> None:
+        await real(self, record, *arguments)
+        if next(calls) == 1:
+            raise OutcomeUnknown(record["_id"])
+
+    monkeypatch.setattr(Store, "insert_record", unknown)
+    with pytest.raises(OutcomeUnknown) as caught:
+        await photo.copy()
+    copy = AsyncGridFile(caught.value.id)
+    await copy.stat()
+    assert await copy.thumbnail.read() == await photo.thumbnail.read()
+    assert await contents(database) == (4, 4)
+
+
+async def test_a_page_of_thumbnails_is_prefetched(mongodb_uri: str, database: Database) -> None:
+    photos = [file_of_pictures(ImageOptions(thumbnail_size=(9, 9), variants={"small": (20, 20)})) for _ in range(3)]
+    for photo in photos:
+        await photo.put(picture())
+    async with observed(mongodb_uri, database.name) as (other, commands):
+        with gridproxy.using(other):
+            found = [AsyncGridFile(photo.id) for photo in photos]
+            documents = [{"photo": file} for file in [*found, AsyncGridFile(ObjectId()), AsyncGridFile()]]
+            await gridproxy.prefetch(documents, "photo.thumbnail", "photo.variants.small", content=True)
+            assert [name for name, _ in commands.seen] == ["find", "find", "find"]
+            commands.clear()
+            for file in found:
+                assert opened(await file.thumbnail.read()).size == (9, 7)
+                assert opened(await file.variants["small"].read()).size == (20, 15)
+            assert not commands.seen
 
 
 async def test_pictures_expire_as_one(database: Database) -> None:
