@@ -6,7 +6,7 @@ The map of this house, from the ground up; every import points down:
 - info, options, chunks                           values and arithmetic, no I/O
 - turns, tasks, clients                           work that has to settle; what is kept per client
 - store                                           the two collections, one method a round trip
-- ledger, transaction                             what moves together, and what is done when its outcome is known
+- ledger, transactions                            what moves together, and what is done when its outcome is known
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
 - publish, footprint, staging, shipping, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
@@ -55,7 +55,7 @@ from .info import FileInfo
 from .options import FileOptions
 from .reader import DownloadStream, Reader
 from .staging import Staged
-from .transaction import Transaction, transaction, with_transaction
+from .transactions import Transaction, transaction, with_transaction
 from .writer import Writer
 
 __all__ = [

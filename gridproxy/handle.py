@@ -180,9 +180,11 @@ class Handle:
 
     def _session(self, session: Session | None) -> Session | None:
         """The session of a call: the one given, else the one bound around it, where there is anything to ask it for."""
-        if session is not None or (self._id is None and self._content is None):
-            return session
-        return self._store().session_for(None)
+        concerned = self._id is not None or self._content is not None or self._takes_part()
+        return self._store().session_for(None) if session is None and concerned else session
+
+    def _takes_part(self) -> bool:
+        return self._ledger is not None and self._ledger.open
 
     def _join(self, session: Session | None) -> None:
         """Take part in the transaction of this session, if it is in one of ours.
@@ -190,7 +192,7 @@ class Handle:
         Raises `UploadInProgress` in a call outside of the one that this file takes part in: it may yet be taken back.
         """
         ledger = ledger_of(session)
-        if self._ledger is not None and self._ledger.open and self._ledger is not ledger:
+        if self._takes_part() and self._ledger is not ledger:
             raise UploadInProgress(
                 "this file takes part in a transaction that is not over: call this with its session=, or afterwards"
             )
