@@ -22,7 +22,7 @@ from .removal import remove_files
 from .sources import Source, open_source
 from .store import Record, Session, Store
 from .tasks import gather, in_thread, settle
-from .upload import check_repeatable, upload_source
+from .upload import check_repeatable, close_after, upload_source
 
 __all__ = ["read_many", "stat_many", "upload_many"]
 
@@ -134,8 +134,10 @@ async def upload_many(
                 await opened.prepare()
                 named = request.completed_by(name or opened.name, opened.content_type)
                 await uploads.add(opened, named)
-            finally:
-                await opened.aclose()
+            except BaseException as error:
+                await close_after(opened, error)
+                raise
+            await opened.aclose()
         await uploads.flush()
     except BaseException as error:
         await uploads.take_back(error)
