@@ -18,6 +18,7 @@ The map of this house, from the ground up; every import points down:
 - walk, owner                                     which files a document holds, and what they owe each other
 - wrap                                            a file beside an attribute that a class has already
 - adapters                                        fields of documents
+- testing                                         the contract of field adapters, as a suite to run
 - embedded                                        a throw-away server for trials and tests
 """
 
