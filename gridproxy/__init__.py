@@ -5,8 +5,9 @@ The map of this house, from the ground up; every import points down:
 - errors, extras, progress                        what is raised, what is told on the way
 - info, sniffing, limits, variants                values and arithmetic, no I/O
 - images, options, chunks                         the same: pictures, what is asked of an upload, its chunks
-- tasks, clients                                  work that has to settle; what is kept per client
+- turns, tasks, identity, clients                 work that has to settle; what is kept per object, per client
 - store                                           the two collections, one method a round trip
+- ledger, transactions                            what moves together, and what is done when its outcome is known
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
 - publish, footprint, staging, shipping, gate, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
@@ -14,10 +15,12 @@ The map of this house, from the ground up; every import points down:
 - connection                                      from an alias to a database
 - attachment, handle                              a file's place in a document, what it knows without I/O
 - field_value, schema                             what a field holds, and what pydantic is told of it
-- readable, file                                  AsyncGridFile: what it reads, what it writes
+- readable, new_file, file                        AsyncGridFile: what it reads, what it writes
 - readable_bucket, bucket                         GridFS itself, for services without proxies
 - walk, prefetch, references, owner               which files documents hold, and what they owe each other
+- wrap                                            a file beside an attribute that a class has already
 - adapters                                        fields of documents
+- testing                                         the contract of field adapters, as a suite to run
 - embedded                                        a throw-away server for trials and tests
 """
 
@@ -29,6 +32,7 @@ from .errors import (
     BadOption,
     BadSource,
     BufferFull,
+    CommitUnknown,
     ContentTypeRefused,
     CorruptFile,
     DocumentMissing,
@@ -40,12 +44,14 @@ from .errors import (
     FileVanished,
     GridProxyError,
     InfoNotLoaded,
+    NestedTransaction,
     NotConnected,
     OutcomeUnknown,
     PictureRefused,
     SeveralDocuments,
     StaleDocument,
     TooLarge,
+    TransactionsUnsupported,
     UnacknowledgedBucket,
     UploadInProgress,
     ValidationError,
@@ -58,6 +64,8 @@ from .prefetch import prefetch
 from .reader import DownloadStream, Reader
 from .references import rewrite_references
 from .staging import Staged
+from .transactions import Transaction, transaction, with_transaction
+from .wrap import wrap_field
 from .writer import Writer
 
 __all__ = [
@@ -68,6 +76,7 @@ __all__ = [
     "BadSource",
     "Bucket",
     "BufferFull",
+    "CommitUnknown",
     "ContentTypeRefused",
     "CorruptFile",
     "DocumentMissing",
@@ -83,6 +92,7 @@ __all__ = [
     "GridProxyError",
     "ImageOptions",
     "InfoNotLoaded",
+    "NestedTransaction",
     "NotConnected",
     "OutcomeUnknown",
     "PictureRefused",
@@ -91,6 +101,8 @@ __all__ = [
     "Staged",
     "StaleDocument",
     "TooLarge",
+    "Transaction",
+    "TransactionsUnsupported",
     "UnacknowledgedBucket",
     "UploadInProgress",
     "ValidationError",
@@ -99,5 +111,8 @@ __all__ = [
     "disconnect",
     "prefetch",
     "rewrite_references",
+    "transaction",
     "using",
+    "with_transaction",
+    "wrap_field",
 ]

@@ -101,8 +101,13 @@ class FileOptions:
         object.__setattr__(self, "_limits", limits)
 
     def limits(self, field: str | None = None) -> Limits:
-        """What a field of this name lets in."""
-        return replace(self._limits, field=field)
+        """What a field of this name lets in; a pydantic model's field is known without one."""
+        return replace(self._limits, field=field or self._limits.field)
+
+    def _for_field(self, name: str | None) -> FileOptions:
+        named = replace(self)
+        object.__setattr__(named, "_limits", self.limits(name))
+        return named
 
     @classmethod
     def of_field(cls) -> FileOptions:
@@ -115,7 +120,7 @@ class FileOptions:
 
     def __get_pydantic_core_schema__(self, source: object, handler: Callable[[object], T]) -> T:
         # Around whatever lies inside: `Optional`, a list or a dict of files are annotated as a file is.
-        asked = [self]
+        asked = [self._for_field(getattr(handler, "field_name", None))]
         token = _annotating.set(asked)
         try:
             schema = handler(source)

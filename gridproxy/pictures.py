@@ -23,7 +23,7 @@ from .sources import open_source
 from .staging import Staged
 from .store import Session, Store
 from .tasks import in_thread
-from .upload import Upload
+from .upload import Upload, check_repeatable, close_after
 from .variants import picture_keys
 
 __all__ = ["MAX_PICTURE_BYTES", "upload_picture"]
@@ -48,15 +48,19 @@ async def upload_picture(
     see it as it will be stored.
     """
     if isinstance(source, Staged):
-        raise BadOption("a picture's field takes content, which it decodes, and not what is staged already")
+        raise BadOption(
+            "a picture's field takes content, which it decodes, and not what is staged already: read it into bytes, "
+            "where a transaction may want it twice"
+        )
     if taken := sorted(picture_keys().intersection(request.metadata)):
         raise BadMetadata(f"metadata key {taken[0]!r} is the picture's own and cannot be given")
-    data, named = await _gathered(source, request)
+    session = store.session_for(session)
+    data, named = await _gathered(source, request, session)
     picture = await in_thread(partial(make_picture, data, options, request.limits.field))
     return await _Storing(store, named, session, progress).run(picture)
 
 
-async def _gathered(source: object, request: UploadRequest) -> tuple[bytes, UploadRequest]:
+async def _gathered(source: object, request: UploadRequest, session: Session | None) -> tuple[bytes, UploadRequest]:
     """All bytes of a source, let in by the limits of the field."""
     limits = request.limits
     if limits.max_size is None:
@@ -64,6 +68,7 @@ async def _gathered(source: object, request: UploadRequest) -> tuple[bytes, Uplo
     opened = open_source(source, encoding=request.encoding)
     data = bytearray()
     try:
+        check_repeatable(opened, session)
         await opened.prepare()
         named = request.completed_by(opened.name, opened.content_type)
         while block := await opened.read():
@@ -72,8 +77,10 @@ async def _gathered(source: object, request: UploadRequest) -> tuple[bytes, Uplo
             data += block
             if first and len(data) >= HEAD_BYTES:
                 limits.checked_type(named.content_type, bytes(data[:HEAD_BYTES]))
-    finally:
-        await opened.aclose()
+    except BaseException as error:
+        await close_after(opened, error)
+        raise
+    await opened.aclose()
     limits.checked_type(named.content_type, bytes(data[:HEAD_BYTES]))
     return bytes(data), named
 

@@ -58,7 +58,7 @@ async def load_infos(files: Iterable[AsyncGridFile], session: Session | None) ->
         infos = await stat_many(store, [file.id for file in group], session)
         for file in group:
             if file.id in infos:
-                file._loaded(file.id)(infos[file.id])
+                file._loaded(file.id, store.session_for(session))(infos[file.id])
 
 
 async def _load_contents(files: list[AsyncGridFile], session: Session | None) -> None:

@@ -1,6 +1,7 @@
 """Taking files away: the record first, so that nobody opens half a file, then the chunks.
 
-Inside a transaction only the record goes; its chunks stay until the transaction's own clean-up, or the collector.
+Inside a transaction only the record goes; its chunks stay until a transaction of ours is committed, or for the
+collector.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 from pymongo.errors import PyMongoError
 
 from .info import id_filter, is_plain_id
+from .ledger import ledger_of
 from .store import Record, Session, Store
 from .tasks import settle
 from .variants import variant_ids
@@ -33,6 +35,8 @@ async def _remove_file(
         return False  # there may be a file, and it is another one
     if session is None or not session.in_transaction:
         await store.delete_chunks(id)
+    elif record is not None:
+        _free(store, [id], session)
     if record is not None:
         await _remove_variants(store, record, session)
     return record is not None
@@ -43,6 +47,13 @@ async def _remove_variants(store: Store, record: Record, session: Session | None
     for variant in variant_ids(record):
         matching = {} if variant == record.get("thumbnail_id") else {"metadata.variant_of": id_filter(record["_id"])}
         await _remove_file(store, variant, session, matching)
+
+
+def _free(store: Store, ids: Iterable[object], session: Session) -> None:
+    """Their chunks go with the commit. Not those of a file that was not there: another one's upload may be going on."""
+    if (ledger := ledger_of(session)) is not None:
+        for id in ids:
+            ledger.free(store, id)
 
 
 async def remove_files(store: Store, ids: Iterable[object], session: Session | None = None) -> int:
@@ -63,10 +74,15 @@ async def remove_files(store: Store, ids: Iterable[object], session: Session | N
 
 
 async def _remove_some(store: Store, ids: list[Any], session: Session | None) -> int:
+    query = {"_id": {"$in": ids}}
     pictures = await store.records_with_variants(ids, session)
-    removed = await store.delete_records({"_id": {"$in": ids}}, session)
     if session is None or not session.in_transaction:
+        removed = await store.delete_records(query, session)
         await store.delete_chunks_of(ids)
+    else:
+        there = await store.find_ids(query, session)
+        removed = await store.delete_records(query, session)
+        _free(store, there, session)
     for record in pictures:
         await _remove_variants(store, record, session)
     return removed

@@ -130,3 +130,19 @@ async def test_a_bare_file_with_options(database: Database) -> None:
     await file.put(picture())
     assert (file.width, file.thumbnail.id) == (400, None)
     assert await contents(database, "photos") == (1, 1)
+
+
+class Limited(BaseModel):
+    photo: Annotated[AsyncGridFile, FileOptions(max_size=5)]
+    more: list[Annotated[AsyncGridFile, FileOptions(max_size=5)]] = []
+
+
+async def test_a_refusal_names_the_field_of_a_model(database: Database) -> None:
+    model = Limited.model_validate({"more": [b"too much", None]})
+    with pytest.raises(gridproxy.TooLarge, match=r"^photo: ") as caught:
+        await model.photo.put(b"too much")
+    assert caught.value.field == "photo"
+    with pytest.raises(gridproxy.TooLarge, match=r"^more: "):
+        await model.more[1].put(b"too much")
+    assert model.photo.options == FileOptions(max_size=5)
+    assert await contents(database) == (0, 0)

@@ -34,11 +34,12 @@ EXTRAS = [
 ]
 
 NAMES = """
-AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull ContentTypeRefused CorruptFile DocumentMissing
-DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused FileVanished
-GridProxyError ImageOptions InfoNotLoaded NotConnected OutcomeUnknown PictureRefused Reader SeveralDocuments Staged
-StaleDocument TooLarge UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect prefetch
-rewrite_references using
+AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown ContentTypeRefused CorruptFile
+DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions
+FileRefused FileVanished GridProxyError ImageOptions InfoNotLoaded NestedTransaction NotConnected OutcomeUnknown
+PictureRefused Reader SeveralDocuments Staged StaleDocument TooLarge Transaction TransactionsUnsupported
+UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references
+transaction using with_transaction wrap_field
 """
 
 # What an upload can be told.
@@ -60,7 +61,7 @@ delete await (*, session=)
 etag property
 exists await (*, session=)
 filename property
-finalize await ()
+finalize await (*, session=)
 format property
 height property
 id property
@@ -77,7 +78,7 @@ read_ranges await (ranges, *, session=)
 readline await (*, session=)
 rename await (filename, *, session=)
 replace await (source, *, {UPLOAD}, session=, progress=, **more_metadata)
-revert await ()
+revert await (*, session=)
 save_to await (sink, progress=, *, session=)
 seek await (offset, whence=, *, session=)
 sha256 property
