@@ -26,6 +26,7 @@ from .staging import Staged
 from .store import Session, Store
 from .tasks import settle
 from .upload import upload_source
+from .variants import named_variants, thumbnail_id
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -61,6 +62,24 @@ class AsyncGridFile(ReadableFile):
     def closed(self) -> bool:
         """False while a new file is being written, between `new_file()` and `close()` or `abort()`."""
         return self._writer is None
+
+    @property
+    def thumbnail(self) -> AsyncGridFile:
+        """A picture's thumbnail, a file of its own; an empty one where there is none."""
+        info = self._known("thumbnail")
+        return self._variant(thumbnail_id(info.metadata, info.extra))
+
+    @property
+    def variants(self) -> Mapping[str, AsyncGridFile]:
+        """A picture's named variants, files of their own."""
+        return {name: self._variant(id) for name, id in named_variants(self._known("variants").metadata).items()}
+
+    def _variant(self, id: object) -> AsyncGridFile:
+        known = self._variants.get(repr(id))  # the same object each time: it has a position
+        if not isinstance(known, AsyncGridFile):
+            known = AsyncGridFile(id, bucket=self._options.bucket, alias=self._options.db_alias)
+            self._variants[repr(id)] = known
+        return known
 
     # Putting in
 

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from .attachment import Attachment, Standing, attach_unowned
 from .connection import store_for
@@ -18,7 +18,6 @@ from .limits import Limits
 from .options import FileOptions
 from .sources import Spent, open_source
 from .store import Session, Store
-from .variants import named_variants, thumbnail_id
 
 if TYPE_CHECKING:
     from .bucket import Bucket
@@ -50,7 +49,7 @@ class Handle:
         self._options = options or FileOptions(bucket=bucket, db_alias=alias)
         self._info = info
         self._busy: str | None = None
-        self._variants: dict[str, Self] = {}
+        self._variants: dict[str, Handle] = {}  # the files of a picture's variants, as long as it is that picture
         self._content: object | None = None  # assigned to a field, and stored by its document's next save
         self._attachment: Attachment | None = None
         self._ledger: Ledger | None = None  # of the last transaction that changed this file
@@ -167,27 +166,9 @@ class Handle:
         name: str | None = self._measured("format")
         return name
 
-    @property
-    def thumbnail(self) -> Self:
-        """A picture's thumbnail, a file of its own; an empty one where there is none."""
-        info = self._known("thumbnail")
-        return self._variant(thumbnail_id(info.metadata, info.extra))
-
-    @property
-    def variants(self) -> Mapping[str, Self]:
-        """A picture's named variants, files of their own."""
-        return {name: self._variant(id) for name, id in named_variants(self._known("variants").metadata).items()}
-
     def _measured(self, measure: str) -> Any:
         info = self._known(measure)
         return info.metadata.get(measure, info.extra.get(measure))
-
-    def _variant(self, id: object) -> Self:
-        # The same object as long as this is the same file: it has a position.
-        key = repr(id)
-        if key not in self._variants:
-            self._variants[key] = type(self)(id, bucket=self._options.bucket, alias=self._options.db_alias)
-        return self._variants[key]
 
     def _known(self, field: str) -> FileInfo:
         if self._info is None:

@@ -146,3 +146,26 @@ async def test_a_refusal_names_the_field_of_a_model(database: Database) -> None:
         await model.more[1].put(b"too much")
     assert model.photo.options == FileOptions(max_size=5)
     assert await contents(database) == (0, 0)
+
+
+class Wrapping:
+    def __init__(self) -> None:
+        self.photo_id: object = None
+
+    photo = gridproxy.wrap_field(
+        "photo_id",
+        image=ImageOptions(thumbnail_size=(20, 20)),
+        content_types="image/*",
+        validators=lambda info, head: None,
+    )
+
+
+async def test_beside_an_attribute_that_was_there_before(database: Database) -> None:
+    owner = Wrapping()
+    await owner.photo.put(picture())
+    assert owner.photo_id == owner.photo.id
+    assert await size_of(owner.photo.thumbnail) == (20, 15)
+    with pytest.raises(gridproxy.ContentTypeRefused):
+        await owner.photo.replace(b"no picture")
+    await owner.photo.delete()
+    assert await contents(database) == (0, 0)
