@@ -329,6 +329,16 @@ async def test_an_animation_keeps_its_frames(kind: str) -> None:
         assert (durations, colours) == ([100, 200, 300], [0, 1, 2])
 
 
+async def test_every_page_of_a_tiff_is_kept() -> None:
+    target = BytesIO()
+    pages = [Image.new("RGB", (400, 300), colour) for colour in ("red", "green")]
+    pages[0].save(target, "TIFF", save_all=True, append_images=pages[1:])
+    photo = file_of_pictures()
+    await photo.put(target.getvalue())
+    image: Any = opened(await photo.read())
+    assert (image.n_frames, image.size) == (2, (267, 200))
+
+
 async def test_a_progressive_jpeg_stays_one_and_another_does_not_become_one() -> None:
     for progressive in (True, False):
         photo = file_of_pictures()
