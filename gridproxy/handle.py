@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .attachment import Attachment, Standing
+from .clients import bound_session
 from .connection import store_for
 from .errors import BadId, BadOption, BadSource, FileMissing, InfoNotLoaded, UploadInProgress, type_name
 from .info import FileInfo
@@ -180,8 +181,10 @@ class Handle:
 
     def _session(self, session: Session | None) -> Session | None:
         """The session of a call: the one given, else the one bound around it, where there is anything to ask it for."""
+        if session is not None or bound_session(None) is None:
+            return session
         concerned = self._id is not None or self._content is not None or self._takes_part()
-        return self._store().session_for(None) if session is None and concerned else session
+        return self._store().session_for(None) if concerned else None
 
     def _takes_part(self) -> bool:
         return self._ledger is not None and self._ledger.open
