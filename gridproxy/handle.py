@@ -51,6 +51,7 @@ class Handle:
         self._busy: str | None = None
         self._content: object | None = None  # assigned to a field, and stored by its document's next save
         self._attachment: Attachment | None = None
+        self._uncertain = False  # whether it was stored in a transaction of which nobody knows how it ended
         self._ledger: Ledger | None = None  # of the last transaction that changed this file
 
     def __bool__(self) -> bool:
@@ -147,7 +148,7 @@ class Handle:
     # Inside
 
     def _point_to(self, id: object, info: FileInfo | None) -> None:
-        self._id, self._info, self._content = id, info, None
+        self._id, self._info, self._content, self._uncertain = id, info, None, False
 
     def _store(self) -> Store:
         return store_for(self._options.bucket, self._options.db_alias)
@@ -219,6 +220,7 @@ class Handle:
                 self._attachment.stand(standing if self._attachment is attachment else Standing((id, info)))
 
         def unknown() -> None:
+            self._uncertain = self._id != id
             if self._attachment is not None:
                 self._attachment.doubtful = True
 

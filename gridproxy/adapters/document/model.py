@@ -24,6 +24,7 @@ from ...ledger import Ledger, is_foreign, ledger_of
 from ...options import check_id
 from ...owner import (
     complete_snapshots,
+    confirm_stored,
     delete_files,
     doubt,
     join,
@@ -142,6 +143,7 @@ class Document:
             while (file := unstored(self._files())) is not None:
                 await store_content(file, session)
                 self._check_fields()  # more may have been assigned, or put into lists, meanwhile
+            await confirm_stored(self._files(), session)
             await complete_snapshots(self._files(), session)
             # Copied, since lists and dicts may be changed in place while they are on their way.
             now = {name: _copied(field.stored(self._values[name])) for name, field in self._fields.items()}
