@@ -4,7 +4,7 @@ The map of this house, from the ground up; every import points down:
 
 - errors, progress                                what is raised, what is told on the way
 - info, options, chunks                           values and arithmetic, no I/O
-- tasks, clients                                  work that has to settle; what is kept per client
+- tasks, identity, clients                        work that has to settle; what is kept per object, per client
 - store                                           the two collections, one method a round trip
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
 - publish, footprint, staging, shipping, upload, writer   the way in: chunks first, the record last
@@ -16,6 +16,7 @@ The map of this house, from the ground up; every import points down:
 - readable, file                                  AsyncGridFile: what it reads, what it writes
 - readable_bucket, bucket                         GridFS itself, for services without proxies
 - walk, owner                                     which files a document holds, and what they owe each other
+- wrap                                            a file beside an attribute that a class has already
 - adapters                                        fields of documents
 - testing                                         the contract of field adapters, as a suite to run
 - embedded                                        a throw-away server for trials and tests
@@ -52,6 +53,7 @@ from .info import FileInfo
 from .options import FileOptions
 from .reader import DownloadStream, Reader
 from .staging import Staged
+from .wrap import wrap_field
 from .writer import Writer
 
 __all__ = [
@@ -88,4 +90,5 @@ __all__ = [
     "connect",
     "disconnect",
     "using",
+    "wrap_field",
 ]

@@ -36,7 +36,7 @@ NAMES = """
 AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CorruptFile DocumentMissing DownloadStream
 DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileVanished GridProxyError InfoNotLoaded
 NotConnected OutcomeUnknown Reader SeveralDocuments Staged StaleDocument TooLarge UnacknowledgedBucket UploadInProgress
-ValidationError Writer connect disconnect using
+ValidationError Writer connect disconnect using wrap_field
 """
 
 # What an upload can be told.
