@@ -156,7 +156,7 @@ class WrappedField(property):
 
     def _refuse_frozen(self, owner: object) -> None:
         kind: Any = type(owner)
-        fields = getattr(kind, "__pydantic_fields__", None)
+        fields = _pydantic_fields(kind)
         if fields is not None:
             # Asked and not tried: an assignment shows in what such a model dumps.
             field = fields.get(self.attribute)
@@ -296,8 +296,8 @@ class WrappedFile(AsyncGridFile):
 
 def _declared_form(kind: Any, attribute: str) -> IdForm:
     """What the attribute's annotation asks for: hex for a `str`, and nothing of ObjectId in it."""
-    fields = getattr(kind, "__pydantic_fields__", {})
-    if attribute in fields:
+    fields = _pydantic_fields(kind)
+    if fields is not None and attribute in fields:
         declared = fields[attribute].annotation
     else:
         try:
@@ -309,6 +309,11 @@ def _declared_form(kind: Any, attribute: str) -> IdForm:
             ) from error
     classes = [each for each in _parts(declared) if isinstance(each, type)]
     return "hex" if str in classes and not any(issubclass(each, ObjectId) for each in classes) else "id"
+
+
+def _pydantic_fields(kind: Any) -> Any:
+    """The fields of a pydantic model, which is not imported for that; None for any other class."""
+    return kind.model_fields if hasattr(kind, "__pydantic_fields_set__") else None
 
 
 def _parts(annotation: object) -> Iterator[object]:
