@@ -4,8 +4,9 @@ The map of this house, from the ground up; every import points down:
 
 - errors, progress                                what is raised, what is told on the way
 - info, options, chunks                           values and arithmetic, no I/O
-- tasks, identity, clients                        work that has to settle; what is kept per object, per client
+- turns, tasks, identity, clients                 work that has to settle; what is kept per object, per client
 - store                                           the two collections, one method a round trip
+- ledger, transactions                            what moves together, and what is done when its outcome is known
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
 - publish, footprint, staging, shipping, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
@@ -13,7 +14,7 @@ The map of this house, from the ground up; every import points down:
 - connection                                      from an alias to a database
 - attachment, handle                              a file's place in a document, what it knows without I/O
 - field_value, schema                             what a field holds, and what pydantic is told of it
-- readable, file                                  AsyncGridFile: what it reads, what it writes
+- readable, new_file, file                        AsyncGridFile: what it reads, what it writes
 - readable_bucket, bucket                         GridFS itself, for services without proxies
 - walk, owner                                     which files a document holds, and what they owe each other
 - wrap                                            a file beside an attribute that a class has already
@@ -30,6 +31,7 @@ from .errors import (
     BadOption,
     BadSource,
     BufferFull,
+    CommitUnknown,
     CorruptFile,
     DocumentMissing,
     DuplicateKey,
@@ -39,11 +41,13 @@ from .errors import (
     FileVanished,
     GridProxyError,
     InfoNotLoaded,
+    NestedTransaction,
     NotConnected,
     OutcomeUnknown,
     SeveralDocuments,
     StaleDocument,
     TooLarge,
+    TransactionsUnsupported,
     UnacknowledgedBucket,
     UploadInProgress,
     ValidationError,
@@ -53,6 +57,7 @@ from .info import FileInfo
 from .options import FileOptions
 from .reader import DownloadStream, Reader
 from .staging import Staged
+from .transactions import Transaction, transaction, with_transaction
 from .wrap import wrap_field
 from .writer import Writer
 
@@ -64,6 +69,7 @@ __all__ = [
     "BadSource",
     "Bucket",
     "BufferFull",
+    "CommitUnknown",
     "CorruptFile",
     "DocumentMissing",
     "DownloadStream",
@@ -76,6 +82,7 @@ __all__ = [
     "FileVanished",
     "GridProxyError",
     "InfoNotLoaded",
+    "NestedTransaction",
     "NotConnected",
     "OutcomeUnknown",
     "Reader",
@@ -83,12 +90,16 @@ __all__ = [
     "Staged",
     "StaleDocument",
     "TooLarge",
+    "Transaction",
+    "TransactionsUnsupported",
     "UnacknowledgedBucket",
     "UploadInProgress",
     "ValidationError",
     "Writer",
     "connect",
     "disconnect",
+    "transaction",
     "using",
+    "with_transaction",
     "wrap_field",
 ]
