@@ -279,13 +279,15 @@ class WrappedFile(AsyncGridFile):
             self._point_to(id, info)
             raise
 
-    async def finalize(self) -> None:
+    async def finalize(self, *, session: Session | None = None) -> None:
         """The object was saved, by whatever saves it: remove the files that this one replaced.
 
-        Not those that another wrapped attribute of the object names.
+        Not those that another wrapped attribute of the object names. In a transaction as `AsyncGridFile.finalize`.
         """
         assert self._attachment is not None, "it has its place from the start"
-        await self._attachment.saved((self.id, self.info), self._named_beside())
+        through = self._session(session)
+        self._join(through)
+        await self._attachment.saved((self.id, self.info), self._named_beside(), through)
 
     def _named_beside(self) -> list[object]:
         owner = self._owner()

@@ -13,6 +13,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import AutoReconnect, OperationFailure
 
+import gridproxy
 from gridproxy import AsyncGridFile, BadId, BadOption, BadSource, NotConnected, UploadInProgress, ValidationError
 from gridproxy.adapters.odmantic import AsyncEngine, AsyncSession, AsyncTransaction, FileModel
 
@@ -135,6 +136,28 @@ async def test_a_file_that_is_replaced_in_a_transaction_goes_with_it(engine: Asy
     assert await animal.photo.read() == b"old"  # a foreign transaction leaves it to the collector
 
 
+async def test_a_transaction_of_ours_takes_the_old_file_along_or_gives_it_back(
+    engine: AsyncEngine, database: Database
+) -> None:
+    animal = await engine.save(Animal(photo=b"old"))
+    old = animal.photo.id
+    with pytest.raises(OSError, match="taken back"):
+        async with gridproxy.transaction(database.client) as tx:
+            await animal.photo.replace(b"new", session=tx.session)
+            animal.album = [b"one"]
+            await engine.save(animal, session=tx.session)
+            raise OSError("taken back")
+    assert animal.photo.id == old
+    assert await (await again(engine, animal)).photo.read() == b"old"
+    animal = await again(engine, animal)
+    async with gridproxy.transaction(database.client) as tx:
+        await animal.photo.replace(b"new", session=tx.session)
+        await engine.save(animal, session=tx.session)
+        await engine.delete(await engine.save(Deleting(photo=b"gone"), session=tx.session), session=tx.session)
+    assert await (await again(engine, animal)).photo.read() == b"new"
+    assert await contents(database) == (1, 1)
+
+
 # Files
 
 
@@ -242,8 +265,6 @@ def test_what_is_no_file_is_refused_and_named(given: Any) -> None:
 async def test_a_file_of_another_bucket_or_database_is_refused(
     engine: AsyncEngine, database: Database, client: AsyncMongoClient[Any]
 ) -> None:
-    import gridproxy
-
     animal = await engine.save(Animal())
     with gridproxy.using(database):
         other = AsyncGridFile(bucket="other")
