@@ -19,6 +19,7 @@ The map of this house, from the ground up; every import points down:
 - walk, owner                                     which files a document holds, and what they owe each other
 - adapters                                        fields of documents
 - embedded                                        a throw-away server for trials and tests
+- cli, __main__                                   the command line
 """
 
 from .bucket import Bucket

@@ -145,9 +145,12 @@ class ReadableBucket:
             async for record in cursor:
                 yield FileInfo.from_record(record)
 
-    async def verify(self, id: object, *, session: Session | None = None) -> FileInfo:
-        """Read a file again and compare number, sizes and SHA-256 of its chunks; raises `CorruptFile`."""
-        return await verify_file(self.store, id, session)
+    async def verify(self, id: object, *, session: Session | None = None, progress: Progress | None = None) -> FileInfo:
+        """Read a file again and compare number, sizes and SHA-256 of its chunks; raises `CorruptFile`.
+
+        `progress` is called with the bytes read, and the bytes in all.
+        """
+        return await verify_file(self.store, id, session, progress)
 
     def check(
         self,

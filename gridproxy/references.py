@@ -199,7 +199,7 @@ async def _without_file(census: Census, pointers: Sequence[_Pointer]) -> AsyncIt
         yield Finding(
             kind="dangling",
             id=each.id,
-            reason=f"{each.reference.path!r} of {each.document!r} in {name!r} points to {each.id!r}, which is no file",
+            reason=f"there is no such file, and {each.reference.path!r} of {each.document!r} in {name!r} points to it",
             collection=name,
             document=each.document,
             path=each.reference.path,

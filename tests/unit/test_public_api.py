@@ -118,7 +118,7 @@ stream (id, start=, stop=, *, session=)
 update_metadata await (id, changes=, *, unset=, session=, **more)
 upload await (source, *, {UPLOAD}, session=, progress=)
 upload_many await (sources, *, {MANY}, session=, progress=)
-verify await (id, *, session=)
+verify await (id, *, session=, progress=)
 """
 
 
