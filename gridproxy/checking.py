@@ -10,8 +10,8 @@ from .census import IDS_PER_QUERY, Census, open_census
 from .errors import CorruptFile
 from .findings import Finding
 from .info import FileInfo, id_key, utc_milliseconds
+from .pointers import Reference, candidates, dangling, promised, unreferenced
 from .progress import Meter, Progress
-from .references import Reference, candidates, dangling, promised, unreferenced
 from .store import Store
 
 __all__ = ["check_bucket"]

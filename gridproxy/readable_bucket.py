@@ -17,9 +17,9 @@ from .download import Download, check_offset, load_info, read_range, read_ranges
 from .findings import Finding
 from .info import FileInfo
 from .many import read_many, stat_many
+from .pointers import References, parse_references
 from .progress import Progress
 from .reader import DownloadStream
-from .references import References, parse_references
 from .store import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
 from .verifying import verify_file
 

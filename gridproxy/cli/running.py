@@ -143,21 +143,21 @@ def run(connection: Connection, work: Work) -> int:
 def _warnings_told(connection: Connection, screen: Screen) -> Iterator[None]:
     """pymongo warns of options in the URI that it does not know."""
     with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
         try:
             yield
         finally:
             for warning in warned:
-                if issubclass(warning.category, UserWarning):
-                    screen.note(connection.without_password(f"warning: {warning.message}"))
+                screen.note(connection.without_password(f"warning: {warning.message}"))
 
 
 async def _ended_by_signals(connection: Connection, work: Work, screen: Screen) -> int:
     task = asyncio.current_task()
-    if task is not None:
-        # Neither is there on Windows, nor outside the main thread.
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    assert task is not None
+    # Handlers are there neither on Windows nor outside the main thread.
+    with suppress(NotImplementedError, RuntimeError, ValueError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with connection.client() as client:
         return await work(connection.bucket_of(client), screen) or 0
 

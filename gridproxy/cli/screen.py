@@ -53,9 +53,7 @@ class Screen:
         click.echo(json.dumps(plain(value), ensure_ascii=False))
 
     def line(self, *cells: str, style: str = "") -> None:
-        """One line for people, or for a pipe; nothing where JSON is wanted."""
-        if self.as_json:
-            return
+        """One line for people, or for a pipe."""
         if self._out.is_terminal:
             self._out.print(Text("  ".join(map(printable, cells)), style=style), soft_wrap=True)
         else:

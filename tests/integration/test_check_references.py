@@ -13,7 +13,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from gridproxy import BadOption, Bucket, Finding
-from gridproxy.references import ids_at, parse_references
+from gridproxy.pointers import ids_at, parse_references
 
 Database = AsyncDatabase[dict[str, Any]]
 
@@ -163,8 +163,8 @@ async def test_many_documents_and_files_in_small_pages(
     bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gridproxy.census._DOCUMENTS_PER_PAGE", 3)
-    monkeypatch.setattr("gridproxy.references.IDS_PER_QUERY", 2)
-    monkeypatch.setattr("gridproxy.references._CANDIDATES", 4)
+    monkeypatch.setattr("gridproxy.pointers.IDS_PER_QUERY", 2)
+    monkeypatch.setattr("gridproxy.pointers._CANDIDATES", 4)
     ids = [info.id for info in await bucket.upload_many([b"x"] * 13)]
     gone = [ObjectId() for _ in range(5)]
     await database["animals"].insert_many([{"photo": id} for id in [*ids[:10], *gone]])

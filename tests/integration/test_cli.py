@@ -222,7 +222,8 @@ async def test_checking(run: Run, bucket: Bucket, database: Database) -> None:
 
 
 async def leave_old_chunks(database: Database, id: object) -> None:
-    old = ObjectId.from_datetime(datetime.now(UTC) - timedelta(days=2))
+    moment = ObjectId.from_datetime(datetime.now(UTC) - timedelta(days=2))
+    old = ObjectId(moment.binary[:4] + ObjectId().binary[4:])
     await database["fs.chunks"].insert_one({"_id": old, "files_id": id, "n": 0, "data": bytes(2000)})
 
 
@@ -243,6 +244,12 @@ async def test_garbage_goes_only_when_told(run: Run, bucket: Bucket, database: D
         ]
         assert told.stderr == "nothing was removed: --delete does that\n"
         assert await contents(database) == (1, 4)
+    await leave_old_chunks(database, "gone too")
+    told = await run("gc", "--delete")
+    assert told.stdout.splitlines()[0] == "chunks without a file\t2\t2\t4.0 kB\tremoved"
+    assert told.stderr == ""
+    await leave_old_chunks(database, "gone")
+    await bucket.upload(b"expired", expires_after=-1)
     [report] = documents(await run("gc", "--delete", "--json"))
     assert (report["dry_run"], report["orphans"]["bytes"], report["files"]) == (False, 2000, 1)
     assert await contents(database) == (0, 2)
@@ -275,6 +282,39 @@ async def test_a_file_that_appeared_meanwhile_is_named(
     told = await run("gc", "--delete")
     assert told.exit_code == 0
     assert "a file appeared under the id 'late'" in told.stderr
+
+
+# On a terminal
+
+
+async def test_a_terminal_sees_tables_and_no_escapes_of_others(
+    run: Run, bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which makes a terminal of everything, for rich
+    monkeypatch.setenv("COLUMNS", "110")
+    assert (await run("ls")).stdout == ""
+    await database["fs.files"].insert_one(
+        {"_id": "evil", "length": 0, "chunkSize": 1, "filename": "\x1b]0;evil\x07[red]"}
+    )
+    (tmp_path / "large.bin").write_bytes(bytes(9_400_000))
+    put = await run("put", "large.bin", "--id", "large")
+    assert put.stdout.strip() == "large  9.4 MB  large.bin"
+    assert "━" in put.stderr
+    listed = (await run("ls")).stdout
+    titles = re.sub(r"\x1b\[[0-9;]*m", "", listed).splitlines()[0]
+    assert titles.split() == ["ID", "SIZE", "UPLOADED", "TYPE", "NAME"]
+    assert "\\x1b]0;evil\\x07[red]" in listed
+    assert "\x1b]" not in listed
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", (await run("stat", "large")).stdout)
+    assert re.search(r"^length +9400000 *$", shown, re.MULTILINE)
+    # A bar and the bytes of a file would mix on one terminal.
+    got = await run("get", "evil", "-")
+    assert (got.stdout, got.stderr) == ("", "")
+    await database["fs.chunks"].delete_one({"files_id": "large", "n": 3})
+    for command in (["check"], ["verify", "--all"]):
+        result = await run(*command)
+        assert result.exit_code == 1
+        assert "chunk 3 of 36 is missing" in result.stdout
 
 
 # What goes wrong

@@ -1,4 +1,4 @@
-"""References: which files the documents of an application point to, and the files without any, or the other way round.
+"""Pointers: which files the documents of an application point to, and the files without any, or the other way round.
 
 A reference is a collection and a dotted path in its documents. Lists are gone through at every step, and so are maps at
 the path's end; `*` stands for every key of a map in its middle. What lies there is an id, its hex digits, a snapshot
