@@ -85,8 +85,8 @@ class GarbageReport:
 
     By reason: `orphans` (chunks without a file), `expired` and `unreferenced` files. And what it left: `young` orphans,
     which may be running uploads; orphans of `unknown_age`, whose chunks have `_id`s that tell no time
-    (`bucket.discard(id)` removes those); and `contested`, the ids under which a record appeared at the last moment: what
-    was staged long ago has been published. `verify` tells whether such a file is whole.
+    (`bucket.discard(id)` removes those); and `contested`, the ids under which a record appeared at the last moment,
+    since what was staged long ago was published just then: `verify` tells whether such a file is whole.
     """
 
     dry_run: bool
