@@ -4,14 +4,15 @@ The map of this house, from the ground up; every import points down:
 
 - errors, extras, progress                        what is raised, what is told on the way
 - info, sniffing, limits, variants                values and arithmetic, no I/O
-- images, options, chunks                         the same: pictures, what is asked of an upload, its chunks
+- images, options, chunks, findings               the same: pictures, what is asked of an upload, its chunks
 - turns, tasks, identity, clients                 work that has to settle; what is kept per object, per client
 - store                                           the two collections, one method a round trip
 - ledger, transactions                            what moves together, and what is done when its outcome is known
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
 - publish, footprint, staging, shipping, gate, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
-- removal, editing, copying, many, pictures, maintenance  what happens to stored files
+- removal, editing, copying, many, pictures       what happens to stored files
+- verifying, audit, census, pointers, checking, collecting   upkeep: what is wrong, and what is left over
 - connection                                      from an alias to a database
 - attachment, handle                              a file's place in a document, what it knows without I/O
 - field_value, schema                             what a field holds, and what pydantic is told of it
@@ -22,6 +23,7 @@ The map of this house, from the ground up; every import points down:
 - adapters                                        fields of documents
 - testing                                         the contract of field adapters, as a suite to run
 - embedded                                        a throw-away server for trials and tests
+- cli, __main__                                   the command line
 """
 
 from .bucket import Bucket
@@ -57,6 +59,7 @@ from .errors import (
     ValidationError,
 )
 from .file import AsyncGridFile
+from .findings import Finding, GarbageReport, Tally
 from .images import ImageOptions
 from .info import FileInfo
 from .options import FileOptions
@@ -89,6 +92,8 @@ __all__ = [
     "FileOptions",
     "FileRefused",
     "FileVanished",
+    "Finding",
+    "GarbageReport",
     "GridProxyError",
     "ImageOptions",
     "InfoNotLoaded",
@@ -100,6 +105,7 @@ __all__ = [
     "SeveralDocuments",
     "Staged",
     "StaleDocument",
+    "Tally",
     "TooLarge",
     "Transaction",
     "TransactionsUnsupported",

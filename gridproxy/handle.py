@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .attachment import Attachment, Standing, attach_unowned
+from .clients import bound_session
 from .connection import store_for
 from .errors import BadId, BadOption, BadSource, FileMissing, InfoNotLoaded, UploadInProgress, type_name
 from .info import FileInfo
@@ -52,6 +53,7 @@ class Handle:
         self._variants: dict[str, Handle] = {}  # the files of a picture's variants, as long as it is that picture
         self._content: object | None = None  # assigned to a field, and stored by its document's next save
         self._attachment: Attachment | None = None
+        self._uncertain = False  # whether it was stored in a transaction of which nobody knows how it ended
         self._ledger: Ledger | None = None  # of the last transaction that changed this file
 
     def __bool__(self) -> bool:
@@ -178,7 +180,7 @@ class Handle:
     # Inside
 
     def _point_to(self, id: object, info: FileInfo | None) -> None:
-        self._id, self._info, self._content = id, info, None
+        self._id, self._info, self._content, self._uncertain = id, info, None, False
         self._variants = {}
 
     def _store(self) -> Store:
@@ -216,8 +218,10 @@ class Handle:
 
     def _session(self, session: Session | None) -> Session | None:
         """The session of a call: the one given, else the one bound around it, where there is anything to ask it for."""
+        if session is not None or bound_session(None) is None:
+            return session
         concerned = self._id is not None or self._content is not None or self._takes_part()
-        return self._store().session_for(None) if session is None and concerned else session
+        return self._store().session_for(None) if concerned else None
 
     def _takes_part(self) -> bool:
         return self._ledger is not None and self._ledger.open
@@ -252,6 +256,7 @@ class Handle:
                 self._attachment.stand(standing if self._attachment is attachment else Standing((id, info)))
 
         def unknown() -> None:
+            self._uncertain = self._id != id
             if self._attachment is not None:
                 self._attachment.doubtful = True
 

@@ -13,7 +13,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from .attachment import Attachment, Reference, attach
 from .clients import bound_session
-from .errors import UploadInProgress
+from .errors import FileMissing, UploadInProgress
 from .file import AsyncGridFile
 from .prefetch import load_infos
 from .store import Session
@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 __all__ = [
     "complete_snapshots",
+    "confirm_stored",
     "delete_files",
     "delete_owner",
     "doubt",
@@ -71,6 +72,21 @@ async def complete_snapshots(files: Iterable[AsyncGridFile], session: Session | 
     await load_infos([file for file in files if file.options.store == "snapshot"], session)
 
 
+async def confirm_stored(files: Iterable[AsyncGridFile], session: Session | None) -> None:
+    """Raise `FileMissing` for a file of a transaction that was not committed, where nobody knew that until now:
+
+    A document must not point to it.
+    """
+    for file in files:
+        if file._uncertain:
+            try:
+                await file.stat(session=session)
+            except FileMissing as error:
+                error.add_note("The transaction that it was put in was not committed: reload() the document.")
+                raise
+            file._uncertain = False
+
+
 def references(files: Iterable[AsyncGridFile]) -> list[tuple[AsyncGridFile, Reference]]:
     """What each file points to at this moment: taken before a document is written, for `saved` after it."""
     return [(file, (file.id, file.info)) for file in files]
@@ -113,7 +129,8 @@ async def save_owner(
     """Save a document by its ODM's own `write`: assigned content is stored before it, replaced files go after it.
 
     `files` gives the files that the document holds at the moment of the call, with their paths. Raises
-    `UploadInProgress` while one of them is being written, and whatever `write` raises: nothing is lost then.
+    `UploadInProgress` while one of them is being written, `FileMissing` for one of a transaction whose commit got no
+    answer and did not come true, and whatever `write` raises: nothing is lost then.
     """
 
     def attached() -> list[AsyncGridFile]:
@@ -126,6 +143,7 @@ async def save_owner(
 
     while (file := unstored(attached())) is not None:
         await store_content(file, session)
+    await confirm_stored(attached(), session)
     await complete_snapshots(attached(), session)
     # A cancelled write lands all the same, so it is seen to its end, and the old files' removal with it.
     return await settle(_save_owner(references(attached()), write, session))

@@ -169,7 +169,7 @@ class WrappedField(property):
 
     def _refuse_frozen(self, owner: object) -> None:
         kind: Any = type(owner)
-        fields = getattr(kind, "__pydantic_fields__", None)
+        fields = _pydantic_fields(kind)
         if fields is not None:
             # Asked and not tried: an assignment shows in what such a model dumps.
             field = fields.get(self.attribute)
@@ -292,13 +292,15 @@ class WrappedFile(AsyncGridFile):
             self._point_to(id, info)
             raise
 
-    async def finalize(self) -> None:
+    async def finalize(self, *, session: Session | None = None) -> None:
         """The object was saved, by whatever saves it: remove the files that this one replaced.
 
-        Not those that another wrapped attribute of the object names.
+        Not those that another wrapped attribute of the object names. In a transaction as `AsyncGridFile.finalize`.
         """
         assert self._attachment is not None, "it has its place from the start"
-        await self._attachment.saved((self.id, self.info), self._named_beside())
+        through = self._session(session)
+        self._join(through)
+        await self._attachment.saved((self.id, self.info), self._named_beside(), through)
 
     def _named_beside(self) -> list[object]:
         owner = self._owner()
@@ -309,8 +311,8 @@ class WrappedFile(AsyncGridFile):
 
 def _declared_form(kind: Any, attribute: str) -> IdForm:
     """What the attribute's annotation asks for: hex for a `str`, and nothing of ObjectId in it."""
-    fields = getattr(kind, "__pydantic_fields__", {})
-    if attribute in fields:
+    fields = _pydantic_fields(kind)
+    if fields is not None and attribute in fields:
         declared = fields[attribute].annotation
     else:
         try:
@@ -322,6 +324,11 @@ def _declared_form(kind: Any, attribute: str) -> IdForm:
             ) from error
     classes = [each for each in _parts(declared) if isinstance(each, type)]
     return "hex" if str in classes and not any(issubclass(each, ObjectId) for each in classes) else "id"
+
+
+def _pydantic_fields(kind: Any) -> Any:
+    """The fields of a pydantic model, which is not imported for that; None for any other class."""
+    return kind.model_fields if hasattr(kind, "__pydantic_fields_set__") else None
 
 
 def _parts(annotation: object) -> Iterator[object]:

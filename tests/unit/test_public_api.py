@@ -23,6 +23,7 @@ EXTRAS = [
     "aiofiles",
     "attrs",
     "beanie",
+    "click",
     "httpx",
     "numpy",
     "odmantic",
@@ -36,10 +37,10 @@ EXTRAS = [
 NAMES = """
 AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown ContentTypeRefused CorruptFile
 DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions
-FileRefused FileVanished GridProxyError ImageOptions InfoNotLoaded NestedTransaction NotConnected OutcomeUnknown
-PictureRefused Reader SeveralDocuments Staged StaleDocument TooLarge Transaction TransactionsUnsupported
-UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references
-transaction using with_transaction wrap_field
+FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions InfoNotLoaded NestedTransaction
+NotConnected OutcomeUnknown PictureRefused Reader SeveralDocuments Staged StaleDocument Tally TooLarge Transaction
+TransactionsUnsupported UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect prefetch
+rewrite_references transaction using with_transaction wrap_field
 """
 
 # What an upload can be told.
@@ -98,6 +99,8 @@ writelines (lines)
 BUCKET = f"""
 __init__ (database, name=, *, chunk_size=, checksum=, write_concern=, read_concern=, read_preference=)
 by_name await (filename, revision=, *, session=)
+check (*, references=, older_than=, progress=)
+collect_garbage await (older_than=, dry_run=, *, unreferenced=, references=, progress=)
 copy await (id, *, filename=, content_type=, metadata=, new_id=, expires_at=, expires_after=, session=)
 database property
 delete await (id, *, session=)
@@ -123,7 +126,7 @@ stream (id, start=, stop=, *, session=)
 update_metadata await (id, changes=, *, unset=, session=, **more)
 upload await (source, *, {UPLOAD}, session=, progress=)
 upload_many await (sources, *, {MANY}, session=, progress=)
-verify await (id, *, session=)
+verify await (id, *, session=, progress=)
 """
 
 
