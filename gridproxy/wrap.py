@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import typing
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, Self, overload
 
@@ -19,7 +19,9 @@ from .errors import BadId, BadOption, BadSource, type_name
 from .field_value import assigned_file
 from .file import AsyncGridFile
 from .identity import IdentityMap
+from .images import ImageOptions
 from .info import FileInfo
+from .limits import Validator
 from .options import FileOptions
 from .removal import remove_file
 from .store import Session, Store
@@ -41,6 +43,9 @@ def wrap_field(
     bucket: Bucket | str | None = None,
     db_alias: str | None = None,
     max_size: int | None = None,
+    content_types: Iterable[str] | str | None = None,
+    validators: Iterable[Validator] | Validator | None = None,
+    image: ImageOptions | None = None,
 ) -> WrappedField:
     """A file for an attribute that a class has already and that holds a file's id: `avatar = wrap_field("avatar_id")`.
 
@@ -56,7 +61,15 @@ def wrap_field(
     _check_attribute(attribute)
     if as_ not in (None, "id", "hex"):
         raise BadOption(f"as_ is 'id' or 'hex', not {as_!r}")
-    return WrappedField(attribute, as_, FileOptions(bucket=bucket, db_alias=db_alias, max_size=max_size))
+    options = FileOptions(
+        bucket=bucket,
+        db_alias=db_alias,
+        max_size=max_size,
+        content_types=content_types,
+        validators=validators,
+        image=image,
+    )
+    return WrappedField(attribute, as_, options)
 
 
 def _check_attribute(name: object) -> None:

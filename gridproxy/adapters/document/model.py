@@ -37,7 +37,8 @@ from ...owner import (
 from ...store import Session
 from ...tasks import settle
 from ...turns import turn_of
-from .fields import Field, FileField, ListField
+from .fields import Field, ListField
+from .file_fields import FileField
 from .memory import remember_state, remember_values, remember_written
 from .query import Objects
 from .raw import copied, exactly, flat
