@@ -4,6 +4,7 @@ The map of this house, from the ground up; every import points down:
 
 - errors, progress                                what is raised, what is told on the way
 - info, options, chunks                           values and arithmetic, no I/O
+- http                                            what HTTP says about serving a file, no I/O
 - tasks, clients                                  work that has to settle; what is kept per client
 - store                                           the two collections, one method a round trip
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable

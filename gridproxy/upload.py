@@ -303,6 +303,8 @@ async def _taken(
         named = request.completed_by(opened.name, opened.content_type)
         upload = Upload(store, named, session, progress, opened.size)
         try:
+            if request.max_size is not None and (opened.size or 0) > request.max_size:
+                raise TooLarge(request.max_size)
             await upload.start()
             while block := await opened.read():
                 upload.feed(block)

@@ -1,0 +1,76 @@
+"""Uploads: a request's body as a source, and errors as the answers that HTTP has for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from ...errors import FileAlreadyStored, FileMissing, TooLarge
+from ...sources import Source
+
+__all__ = ["RequestBody", "exception_handlers", "problem_response"]
+
+
+class RequestBody:
+    """The body of a request as a source: `await file.put(RequestBody(request), filename=...)`.
+
+    It is `request.stream()` with what the request's header says: the content type, where the field is there, and the
+    length, so that a body that is too large is refused before its first byte is read. A client that goes away midway
+    raises Starlette's `ClientDisconnect`, and nothing is stored.
+
+    For a form's `UploadFile`, give that itself. Starlette has taken in the whole form by then: its `max_body_size` is
+    what limits that.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def as_source(self) -> Source:
+        """The body, to be read once."""
+        return _Body(self._request)
+
+
+class _Body(Source):
+    def __init__(self, request: Request) -> None:
+        declared = request.headers.get("content-type")
+        # What curl calls every body unless told otherwise; the body of a form is no file.
+        self.content_type = None if declared == "application/x-www-form-urlencoded" else declared
+        length = request.headers.get("content-length", "")
+        self.size = int(length) if re.fullmatch("[0-9]{1,20}", length) else None
+        self._blocks: AsyncIterator[bytes] = request.stream()
+
+    async def read(self) -> bytes:
+        async for block in self._blocks:
+            if block:
+                return block
+        return b""
+
+
+_STATUS: dict[type[Exception], HTTPStatus] = {
+    FileMissing: HTTPStatus.NOT_FOUND,
+    FileAlreadyStored: HTTPStatus.CONFLICT,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ClientDisconnect: HTTPStatus.BAD_REQUEST,
+}
+
+
+async def problem_response(request: Request, error: Exception) -> Response:
+    """The answer for an error (an exception handler): 404, 409, 413 or 415, as `application/problem+json` (RFC 9457).
+
+    Raises the error again where it is not the client's.
+    """
+    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
+    if status is None:
+        raise error
+    problem: dict[str, object] = {"title": status.phrase, "status": status.value}
+    if not isinstance(error, FileMissing):
+        problem["detail"] = str(error)
+    return JSONResponse(problem, status, media_type="application/problem+json")
+
+
+exception_handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]
+exception_handlers = dict.fromkeys(_STATUS, problem_response)
