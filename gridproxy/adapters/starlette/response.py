@@ -73,20 +73,18 @@ class GridFileResponse(Response):
             self.headers.setdefault("cache-control", cache_control)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            send = _as_denial(send)
         async with aclosing(Windows(self.file)) as windows:
             try:
                 reply, first = await self._begin(scope, windows)
             except FileMissing as error:
                 await _answer_missing(error, scope, receive, send)
                 return
-            sending = _send_answer(reply, first, windows, send)
-            # A websocket's client has nothing to say before the handshake is over.
-            if first and scope["type"] == "http":
-                await _unless_gone(sending, receive)
+            if scope["type"] == "websocket":  # whose client has nothing to say before the handshake is over
+                await _send_answer(reply, first, windows, _as_denial(send))
+            elif not first:
+                await _send_answer(reply, first, windows, send)
             else:
-                await sending
+                await _unless_gone(_send_answer(reply, first, windows, send), receive)
         if self.background is not None:
             await self.background()
 
