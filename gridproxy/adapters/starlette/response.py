@@ -145,8 +145,8 @@ async def _send_answer(reply: Answer, first: list[bytes], windows: Windows, send
             if reply.multipart is not None:
                 await say_body(reply.multipart.opening(span))
             while pieces:
-                for piece in pieces:
-                    await say_body(piece)
+                while pieces:
+                    await say_body(pieces.pop(0))  # held no longer than it takes
                 pieces = await windows.next()
         await say_body(b"" if reply.multipart is None else reply.multipart.closing, more=False)
     except ClientDisconnect:

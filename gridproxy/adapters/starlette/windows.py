@@ -70,7 +70,7 @@ class Windows:
             return []
         span, window = self._ahead
         pieces = await window.pieces(*span)
-        self._last = window
+        self._last = window if window.holds_more_than(*span) else None
         self._fetch_ahead()
         return pieces
 
@@ -111,6 +111,9 @@ class _Window:
 
     def covers(self, start: int, stop: int) -> bool:
         return self._start <= start and stop <= self._stop
+
+    def holds_more_than(self, start: int, stop: int) -> bool:
+        return self._start < start or stop < self._stop
 
     async def pieces(self, start: int, stop: int) -> list[bytes]:
         """The bytes `start` to `stop` of the file."""
