@@ -2,13 +2,13 @@
 
 The map of this house, from the ground up; every import points down:
 
-- errors, progress                                what is raised, what is told on the way
-- info, options, chunks                           values and arithmetic, no I/O
+- errors, extras, progress                        what is raised, what is told on the way
+- info, sniffing, limits, options, chunks         values and arithmetic, no I/O
 - http                                            what HTTP says about serving a file, no I/O
 - tasks, clients                                  work that has to settle; what is kept per client
 - store                                           the two collections, one method a round trip
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
-- publish, footprint, staging, shipping, upload, writer   the way in: chunks first, the record last
+- publish, footprint, staging, shipping, gate, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
 - removal, editing, copying, many, maintenance  what happens to stored files
 - connection                                      from an alias to a database
@@ -16,7 +16,7 @@ The map of this house, from the ground up; every import points down:
 - field_value, schema                             what a field holds, and what pydantic is told of it
 - readable, file                                  AsyncGridFile: what it reads, what it writes
 - readable_bucket, bucket                         GridFS itself, for services without proxies
-- walk, owner                                     which files a document holds, and what they owe each other
+- walk, prefetch, references, owner               which files documents hold, and what they owe each other
 - adapters                                        fields of documents
 - embedded                                        a throw-away server for trials and tests
 """
@@ -29,17 +29,20 @@ from .errors import (
     BadOption,
     BadSource,
     BufferFull,
+    ContentTypeRefused,
     CorruptFile,
     DocumentMissing,
     DuplicateKey,
     FileAlreadyStored,
     FileClosed,
     FileMissing,
+    FileRefused,
     FileVanished,
     GridProxyError,
     InfoNotLoaded,
     NotConnected,
     OutcomeUnknown,
+    PictureRefused,
     SeveralDocuments,
     StaleDocument,
     TooLarge,
@@ -50,7 +53,9 @@ from .errors import (
 from .file import AsyncGridFile
 from .info import FileInfo
 from .options import FileOptions
+from .prefetch import prefetch
 from .reader import DownloadStream, Reader
+from .references import rewrite_references
 from .staging import Staged
 from .writer import Writer
 
@@ -62,6 +67,7 @@ __all__ = [
     "BadSource",
     "Bucket",
     "BufferFull",
+    "ContentTypeRefused",
     "CorruptFile",
     "DocumentMissing",
     "DownloadStream",
@@ -71,11 +77,13 @@ __all__ = [
     "FileInfo",
     "FileMissing",
     "FileOptions",
+    "FileRefused",
     "FileVanished",
     "GridProxyError",
     "InfoNotLoaded",
     "NotConnected",
     "OutcomeUnknown",
+    "PictureRefused",
     "Reader",
     "SeveralDocuments",
     "Staged",
@@ -87,5 +95,7 @@ __all__ = [
     "Writer",
     "connect",
     "disconnect",
+    "prefetch",
+    "rewrite_references",
     "using",
 ]

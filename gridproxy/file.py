@@ -81,8 +81,8 @@ class AsyncGridFile(ReadableFile):
 
         `filename` falls back to the base name of the source's name, `content_type` to a guess by it; `chunk_size` is
         in bytes, `expires_after` a timedelta or seconds, `progress` is called with (bytes done, bytes in all or None).
-        Raises `FileAlreadyStored` on a stored file, `BadSource`, `BadOption`, `BadMetadata`, `BadId`, `TooLarge`,
-        `OutcomeUnknown`, or what the source raised; nothing is stored then.
+        Raises `FileAlreadyStored` on a stored file, `BadSource`, `BadOption`, `BadMetadata`, `BadId`, `FileRefused`
+        (`TooLarge`, `ContentTypeRefused`), `OutcomeUnknown`, or what the source raised; nothing is stored then.
         """
         request = upload_request(
             filename=filename,
@@ -93,7 +93,7 @@ class AsyncGridFile(ReadableFile):
             id=id,
             expires_at=expires_at,
             expires_after=expires_after,
-            max_size=self._options.max_size,
+            limits=self._limits(),
             more_metadata=more_metadata,
         )
         if self._id is not None:
@@ -130,7 +130,7 @@ class AsyncGridFile(ReadableFile):
             id=id,
             expires_at=expires_at,
             expires_after=expires_after,
-            max_size=self._options.max_size,
+            limits=self._limits(),
             more_metadata=more_metadata,
         )
         return await self._put(source, request, session, progress)
@@ -200,7 +200,7 @@ class AsyncGridFile(ReadableFile):
             id=id,
             expires_at=expires_at,
             expires_after=expires_after,
-            max_size=self._options.max_size,
+            limits=self._limits(),
             more_metadata=more_metadata,
         )
         return NewFile(self, request, replace, session, progress)

@@ -13,6 +13,7 @@ from .attachment import Attachment
 from .connection import store_for
 from .errors import BadId, BadOption, BadSource, FileMissing, InfoNotLoaded, UploadInProgress, type_name
 from .info import FileInfo
+from .limits import Limits
 from .options import FileOptions
 from .store import Store
 
@@ -147,6 +148,9 @@ class Handle:
 
     def _store(self) -> Store:
         return store_for(self._options.bucket, self._options.db_alias)
+
+    def _limits(self) -> Limits:
+        return self._options.limits(None if self._attachment is None else self._attachment.field)
 
     def _readable(self) -> tuple[Store, object]:
         self._refuse_while_busy()

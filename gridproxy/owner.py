@@ -14,9 +14,8 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from .attachment import Attachment, Reference, attach
 from .errors import UploadInProgress
 from .file import AsyncGridFile
-from .info import is_plain_id
-from .many import stat_many
-from .store import Session, Store
+from .prefetch import load_infos
+from .store import Session
 from .tasks import settle
 
 T = TypeVar("T")
@@ -57,21 +56,7 @@ async def complete_snapshots(files: Iterable[AsyncGridFile], session: Session | 
 
     A file that is missing keeps its bare id.
     """
-    unknown: list[tuple[Store, list[AsyncGridFile]]] = []
-    for file in files:
-        wanted = file.options.store == "snapshot" and file.info is None
-        if wanted and file.id is not None and is_plain_id(file.id):
-            store = file._store()
-            same = next((group for other, group in unknown if other.same_as(store)), None)
-            if same is None:
-                unknown.append((store, [file]))
-            else:
-                same.append(file)
-    for store, group in unknown:
-        infos = await stat_many(store, [file.id for file in group], session)
-        for file in group:
-            if file.id in infos:
-                file._loaded(file.id)(infos[file.id])
+    await load_infos([file for file in files if file.options.store == "snapshot"], session)
 
 
 def references(files: Iterable[AsyncGridFile]) -> list[tuple[AsyncGridFile, Reference]]:

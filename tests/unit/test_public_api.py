@@ -26,6 +26,7 @@ EXTRAS = [
     "httpx",
     "numpy",
     "odmantic",
+    "puremagic",
     "pydantic",
     "rich",
     "secantus",
@@ -33,10 +34,11 @@ EXTRAS = [
 ]
 
 NAMES = """
-AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CorruptFile DocumentMissing DownloadStream
-DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileVanished GridProxyError InfoNotLoaded
-NotConnected OutcomeUnknown Reader SeveralDocuments Staged StaleDocument TooLarge UnacknowledgedBucket UploadInProgress
-ValidationError Writer connect disconnect using
+AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull ContentTypeRefused CorruptFile DocumentMissing
+DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused FileVanished
+GridProxyError InfoNotLoaded NotConnected OutcomeUnknown PictureRefused Reader SeveralDocuments Staged StaleDocument
+TooLarge UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references
+using
 """
 
 # What an upload can be told.

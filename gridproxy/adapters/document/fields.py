@@ -18,6 +18,7 @@ from ...errors import BadId, BadSource, ValidationError, type_name
 from ...field_value import assigned_file, loaded_file, stored_value, unchanged_value
 from ...file import AsyncGridFile
 from ...info import id_filter, utc_milliseconds
+from ...limits import Validator
 from ...options import FileOptions, OnDelete, StoreAs
 
 if TYPE_CHECKING:
@@ -221,11 +222,19 @@ class FileField(Field[AsyncGridFile, Any]):
         store: StoreAs = "id",
         on_delete: OnDelete = "keep",
         max_size: int | None = None,
+        content_types: Iterable[str] | str | None = None,
+        validators: Iterable[Validator] | Validator | None = None,
         required: bool = False,
     ) -> None:
         super().__init__(required=required)
         self.options = FileOptions(
-            bucket=bucket, db_alias=db_alias, store=store, on_delete=on_delete, max_size=max_size
+            bucket=bucket,
+            db_alias=db_alias,
+            store=store,
+            on_delete=on_delete,
+            max_size=max_size,
+            content_types=content_types,
+            validators=validators,
         )
 
     def options_in(self, owner: Document) -> FileOptions:
@@ -289,10 +298,12 @@ class FileField(Field[AsyncGridFile, Any]):
         return self.assigned(owner, value).id
 
     def condition(self, owner: Document, value: Any) -> Mapping[str, Any]:
-        id = id_filter(self.compared(owner, value))
-        if self.options.store == "id" or id is None:
-            return {self.name: id}
-        return {"$or": [{self.name: id}, {f"{self.name}._id": id}]}
+        return _points_to(self.name, self.compared(owner, value))
+
+
+def _points_to(path: str, id: Any) -> Mapping[str, Any]:
+    # Either form, whatever the field stores now: documents keep the one that they were saved with.
+    return {path: None} if id is None else {"$or": [{path: id_filter(id)}, {f"{path}._id": id_filter(id)}]}
 
 
 class ListField(Field[list[Any], Iterable[Any] | None]):
@@ -369,6 +380,10 @@ class ListField(Field[list[Any], Iterable[Any] | None]):
     def condition(self, owner: Document, value: Any) -> Mapping[str, Any]:
         if self.inner is not None and not isinstance(value, list | tuple):
             return self.inner.condition(owner, value)  # the same path: MongoDB looks into the list by itself
+        if isinstance(self.inner, FileField):
+            ids = self.compared(owner, value)
+            each = [_points_to(f"{self.name}.{n}", id) for n, id in enumerate(ids)]
+            return {"$and": [{self.name: {"$size": len(ids)}}, *each]}
         return super().condition(owner, value)
 
     def compared(self, owner: Document, value: Any) -> Any:
