@@ -18,6 +18,7 @@ The map of this house, from the ground up; every import points down:
 - readable_bucket, bucket                         GridFS itself, for services without proxies
 - walk, prefetch, references, owner               which files documents hold, and what they owe each other
 - adapters                                        fields of documents
+- testing                                         the contract of field adapters, as a suite to run
 - embedded                                        a throw-away server for trials and tests
 """
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .attachment import Attachment
+from .attachment import Attachment, attach_unowned
 from .connection import store_for
 from .errors import BadId, BadOption, BadSource, FileMissing, InfoNotLoaded, UploadInProgress, type_name
 from .info import FileInfo
@@ -71,13 +71,21 @@ class Handle:
                 f"content of type {type_name(self._content)} was assigned and can be read only once: "
                 "save the document before copying it"
             )
-        return {"id": self._id, "options": self._options, "info": self._info, "content": self._content}
+        return {
+            "id": self._id,
+            "options": self._options,
+            "info": self._info,
+            "content": self._content,
+            "held": self._attachment is not None,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(  # type: ignore[misc]  # every attribute starts as in a new one
             state["id"], options=state["options"], info=state["info"]
         )
         self._content = state["content"]
+        if state["held"]:
+            attach_unowned(self)  # a copied model's file is replaced as carefully as the one that it was copied from
 
     # What is known without I/O
 
