@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from http import HTTPStatus
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from ...errors import FileAlreadyStored, FileMissing, TooLarge
+from ...errors import ContentTypeRefused, FileAlreadyStored, FileMissing, FileRefused, TooLarge
 from ...sources import Source
 
 __all__ = ["RequestBody", "exception_handlers", "problem_response"]
@@ -54,23 +55,27 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     FileMissing: HTTPStatus.NOT_FOUND,
     FileAlreadyStored: HTTPStatus.CONFLICT,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    ClientDisconnect: HTTPStatus.BAD_REQUEST,
+    ContentTypeRefused: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    FileRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ClientDisconnect: HTTPStatus.BAD_REQUEST,  # that nobody hears; as an error it would only fill the log
 }
 
 
 async def problem_response(request: Request, error: Exception) -> Response:
-    """The answer for an error (an exception handler): 404, 409, 413 or 415, as `application/problem+json` (RFC 9457).
+    """The answer for an error that is the client's, as `application/problem+json` (RFC 9457): an exception handler.
 
-    Raises the error again where it is not the client's.
+    404 for `FileMissing`, 409 for `FileAlreadyStored`, 413 for `TooLarge`, 415 for `ContentTypeRefused`, 422 for any
+    other `FileRefused`. Raises every other error again.
     """
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
         raise error
     problem: dict[str, object] = {"title": status.phrase, "status": status.value}
-    if not isinstance(error, FileMissing):
-        problem["detail"] = str(error)
+    if isinstance(error, FileRefused):
+        problem |= {"detail": str(error), "field": error.field}
     return JSONResponse(problem, status, media_type="application/problem+json")
 
 
-exception_handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]
-exception_handlers = dict.fromkeys(_STATUS, problem_response)
+# For `Starlette(exception_handlers=exception_handlers)`, or FastAPI's.
+exception_handlers: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]
+exception_handlers = {**dict.fromkeys(_STATUS, problem_response)}
