@@ -10,14 +10,14 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from ...errors import ContentTypeRefused, FileAlreadyStored, FileMissing, FileRefused, TooLarge
+from ...errors import ContentTypeRefused, FileAlreadyStored, FileMissing, FileRefused, StaleDocument, TooLarge
 from ...sources import Source
 
 __all__ = ["RequestBody", "exception_handlers", "problem_response"]
 
 
 class RequestBody:
-    """The body of a request as a source: `await file.put(RequestBody(request), filename=...)`.
+    """The body of a request as a source: `await file.put(RequestBody(request, filename="a.png"))`.
 
     It is `request.stream()` with what the request's header says: the content type, where the field is there, and the
     length, so that a body that is too large is refused before its first byte is read. A client that goes away midway
@@ -27,16 +27,18 @@ class RequestBody:
     what limits that.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, *, filename: str | None = None) -> None:
         self._request = request
+        self._filename = filename
 
     def as_source(self) -> Source:
         """The body, to be read once."""
-        return _Body(self._request)
+        return _Body(self._request, self._filename)
 
 
 class _Body(Source):
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, filename: str | None) -> None:
+        self.name = filename
         declared = request.headers.get("content-type")
         # What curl calls every body unless told otherwise; the body of a form is no file.
         self.content_type = None if declared == "application/x-www-form-urlencoded" else declared
@@ -54,6 +56,7 @@ class _Body(Source):
 _STATUS: dict[type[Exception], HTTPStatus] = {
     FileMissing: HTTPStatus.NOT_FOUND,
     FileAlreadyStored: HTTPStatus.CONFLICT,
+    StaleDocument: HTTPStatus.CONFLICT,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ContentTypeRefused: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     FileRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -64,8 +67,8 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
 async def problem_response(request: Request, error: Exception) -> Response:
     """The answer for an error that is the client's, as `application/problem+json` (RFC 9457): an exception handler.
 
-    404 for `FileMissing`, 409 for `FileAlreadyStored`, 413 for `TooLarge`, 415 for `ContentTypeRefused`, 422 for any
-    other `FileRefused`. Raises every other error again.
+    404 for `FileMissing`, 409 for `FileAlreadyStored` and `StaleDocument`, 413 for `TooLarge`, 415 for
+    `ContentTypeRefused`, 422 for any other `FileRefused`. Raises every other error again.
     """
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:

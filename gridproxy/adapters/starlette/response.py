@@ -155,14 +155,16 @@ async def _send_answer(reply: Answer, first: list[bytes], windows: Windows, send
 
 async def _unless_gone(sending: Coroutine[Any, Any, None], receive: Receive) -> None:
     """Run `sending` to its end, or until the client goes away: what is being read for it is ended then."""
-    tasks = spawn(sending), spawn(_gone(receive))
+    sent, gone = spawn(sending), spawn(_gone(receive))
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()
+        await asyncio.wait((sent, gone), return_when=asyncio.FIRST_COMPLETED)
+        if sent.done():
+            sent.result()
+        # Starlette's BaseHTTPMiddleware may cancel its own `receive` when the answer is over.
+        elif not gone.cancelled():
+            gone.result()
     finally:
-        await end_tasks(tasks)
+        await end_tasks((sent, gone))
 
 
 async def _gone(receive: Receive) -> None:
