@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, OperationFailure
 
-from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, FileClosed, FileInfo, UploadInProgress, upload
+from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, FileClosed, FileInfo, UploadInProgress, copying, upload
 from gridproxy.store import Record, Session, Store
 
 from .conftest import CHUNK
+from .failing import FailingServer
 from .whole import Database, stored_files
 
 EMPTY, SMALL, OTHER = b"", b"one request" * 150, b"another one" * 150
@@ -55,6 +56,60 @@ async def test_of_two_uploads_under_one_id_exactly_one_wins(
         assert not hasattr(loser, "__notes__")
         assert await stored_files(bucket.database) == {"mine": one if errors[0] is None else other}
         await bucket.delete("mine")
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["as it comes", "past the check"])
+@pytest.mark.parametrize(
+    ("copied", "uploaded"),
+    [(EMPTY, SMALL), (SMALL, SMALL), (SMALL, LARGE), (LARGE, SMALL), (LARGE, LARGE)],
+    ids=["empty, small", "small, small", "small, large", "large, small", "large, large"],
+)
+async def test_of_a_copy_and_an_upload_under_one_id_exactly_one_wins(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, copied: bytes, uploaded: bytes, checked: bool
+) -> None:
+    original = await bucket.upload(copied)
+    uploaded = uploaded[::-1]  # to be told from the copy
+    if not checked:
+        monkeypatch.setattr(upload, "check_id_is_free", unchecked)
+        monkeypatch.setattr(copying, "check_id_is_free", unchecked)
+    for turns in (0, 2, 4, 8, 16):
+        tasks = [
+            asyncio.create_task(bucket.copy(original.id, new_id="mine")),
+            asyncio.create_task(upload_late(bucket, uploaded, turns)),
+        ]
+        await asyncio.wait(tasks)
+        errors = [task.exception() for task in tasks]
+        assert errors.count(None) == 1, errors
+        loser = next(error for error in errors if error is not None)
+        assert isinstance(loser, FileAlreadyStored | UploadInProgress)
+        assert not hasattr(loser, "__notes__")
+        kept = copied if errors[0] is None else uploaded
+        assert await stored_files(bucket.database) == {original.id: copied, "mine": kept}
+        await bucket.delete("mine")
+
+
+async def test_a_copy_puts_no_chunk_beside_another_uploads_first(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = await bucket.upload(LARGE)
+    writer = await bucket.open_upload(id="mine")
+    await writer.write(LARGE)  # its first batch is there, the others are held back
+    monkeypatch.setattr(copying, "check_id_is_free", unchecked)
+    with pytest.raises(UploadInProgress):
+        await bucket.copy(original.id, new_id="mine")
+    await writer.close()
+    assert await stored_files(bucket.database) == {original.id: LARGE, "mine": LARGE}
+
+
+@pytest.mark.parametrize(("code", "raised"), [(11000, UploadInProgress), (2, OperationFailure)])
+async def test_a_server_that_tells_of_the_chunk_that_was_there_is_understood(
+    failing: Bucket, server: FailingServer, database: Database, code: int, raised: type[Exception]
+) -> None:
+    original = await failing.upload(LARGE)
+    await server.fail("aggregate", errorCode=code)
+    with pytest.raises(raised):
+        await failing.copy(original.id, new_id="mine")
+    assert await stored_files(database) == {original.id: LARGE}
 
 
 @pytest.mark.parametrize("data", [EMPTY, SMALL, LARGE], ids=["empty", "small", "large"])
