@@ -1,0 +1,52 @@
+"""What every trial of an operation ends with: whole files, an error that is one of ours or pymongo's, another try."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from pymongo.errors import PyMongoError
+
+from gridproxy import GridProxyError, OutcomeUnknown
+
+from .operation import Operation
+from .whole import files_and_orphans
+
+__all__ = ["Failure", "assert_after", "assert_whole", "emptied", "error_of"]
+
+Failure = PyMongoError | GridProxyError
+
+
+async def error_of(work: Awaitable[None]) -> Failure | None:
+    """What the work raised, if it is what users are told to expect."""
+    try:
+        await work
+    except (PyMongoError, GridProxyError) as error:
+        return error
+    return None
+
+
+async def assert_whole(trial: Operation, error: Failure | None) -> None:
+    """Whole files only, and what the operation promises of them."""
+    files, orphans = await files_and_orphans(trial.scene.well.database)
+    contents = tuple(sorted(files.values()))
+    said = f"{contents!r}, orphans {orphans!r}, after {error!r} {getattr(error, '__notes__', '')}"
+    if error is None:
+        assert (contents, len(orphans)) == (trial.after, trial.staged[1]), said
+    elif isinstance(error, OutcomeUnknown) or not trial.all_or_nothing or hasattr(error, "__notes__"):
+        assert contents in (trial.before, *trial.between, trial.after), said
+    else:
+        assert (contents, len(orphans)) == (trial.before, trial.staged[0]), said
+    await trial.look(error)
+
+
+async def assert_after(trial: Operation) -> None:
+    """The second try has done what the first one was to do; nothing but orphans may lie beside it."""
+    files, _ = await files_and_orphans(trial.scene.well.database)
+    assert tuple(sorted(files.values())) == trial.after
+    await trial.look(None)
+
+
+async def emptied(trial: Operation) -> None:
+    """Nothing is left of a trial."""
+    for name in ("fs.files", "fs.chunks", *trial.documents):
+        await trial.scene.well.database[name].delete_many({})
