@@ -3,13 +3,14 @@
 The map of this house, from the ground up; every import points down:
 
 - errors, progress                                what is raised, what is told on the way
-- info, options, chunks                           values and arithmetic, no I/O
+- info, options, chunks, findings                 values and arithmetic, no I/O
 - tasks, clients                                  work that has to settle; what is kept per client
 - store                                           the two collections, one method a round trip
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
 - publish, footprint, staging, shipping, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
-- removal, editing, copying, many, maintenance  what happens to stored files
+- removal, editing, copying, many                 what happens to stored files
+- verifying, audit, census, references, checking, collecting   upkeep: what is wrong, and what is left over
 - connection                                      from an alias to a database
 - attachment, handle                              a file's place in a document, what it knows without I/O
 - field_value, schema                             what a field holds, and what pydantic is told of it
@@ -47,6 +48,7 @@ from .errors import (
     ValidationError,
 )
 from .file import AsyncGridFile
+from .findings import Finding, GarbageReport, Tally
 from .info import FileInfo
 from .options import FileOptions
 from .reader import DownloadStream, Reader
@@ -71,6 +73,8 @@ __all__ = [
     "FileMissing",
     "FileOptions",
     "FileVanished",
+    "Finding",
+    "GarbageReport",
     "GridProxyError",
     "InfoNotLoaded",
     "NotConnected",
@@ -79,6 +83,7 @@ __all__ = [
     "SeveralDocuments",
     "Staged",
     "StaleDocument",
+    "Tally",
     "TooLarge",
     "UnacknowledgedBucket",
     "UploadInProgress",

@@ -8,15 +8,18 @@ from typing import Any
 
 from pymongo import ASCENDING, DESCENDING
 
+from .collecting import collect_bucket_garbage
 from .copying import copy_file
 from .editing import rename_file, rename_files, update_file
 from .errors import BadOption, FileMissing
 from .file import AsyncGridFile
+from .findings import GarbageReport
 from .info import FileInfo, utc_now
 from .many import upload_many
 from .options import check_filename, upload_request
 from .progress import Progress
 from .readable_bucket import ReadableBucket
+from .references import References, parse_references
 from .removal import remove_file, remove_files
 from .sources import SourceLike
 from .staging import Staged, discard_id, discard_staged
@@ -271,6 +274,37 @@ class Bucket(ReadableBucket):
     async def ensure_indexes(self, *, force: bool = False) -> None:
         """Create the two indexes of the GridFS spec, once per bucket and client; `force` looks again."""
         await self.store.ensure_indexes(force=force)
+
+    async def collect_garbage(
+        self,
+        older_than: timedelta = timedelta(days=1),
+        dry_run: bool = True,
+        *,
+        unreferenced: bool = False,
+        references: References | None = None,
+        progress: Progress | None = None,
+    ) -> GarbageReport:
+        """Remove what is safe to remove, or only tell what would be (`dry_run`, the default).
+
+        That is: chunks without a file, the youngest of which is older than `older_than` by the time in its `_id`; and
+        files whose `expires_at` has passed. With `unreferenced=True` also files that were uploaded longer ago than
+        that and that no document in `references` (as `check` takes them; name every place that holds files) points to.
+
+        An upload that sends nothing for as long as `older_than` looks like one that was cut off. Chunks whose `_id`
+        tells no time are counted and left; `discard(id)` removes them. What is decided is looked at again, on the
+        primary, before it is removed; interrupted at any point, the next run goes on. `progress` as in `check`.
+
+        Raises `BadOption` for an `older_than` below an hour, and for references that look mistyped (no such
+        collection, or no document with the path); nothing was removed then.
+        """
+        return await collect_bucket_garbage(
+            self.store,
+            older_than=older_than,
+            dry_run=dry_run,
+            unreferenced=unreferenced,
+            references=parse_references(self.store, references),
+            progress=progress,
+        )
 
     async def drop(self) -> None:
         """Remove the whole bucket, every file in it and its indexes."""

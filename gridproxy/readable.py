@@ -9,12 +9,12 @@ from .download import Download, check_offset, load_info, read_range, read_ranges
 from .errors import FileMissing
 from .handle import Handle
 from .info import FileInfo
-from .maintenance import verify_file
 from .progress import Progress
 from .reader import DownloadStream, Reader
 from .sinks import SinkLike, save
 from .sources import Source
 from .store import Session, Store
+from .verifying import verify_file
 
 __all__ = ["ReadableFile"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Literal, Self
 
 from pymongo import ASCENDING, DESCENDING, WriteConcern
@@ -10,12 +11,17 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
 
+from .census import check_age
+from .checking import check_bucket
 from .download import Download, check_offset, load_info, read_range, read_ranges
+from .findings import Finding
 from .info import FileInfo
-from .maintenance import verify_file
 from .many import read_many, stat_many
+from .progress import Progress
 from .reader import DownloadStream
+from .references import References, parse_references
 from .store import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
+from .verifying import verify_file
 
 __all__ = ["ReadableBucket"]
 
@@ -142,6 +148,27 @@ class ReadableBucket:
     async def verify(self, id: object, *, session: Session | None = None) -> FileInfo:
         """Read a file again and compare number, sizes and SHA-256 of its chunks; raises `CorruptFile`."""
         return await verify_file(self.store, id, session)
+
+    def check(
+        self,
+        *,
+        references: References | None = None,
+        older_than: timedelta = timedelta(0),
+        progress: Progress | None = None,
+    ) -> AsyncIterator[Finding]:
+        """Whatever is not as it should be in the whole bucket, one `Finding` at a time (see there for the kinds).
+
+        Files whose chunks are missing or wrong by number or size (no bytes come here: `verify` compares those), expired
+        files, and chunks without a file, running uploads included. With `references`, where documents hold files
+        (`[("animals", "photo"), ("zoos", "rooms.photos")]`: a collection's name or an `AsyncCollection`, and a dotted
+        path through sub-documents, lists and maps, `*` for every key of a map), also files that no document points to,
+        and documents that point to no file. Pictures point to their thumbnails.
+
+        `older_than` leaves out chunks without a file, and unreferenced files, that are younger. `progress` is called
+        with the numbers of records and documents looked at, and to be looked at. Memory is bounded. No transaction
+        takes part, neither does a bound session. Raises `BadOption`.
+        """
+        return check_bucket(self.store, parse_references(self.store, references), check_age(older_than), progress)
 
 
 def _order(sort: str | Sequence[tuple[str, int]] | None) -> Sequence[tuple[str, int]] | None:

@@ -23,6 +23,7 @@ EXTRAS = [
     "aiofiles",
     "attrs",
     "beanie",
+    "click",
     "httpx",
     "numpy",
     "odmantic",
@@ -34,9 +35,9 @@ EXTRAS = [
 
 NAMES = """
 AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CorruptFile DocumentMissing DownloadStream
-DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileVanished GridProxyError InfoNotLoaded
-NotConnected OutcomeUnknown Reader SeveralDocuments Staged StaleDocument TooLarge UnacknowledgedBucket UploadInProgress
-ValidationError Writer connect disconnect using
+DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileVanished Finding GarbageReport
+GridProxyError InfoNotLoaded NotConnected OutcomeUnknown Reader SeveralDocuments Staged StaleDocument Tally TooLarge
+UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect using
 """
 
 # What an upload can be told.
@@ -90,6 +91,8 @@ writelines (lines)
 BUCKET = f"""
 __init__ (database, name=, *, chunk_size=, checksum=, write_concern=, read_concern=, read_preference=)
 by_name await (filename, revision=, *, session=)
+check (*, references=, older_than=, progress=)
+collect_garbage await (older_than=, dry_run=, *, unreferenced=, references=, progress=)
 copy await (id, *, filename=, content_type=, metadata=, new_id=, expires_at=, expires_after=, session=)
 database property
 delete await (id, *, session=)

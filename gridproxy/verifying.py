@@ -1,4 +1,4 @@
-"""Upkeep: whether what is stored is what was put in."""
+"""Verifying one file: whether what is stored is what was put in."""
 
 from __future__ import annotations
 
