@@ -4,8 +4,9 @@ The map of this house, from the ground up; every import points down:
 
 - errors, progress                                what is raised, what is told on the way
 - info, options, chunks, findings                 values and arithmetic, no I/O
-- tasks, clients                                  work that has to settle; what is kept per client
+- turns, tasks, clients                           work that has to settle; what is kept per client
 - store                                           the two collections, one method a round trip
+- ledger, transaction                             what moves together, and what is done when its outcome is known
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
 - publish, footprint, staging, shipping, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
@@ -14,7 +15,7 @@ The map of this house, from the ground up; every import points down:
 - connection                                      from an alias to a database
 - attachment, handle                              a file's place in a document, what it knows without I/O
 - field_value, schema                             what a field holds, and what pydantic is told of it
-- readable, file                                  AsyncGridFile: what it reads, what it writes
+- readable, new_file, file                        AsyncGridFile: what it reads, what it writes
 - readable_bucket, bucket                         GridFS itself, for services without proxies
 - walk, owner                                     which files a document holds, and what they owe each other
 - adapters                                        fields of documents
@@ -29,6 +30,7 @@ from .errors import (
     BadOption,
     BadSource,
     BufferFull,
+    CommitUnknown,
     CorruptFile,
     DocumentMissing,
     DuplicateKey,
@@ -38,11 +40,13 @@ from .errors import (
     FileVanished,
     GridProxyError,
     InfoNotLoaded,
+    NestedTransaction,
     NotConnected,
     OutcomeUnknown,
     SeveralDocuments,
     StaleDocument,
     TooLarge,
+    TransactionsUnsupported,
     UnacknowledgedBucket,
     UploadInProgress,
     ValidationError,
@@ -53,6 +57,7 @@ from .info import FileInfo
 from .options import FileOptions
 from .reader import DownloadStream, Reader
 from .staging import Staged
+from .transaction import Transaction, transaction, with_transaction
 from .writer import Writer
 
 __all__ = [
@@ -63,6 +68,7 @@ __all__ = [
     "BadSource",
     "Bucket",
     "BufferFull",
+    "CommitUnknown",
     "CorruptFile",
     "DocumentMissing",
     "DownloadStream",
@@ -77,6 +83,7 @@ __all__ = [
     "GarbageReport",
     "GridProxyError",
     "InfoNotLoaded",
+    "NestedTransaction",
     "NotConnected",
     "OutcomeUnknown",
     "Reader",
@@ -85,11 +92,15 @@ __all__ = [
     "StaleDocument",
     "Tally",
     "TooLarge",
+    "Transaction",
+    "TransactionsUnsupported",
     "UnacknowledgedBucket",
     "UploadInProgress",
     "ValidationError",
     "Writer",
     "connect",
     "disconnect",
+    "transaction",
     "using",
+    "with_transaction",
 ]

@@ -25,6 +25,7 @@ from .sources import SourceLike
 from .staging import Staged, discard_id, discard_staged
 from .store import Session
 from .tasks import settle
+from .turns import turn_of
 from .upload import stage_source, upload_source
 from .writer import Writer
 
@@ -217,12 +218,14 @@ class Bucket(ReadableBucket):
         check_filename(filename)
         _check_revision(revision)
         order = ASCENDING if revision >= 0 else DESCENDING
-        record = await self.store.files.find_one(
-            {"filename": filename, "expires_at": {"$not": {"$lte": utc_now()}}},
-            sort=[("uploadDate", order)],
-            skip=revision if revision >= 0 else -revision - 1,
-            session=self.store.session_for(session),
-        )
+        session = self.store.session_for(session)
+        async with turn_of(session):
+            record = await self.store.files.find_one(
+                {"filename": filename, "expires_at": {"$not": {"$lte": utc_now()}}},
+                sort=[("uploadDate", order)],
+                skip=revision if revision >= 0 else -revision - 1,
+                session=session,
+            )
         if record is None:
             raise FileMissing(message=f"no file has the name {filename!r} and the revision {revision}")
         info = FileInfo.from_record(record)
@@ -260,7 +263,7 @@ class Bucket(ReadableBucket):
     async def delete_by_name(self, filename: str, *, session: Session | None = None) -> int:
         """Remove every revision of a name; how many. Raises `FileMissing` for none (GridFS spec)."""
         check_filename(filename)
-        ids = await self.store.ids_by_name(filename, self.store.session_for(session))
+        ids = await self.store.find_ids({"filename": filename}, self.store.session_for(session))
         if not ids:
             raise FileMissing(message=f"no file has the name {filename!r}")
         return await remove_files(self.store, ids, session)

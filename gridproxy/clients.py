@@ -27,6 +27,7 @@ class ClientState:
         self.limit = asyncio.Semaphore(max(1, pool - 1)) if pool else asyncio.Semaphore(2**31)
         self.indexed: set[tuple[str, str]] = set()
         self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self.transactions = False  # whether the server is known to have them
         # Client bulk writes are tried until the server does not know them. pymongo (4.20) changes their reply, which it
         # cannot where replies are decoded as raw documents.
         kind: object = client.codec_options.document_class
@@ -48,12 +49,14 @@ def state_of(client: Client) -> ClientState:
     return state
 
 
-def bound_session(client: Client) -> AsyncClientSession | None:
-    """The session that pymongo's `session.bind()` put around this call, if any.
+def bound_session(client: Client | None) -> AsyncClientSession | None:
+    """The session that pymongo's `session.bind()` put around this call, if any; of this client, where one is given.
 
     pymongo 4.20 has no public way to ask, and older versions have no `bind()`. We have to know: a write that joins the
     caller's transaction by accident would take chunks into it.
     """
     variable = getattr(client_session, "_SESSION", None)
     session = None if variable is None else variable.get()
-    return session if isinstance(session, AsyncClientSession) and session.client is client else None
+    if not isinstance(session, AsyncClientSession):
+        return None
+    return session if client is None or session.client is client else None

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .attachment import Attachment
+from .attachment import Attachment, Standing
 from .connection import store_for
 from .errors import BadId, BadOption, BadSource, FileMissing, InfoNotLoaded, UploadInProgress, type_name
 from .info import FileInfo
+from .ledger import Ledger, Memory, ledger_of
 from .options import FileOptions
-from .store import Store
+from .sources import Spent, open_source
+from .store import Session, Store
 
 if TYPE_CHECKING:
     from .bucket import Bucket
@@ -48,6 +50,7 @@ class Handle:
         self._busy: str | None = None
         self._content: object | None = None  # assigned to a field, and stored by its document's next save
         self._attachment: Attachment | None = None
+        self._ledger: Ledger | None = None  # of the last transaction that changed this file
 
     def __bool__(self) -> bool:
         return self._id is not None
@@ -159,7 +162,10 @@ class Handle:
     def _chunk_size_hint(self) -> int | None:
         return None if self._info is None else self._info.chunk_size
 
-    def _loaded(self, id: object) -> Callable[[FileInfo], None]:
+    def _loaded(self, id: object, session: Session | None = None) -> Callable[[FileInfo], None]:
+        if (ledger := ledger_of(session)) is not None:
+            ledger.remember(self, self._memory_of_info, "info")  # what comes may be taken back
+
         # Weakly, since a reader of this file keeps it: a writer that is dropped should be seen at once.
         this = weakref.ref(self)
 
@@ -169,6 +175,58 @@ class Handle:
                 file._info = info
 
         return loaded
+
+    # In a transaction
+
+    def _session(self, session: Session | None) -> Session | None:
+        """The session of a call: the one given, else the one bound around it, where there is anything to ask it for."""
+        if session is not None or (self._id is None and self._content is None):
+            return session
+        return self._store().session_for(None)
+
+    def _join(self, session: Session | None) -> None:
+        """Take part in the transaction of this session, if it is in one of ours.
+
+        Raises `UploadInProgress` in a call outside of the one that this file takes part in: it may yet be taken back.
+        """
+        ledger = ledger_of(session)
+        if self._ledger is not None and self._ledger.open and self._ledger is not ledger:
+            raise UploadInProgress(
+                "this file takes part in a transaction that is not over: call this with its session=, or afterwards"
+            )
+        if ledger is not None:
+            self._ledger = ledger
+            ledger.remember(self, self._memory)
+
+    def _memory(self) -> Memory:
+        id, info, content, attachment = self._id, self._info, self._content, self._attachment
+        standing = attachment.standing() if attachment is not None else Standing((id, info))
+
+        def aborted() -> None:
+            wanted = content
+            if content is not None and self._content is not content:  # it was read
+                source = open_source(content)
+                wanted = content if source.repeatable else Spent(source.what)
+            self._point_to(id, info)
+            self._content = wanted
+            if self._attachment is not None:
+                # To a place that it was given only since, it comes as what it is now.
+                self._attachment.stand(standing if self._attachment is attachment else Standing((id, info)))
+
+        def unknown() -> None:
+            if self._attachment is not None:
+                self._attachment.doubtful = True
+
+        return Memory(aborted=aborted, unknown=unknown)
+
+    def _memory_of_info(self) -> Memory:
+        id, info = self._id, self._info
+
+        def aborted() -> None:
+            if self._id == id:
+                self._info = info
+
+        return Memory(aborted=aborted)
 
     def _refuse_while_busy(self) -> None:
         if self._busy is not None:

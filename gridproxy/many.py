@@ -6,7 +6,7 @@ Groups are made by bytes, so nothing grows past a batch but what the caller aske
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from bson import ObjectId
 from pymongo.errors import PyMongoError
@@ -22,7 +22,7 @@ from .removal import remove_files
 from .sources import Source, open_source
 from .store import Record, Session, Store
 from .tasks import gather, in_thread, settle
-from .upload import upload_source
+from .upload import check_repeatable, upload_source
 
 __all__ = ["read_many", "stat_many", "upload_many"]
 
@@ -120,13 +120,17 @@ async def upload_many(
 
     All or nothing: an error, or a cancellation, removes those of this call that were stored already.
     """
-    uploads = _Uploads(store, store.session_for(session), progress)
+    session = store.session_for(session)
+    if isinstance(sources, Iterator):
+        check_repeatable(open_source(sources), session)
+    uploads = _Uploads(store, session, progress)
     pairs = sources.items() if isinstance(sources, Mapping) else ((None, source) for source in sources)
     try:
         await store.ensure_indexes()
         for name, source in pairs:
             opened = open_source(source, encoding=request.encoding)
             try:
+                check_repeatable(opened, session)
                 await opened.prepare()
                 named = request.completed_by(name or opened.name, opened.content_type)
                 await uploads.add(opened, named)
@@ -232,6 +236,7 @@ class _Rest(Source):
         self._head = head
         self._source = source
         self.size = source.size
+        self.repeatable = source.repeatable
 
     async def read(self) -> bytes | memoryview:
         head, self._head = self._head, b""

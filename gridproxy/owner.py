@@ -12,12 +12,14 @@ from typing import TypeVar
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from .attachment import Attachment, Reference, attach
+from .clients import bound_session
 from .errors import UploadInProgress
 from .file import AsyncGridFile
 from .info import is_plain_id
 from .many import stat_many
 from .store import Session, Store
 from .tasks import settle
+from .turns import turn_of
 
 T = TypeVar("T")
 
@@ -26,6 +28,7 @@ __all__ = [
     "delete_files",
     "delete_owner",
     "doubt",
+    "join",
     "references",
     "refuse_open_files",
     "save_owner",
@@ -40,6 +43,15 @@ def refuse_open_files(files: Iterable[tuple[str, AsyncGridFile]]) -> None:
     for field, file in files:
         if file._busy is not None:
             raise UploadInProgress(f"{field}: this file is {file._busy}; close() or abort() it before saving")
+
+
+def join(files: Iterable[AsyncGridFile], session: Session | None) -> None:
+    """Let the files of a document take part in the transaction that it is written in.
+
+    Raises `UploadInProgress` for one that takes part in another: the document would point to what may be taken back.
+    """
+    for file in files:
+        file._join(file._session(session))
 
 
 def unstored(files: Iterable[AsyncGridFile]) -> AsyncGridFile | None:
@@ -71,7 +83,7 @@ async def complete_snapshots(files: Iterable[AsyncGridFile], session: Session | 
         infos = await stat_many(store, [file.id for file in group], session)
         for file in group:
             if file.id in infos:
-                file._loaded(file.id)(infos[file.id])
+                file._loaded(file.id, store.session_for(session))(infos[file.id])
 
 
 def references(files: Iterable[AsyncGridFile]) -> list[tuple[AsyncGridFile, Reference]]:
@@ -80,18 +92,11 @@ def references(files: Iterable[AsyncGridFile]) -> list[tuple[AsyncGridFile, Refe
 
 
 async def saved(written: Iterable[tuple[AsyncGridFile, Reference]], session: Session | None) -> None:
-    """The document was written, with these references: let go of what it points to no more.
-
-    Inside somebody's transaction the write may still be taken back, so the old files stay for the collector.
-    """
+    """The document was written, with these references: let go of what it points to no more."""
     written = list(written)
-    in_transaction = session is not None and session.in_transaction
     in_use = [now[0] for _, now in written]
     for file, now in written:
-        if in_transaction:
-            _attachment(file).forget(now)
-        else:
-            await _attachment(file).saved(now, in_use)
+        await _attachment(file).saved(now, in_use, file._session(session))
 
 
 def doubt(written: Iterable[tuple[AsyncGridFile, Reference]]) -> None:
@@ -131,6 +136,7 @@ async def save_owner(
         refuse_open_files(held)
         for path, file in held:
             attach(file, owner, path)
+        join((file for _, file in held), session)
         return [file for _, file in held]
 
     while (file := unstored(attached())) is not None:
@@ -144,7 +150,8 @@ async def _save_owner(
     written: list[tuple[AsyncGridFile, Reference]], write: Callable[[], Awaitable[T]], session: Session | None
 ) -> T:
     try:
-        result = await write()
+        async with turn_of(session or bound_session(None)):
+            result = await write()
     except PyMongoError as error:
         if not isinstance(error, DuplicateKeyError):  # of a unique index: an answer
             doubt(written)
@@ -161,13 +168,16 @@ async def delete_owner(
     """
     held = list(files)
     refuse_open_files(held)
+    join((file for _, file in held), session)
     await settle(_delete_owner([file for _, file in held], write, session))
 
 
 async def _delete_owner(
     files: list[AsyncGridFile], write: Callable[[], Awaitable[bool]], session: Session | None
 ) -> None:
-    if await write():
+    async with turn_of(session or bound_session(None)):
+        deleted = await write()
+    if deleted:
         going = [file for file in files if file.options.on_delete == "delete"]
         await delete_files(going, [file.id for file in going if _attachment(file).stored], session)
 

@@ -23,6 +23,7 @@ from pymongo.errors import (
 
 from .errors import FileAlreadyStored, OutcomeUnknown, UploadInProgress
 from .info import FileInfo
+from .ledger import ledger_of
 from .store import Record, Session, Store
 from .tasks import both
 
@@ -87,9 +88,7 @@ async def insert_record(
             raise
 
     if session is not None and session.in_transaction:
-        # Repeating a statement is the transaction's business: its abort takes the record back.
-        maybe_there = False
-        await insert()
+        await _insert_inside(store, record, own_chunk, session, maybe_there)
         return
     try:
         await _until_answered(insert)
@@ -97,6 +96,19 @@ async def insert_record(
         if not maybe_there:
             raise
         raise OutcomeUnknown(record["_id"]) from error
+
+
+async def _insert_inside(
+    store: Store, record: Record, own_chunk: ObjectId | None, session: Session, maybe_there: bool
+) -> None:
+    # Repeating a statement is the transaction's business: its abort takes the record back.
+    if not (maybe_there and await _is_ours(store, record, own_chunk, session)):
+        try:
+            await store.insert_record(record, session)
+        except DuplicateKeyError:
+            raise FileAlreadyStored(record["_id"]) from None
+    if (ledger := ledger_of(session)) is not None:
+        ledger.inserted(store, record["_id"])
 
 
 async def insert_whole(store: Store, chunks: Sequence[Record], record: Record) -> None:
@@ -140,6 +152,8 @@ async def withdraw_record(store: Store, record: Record, session: Session | None)
         if not in_transaction:
             raise
         # A statement that fails in a transaction has aborted it, and the record with it.
+    if (ledger := ledger_of(session)) is not None:
+        ledger.withdrawn(store, record["_id"])
 
 
 def encodes_alike(store: Store, record: Record) -> bool:
@@ -165,8 +179,8 @@ async def _until_answered(work: Callable[[], Awaitable[None]]) -> None:
     await work()
 
 
-async def _is_ours(store: Store, record: Record, own_chunk: ObjectId | None) -> bool:
-    found = await store.find_record(record["_id"], primary=True)
+async def _is_ours(store: Store, record: Record, own_chunk: ObjectId | None, session: Session | None = None) -> bool:
+    found = await store.find_record(record["_id"], session, primary=True)
     if found is None:
         return False
     there, ours = FileInfo.from_record(found), FileInfo.from_record(record)

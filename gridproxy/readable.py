@@ -57,7 +57,8 @@ class ReadableFile(Handle):
         return reader
 
     def _new_reader(self, store: Store, id: object, session: Session | None, at: int = 0) -> Reader:
-        return Reader(store, id, at, chunk_size=self._chunk_size_hint(), session=session, on_info=self._loaded(id))
+        on_info = self._loaded(id, store.session_for(session))
+        return Reader(store, id, at, chunk_size=self._chunk_size_hint(), session=session, on_info=on_info)
 
     def _point_to(self, id: object, info: FileInfo | None) -> None:
         super()._point_to(id, info)
@@ -90,7 +91,7 @@ class ReadableFile(Handle):
                 stop,
                 chunk_size=self._chunk_size_hint(),
                 session=session,
-                on_info=self._loaded(id),
+                on_info=self._loaded(id, store.session_for(session)),
             )
         )
 
@@ -103,7 +104,8 @@ class ReadableFile(Handle):
         Raises as `read`.
         """
         store, id = self._readable()
-        return await read_range(store, id, start, stop, session, self._chunk_size_hint(), self._loaded(id))
+        on_info = self._loaded(id, store.session_for(session))
+        return await read_range(store, id, start, stop, session, self._chunk_size_hint(), on_info)
 
     async def read_ranges(self, ranges: Sequence[tuple[int, int]], *, session: Session | None = None) -> list[bytes]:
         """The bytes of each (start, stop), in the order given; a chunk that several touch is fetched once.
@@ -125,7 +127,8 @@ class ReadableFile(Handle):
         The stored filename plays no part in it. Raises as `read`, `BadSource` for what cannot be written to, OSError.
         """
         store, id = self._readable()
-        download = Download(store, id, chunk_size=self._chunk_size_hint(), session=session, on_info=self._loaded(id))
+        on_info = self._loaded(id, store.session_for(session))
+        download = Download(store, id, chunk_size=self._chunk_size_hint(), session=session, on_info=on_info)
         async with DownloadStream(download) as stream:
             info = await stream.info()
             await save(stream, sink, info.length, progress)
@@ -138,8 +141,9 @@ class ReadableFile(Handle):
     async def stat(self, *, session: Session | None = None) -> FileInfo:
         """The record as it is now; raises `FileMissing`, on an empty file too."""
         store, id = self._readable()
+        loaded = self._loaded(id, store.session_for(session))
         info = await load_info(store, id, session)
-        self._loaded(id)(info)
+        loaded(info)
         return info
 
     async def exists(self, *, session: Session | None = None) -> bool:
@@ -155,12 +159,15 @@ class ReadableFile(Handle):
     async def verify(self, *, session: Session | None = None) -> FileInfo:
         """Read everything again: number and sizes of the chunks, SHA-256; raises `CorruptFile` saying what is wrong."""
         store, id = self._readable()
+        loaded = self._loaded(id, store.session_for(session))
         info = await verify_file(store, id, session)
-        self._loaded(id)(info)
+        loaded(info)
         return info
 
 
 class _StoredFile(Source):
+    repeatable = True
+
     def __init__(self, stream: DownloadStream) -> None:
         self._stream = stream
 

@@ -21,6 +21,7 @@ from .progress import Progress
 from .reader import DownloadStream
 from .references import References, parse_references
 from .store import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
+from .turns import in_turns
 from .verifying import verify_file
 
 __all__ = ["ReadableBucket"]
@@ -138,11 +139,10 @@ class ReadableBucket:
         `sort` is a key, with a '-' before it for downwards, or pairs as pymongo takes them.
         The filter is a query of yours: what comes from outside belongs into its values only, as `{"$eq": value}`.
         """
-        cursor = self.store.files.find(
-            filter or {}, sort=_order(sort), skip=skip, limit=limit, session=self.store.session_for(session)
-        )
+        session = self.store.session_for(session)
+        cursor = self.store.files.find(filter or {}, sort=_order(sort), skip=skip, limit=limit, session=session)
         async with cursor:
-            async for record in cursor:
+            async for record in in_turns(session, cursor):
                 yield FileInfo.from_record(record)
 
     async def verify(self, id: object, *, session: Session | None = None) -> FileInfo:

@@ -1,6 +1,7 @@
 """Taking files away: the record first, so that nobody opens half a file, then the chunks.
 
-Inside a transaction only the record goes; its chunks stay until the transaction's own clean-up, or the collector.
+Inside a transaction only the record goes; its chunks stay until a transaction of ours is committed, or for the
+collector.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .info import is_plain_id
+from .ledger import ledger_of
 from .store import Session, Store
 from .tasks import settle
 
@@ -26,7 +28,16 @@ async def _remove_file(store: Store, id: object, session: Session | None) -> boo
     existed = await store.delete_record(id, session)
     if session is None or not session.in_transaction:
         await store.delete_chunks(id)
+    elif existed:
+        _free(store, [id], session)
     return existed
+
+
+def _free(store: Store, ids: Iterable[object], session: Session) -> None:
+    """Their chunks go with the commit. Not those of a file that was not there: another one's upload may be going on."""
+    if (ledger := ledger_of(session)) is not None:
+        for id in ids:
+            ledger.free(store, id)
 
 
 async def remove_files(store: Store, ids: Iterable[object], session: Session | None = None) -> int:
@@ -47,7 +58,12 @@ async def remove_files(store: Store, ids: Iterable[object], session: Session | N
 
 
 async def _remove_some(store: Store, ids: list[Any], session: Session | None) -> int:
-    removed = await store.delete_records({"_id": {"$in": ids}}, session)
+    query = {"_id": {"$in": ids}}
     if session is None or not session.in_transaction:
+        removed = await store.delete_records(query, session)
         await store.delete_chunks_of(ids)
+        return removed
+    there = await store.find_ids(query, session)
+    removed = await store.delete_records(query, session)
+    _free(store, there, session)
     return removed

@@ -23,15 +23,19 @@ _HASH_INLINE = 128 * 1024
 class Shipping:
     """The chunks of one new file, numbered in the order that they are given; the first failure sticks.
 
-    `contested` says that somebody else may upload under the same id at the same time.
+    `contested` says that somebody else may upload under the same id at the same time, `majority` that the record may
+    be inserted in a transaction later.
     """
 
-    def __init__(self, store: Store, id: object, session: Session | None, *, contested: bool) -> None:
+    def __init__(
+        self, store: Store, id: object, session: Session | None, *, contested: bool, majority: bool = False
+    ) -> None:
         self.footprint = Footprint(store, id, session)
         self.stored = 0  # bytes that the server has confirmed
         self._store = store
         self._id = id
         self._contested = contested
+        self._majority = majority
         self._session = session
         self._hash = hashlib.sha256() if store.checksum else None
         self._hashed: asyncio.Task[None] | None = None
@@ -92,7 +96,7 @@ class Shipping:
         if self._hash is not None:
             self._hashed = spawn(_hash_in_turn(self._hash, payloads, self._hashed))
         # Chunks whose record will stand in a transaction must not roll back below it.
-        majority = self._session is not None and self._session.in_transaction
+        majority = self._majority or (self._session is not None and self._session.in_transaction)
         task = spawn(_send(self._store, documents, self._hashed, majority))
         self._in_flight[task] = sum(map(len, payloads))
 

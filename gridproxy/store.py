@@ -1,7 +1,7 @@
 """The two collections of a bucket: one method, one round trip.
 
-Records take the caller's session; chunks never do. Every chunk operation runs in a session of ours, since a write
-without one would join a transaction that `session.bind()` put around the caller.
+Records take the caller's session, one operation at a time; chunks never do. Every chunk operation runs in a session of
+ours, since a write without one would join a transaction that `session.bind()` put around the caller.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from pymongo.read_preferences import _ServerMode
 from .chunks import BATCH_BYTES, ChunkRange, payload_size
 from .clients import Client, ClientState, bound_session, state_of
 from .errors import BadOption, UnacknowledgedBucket, type_name
-from .info import FileInfo, id_filter
+from .info import FileInfo, id_filter, is_plain_id
 from .options import check_chunk_size
 from .tasks import settle, spawn
+from .turns import turn_of
 
 __all__ = ["DEFAULT_CHUNK_SIZE", "DEFAULT_NAME", "Record", "Session", "Store", "store_database"]
 
@@ -126,45 +127,52 @@ class Store:
         files = self.files
         if primary and not _in_transaction(session):
             files = files.with_options(read_preference=ReadPreference.PRIMARY)
-        return await files.find_one({"_id": id_filter(id)}, session=session)
+        async with turn_of(session):
+            return await files.find_one({"_id": id_filter(id)}, session=session)
 
     async def find_records(self, ids: list[Any], session: Session | None = None) -> list[Record]:
         """The `files` documents of these ids, which are plain values; in no order."""
-        async with self.files.find({"_id": {"$in": ids}}, session=session).batch_size(len(ids) + 1) as cursor:
+        found = self.files.find({"_id": {"$in": ids}}, session=session).batch_size(len(ids) + 1)
+        async with turn_of(session), found as cursor:
             return await cursor.to_list()
 
     async def insert_record(self, record: Record, session: Session | None = None) -> None:
         """Make the file visible."""
-        await self.files.insert_one(record, session=session)
+        async with turn_of(session):
+            await self.files.insert_one(record, session=session)
 
     async def delete_record(
         self, id: object, session: Session | None = None, matching: Mapping[str, Any] | None = None
     ) -> bool:
         """Take the file out of sight, if its record has what `matching` says; whether there was one."""
         query = {"_id": id_filter(id), **(matching or {})}
-        return (await self.files.delete_one(query, session=session)).deleted_count > 0
+        async with turn_of(session):
+            return (await self.files.delete_one(query, session=session)).deleted_count > 0
 
     async def delete_records(self, query: Mapping[str, Any], session: Session | None) -> int:
         """Take every file that fits out of sight; how many."""
-        return (await self.files.delete_many(query, session=session)).deleted_count
+        async with turn_of(session):
+            return (await self.files.delete_many(query, session=session)).deleted_count
 
-    async def ids_by_name(self, filename: str, session: Session | None) -> list[object]:
-        """The ids of every file of this name, of those too whose records are no good for anything else."""
-        async with self.files.find({"filename": filename}, {"_id": 1}, session=session) as cursor:
+    async def find_ids(self, query: Mapping[str, Any], session: Session | None) -> list[object]:
+        """The ids of every file that fits, of those too whose records are no good for anything else."""
+        async with turn_of(session), self.files.find(query, {"_id": 1}, session=session) as cursor:
             return [record["_id"] async for record in cursor]
 
     async def rename_records(self, filename: str, new: str, session: Session | None) -> int:
         """Give every file of this name another one; how many there were."""
         update = {"$set": {"filename": new}}
-        return (await self.files.update_many({"filename": filename}, update, session=session)).matched_count
+        async with turn_of(session):
+            return (await self.files.update_many({"filename": filename}, update, session=session)).matched_count
 
     async def update_record(
         self, id: object, update: Mapping[str, Any] | Sequence[Mapping[str, Any]], session: Session | None
     ) -> Record | None:
         """Edit the record; the new one, or None where there is none."""
-        found: Record | None = await self.files.find_one_and_update(
-            {"_id": id_filter(id)}, update, return_document=ReturnDocument.AFTER, session=session
-        )
+        async with turn_of(session):
+            found: Record | None = await self.files.find_one_and_update(
+                {"_id": id_filter(id)}, update, return_document=ReturnDocument.AFTER, session=session
+            )
         return found
 
     # Chunks
@@ -261,6 +269,16 @@ class Store:
         """Every chunk under any of these ids, which are plain values."""
         async with self.own_session() as session:
             await self.chunks.delete_many({"files_id": {"$in": ids}}, session=session)
+
+    async def delete_chunks_of_all(self, ids: Sequence[object]) -> None:
+        """Every chunk under any of these ids, whatever they are and however many."""
+        plain = [id for id in ids if is_plain_id(id)]
+        alone = [id for id in ids if not is_plain_id(id)] if len(plain) > 1 else ids
+        for id in alone:
+            await self.delete_chunks(id)
+        if len(plain) > 1:
+            for at in range(0, len(plain), _IDS_PER_DELETE):
+                await self.delete_chunks_of(plain[at : at + _IDS_PER_DELETE])
 
     async def delete_chunks_by_id(self, id: object, chunk_ids: Iterable[ObjectId]) -> None:
         """Just these chunks, never those of another upload under the same id."""

@@ -34,10 +34,11 @@ EXTRAS = [
 ]
 
 NAMES = """
-AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CorruptFile DocumentMissing DownloadStream
-DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileVanished Finding GarbageReport
-GridProxyError InfoNotLoaded NotConnected OutcomeUnknown Reader SeveralDocuments Staged StaleDocument Tally TooLarge
-UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect using
+AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown CorruptFile DocumentMissing
+DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileVanished Finding
+GarbageReport GridProxyError InfoNotLoaded NestedTransaction NotConnected OutcomeUnknown Reader SeveralDocuments
+Staged StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedBucket UploadInProgress
+ValidationError Writer connect disconnect transaction using with_transaction
 """
 
 # What an upload can be told.
@@ -59,7 +60,7 @@ delete await (*, session=)
 etag property
 exists await (*, session=)
 filename property
-finalize await ()
+finalize await (*, session=)
 id property
 info property
 length property
@@ -74,7 +75,7 @@ read_ranges await (ranges, *, session=)
 readline await (*, session=)
 rename await (filename, *, session=)
 replace await (source, *, {UPLOAD}, session=, progress=, **more_metadata)
-revert await ()
+revert await (*, session=)
 save_to await (sink, progress=, *, session=)
 seek await (offset, whence=, *, session=)
 sha256 property
