@@ -53,6 +53,10 @@ async def client(mongodb_uri: str) -> AsyncIterator[AsyncMongoClient[dict[str, A
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_batches_small(monkeypatch)
+
+
+def make_batches_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two chunks a batch, two batches in flight, every hash in a thread."""
 
     def two(*_: Any) -> int:

@@ -99,6 +99,13 @@ class Link:
         self.heal()
         self._before = number, do
 
+    async def hit_by(self, work: asyncio.Future[Any]) -> bool:
+        """Wait until a command is struck, or `work` is done without; whether one was."""
+        hitting = asyncio.create_task(self.hit.wait())
+        await asyncio.wait({hitting, work}, return_when=asyncio.FIRST_COMPLETED)
+        hitting.cancel()
+        return self.hit.is_set()
+
     def heal(self) -> None:
         """Strike no more; what is stalled is cut."""
         self._order = self._before = None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from datetime import datetime, timedelta
 
 from pymongo.errors import PyMongoError
 
-from gridproxy import GridProxyError, OutcomeUnknown
+from gridproxy import Bucket, GridProxyError, OutcomeUnknown
+from gridproxy.census import Census
+from gridproxy.collecting import collect_bucket_garbage
 
 from .operation import Operation
-from .whole import files_and_orphans
+from .whole import files_and_orphans, stored_files
 
-__all__ = ["Failure", "assert_after", "assert_whole", "emptied", "error_of"]
+__all__ = ["Failure", "assert_after", "assert_collected", "assert_whole", "emptied", "error_of"]
 
 Failure = PyMongoError | GridProxyError
 
@@ -41,12 +44,37 @@ async def assert_whole(trial: Operation, error: Failure | None) -> None:
 
 async def assert_after(trial: Operation) -> None:
     """The second try has done what the first one was to do; nothing but orphans may lie beside it."""
-    files, _ = await files_and_orphans(trial.scene.well.database)
+    files, orphans = await files_and_orphans(trial.scene.well.database)
     assert tuple(sorted(files.values())) == trial.after
     await trial.look(None)
+    if len(orphans) > trial.staged[1]:
+        await assert_collected(trial.scene.well, [(name, "photo") for name in trial.documents])
+        assert await stored_files(trial.scene.well.database) == files
 
 
 async def emptied(trial: Operation) -> None:
     """Nothing is left of a trial."""
     for name in ("fs.files", "fs.chunks", *trial.documents):
         await trial.scene.well.database[name].delete_many({})
+
+
+async def assert_collected(bucket: Bucket, references: Sequence[tuple[str, str]] = ()) -> None:
+    """All that is wrong in the bucket are chunks without a file, and they go with `collect_garbage` a day later."""
+    findings = [finding.kind async for finding in bucket.check(references=references)]
+    assert set(findings) <= {"orphan"}
+    if findings:
+        report = await collect_bucket_garbage(
+            bucket.store,
+            older_than=timedelta(hours=1),
+            dry_run=False,
+            unreferenced=False,
+            references=(),
+            progress=None,
+            clock=_a_day_later,
+        )
+        assert report.orphans.ids == len(findings)
+        assert [finding async for finding in bucket.check(references=references)] == []
+
+
+async def _a_day_later(census: Census) -> datetime:
+    return await census.server_time() + timedelta(days=1)
