@@ -7,19 +7,20 @@ from datetime import datetime, timedelta
 
 from pymongo.errors import PyMongoError
 
-from gridproxy import Bucket, GridProxyError, OutcomeUnknown
+from gridproxy import Bucket, GarbageReport, GridProxyError, OutcomeUnknown
 from gridproxy.census import Census
 from gridproxy.collecting import collect_bucket_garbage
+from gridproxy.references import parse_references
 
 from .operation import Operation
 from .whole import files_and_orphans, stored_files
 
-__all__ = ["Failure", "assert_after", "assert_collected", "assert_whole", "emptied", "error_of"]
+__all__ = ["Failure", "assert_after", "assert_collected", "assert_whole", "collected", "emptied", "error_of"]
 
 Failure = PyMongoError | GridProxyError
 
 
-async def error_of(work: Awaitable[None]) -> Failure | None:
+async def error_of(work: Awaitable[object]) -> Failure | None:
     """What the work raised, if it is what users are told to expect."""
     try:
         await work
@@ -62,18 +63,22 @@ async def assert_collected(bucket: Bucket, references: Sequence[tuple[str, str]]
     """All that is wrong in the bucket are chunks without a file, and they go with `collect_garbage` a day later."""
     findings = [finding.kind async for finding in bucket.check(references=references)]
     assert set(findings) <= {"orphan"}
-    if findings:
-        report = await collect_bucket_garbage(
-            bucket.store,
-            older_than=timedelta(hours=1),
-            dry_run=False,
-            unreferenced=False,
-            references=(),
-            progress=None,
-            clock=_a_day_later,
-        )
-        assert report.orphans.ids == len(findings)
-        assert [finding async for finding in bucket.check(references=references)] == []
+    report = await collected(bucket)
+    assert report.orphans.ids == len(findings)
+    assert [finding async for finding in bucket.check(references=references)] == []
+
+
+async def collected(bucket: Bucket, references: Sequence[tuple[str, str]] = ()) -> GarbageReport:
+    """What `collect_garbage` removes a day later; with `references` also files that no document points to."""
+    return await collect_bucket_garbage(
+        bucket.store,
+        older_than=timedelta(hours=1),
+        dry_run=False,
+        unreferenced=bool(references),
+        references=parse_references(bucket.store, references),
+        progress=None,
+        clock=_a_day_later,
+    )
 
 
 async def _a_day_later(census: Census) -> datetime:
