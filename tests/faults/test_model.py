@@ -1,4 +1,4 @@
-"""Some hundred steps against the model; for two hours: `GRIDPROXY_MODEL_SECONDS=7200 pytest tests/faults/test_model.py`.
+"""Some hundred steps against the model; for hours: `GRIDPROXY_MODEL_SECONDS=7200 pytest tests/faults/test_model.py`.
 
 The long run takes other steps each time, and prints how to have those again that failed.
 """
