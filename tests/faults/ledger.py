@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from .reads import READS
-from .writes import WRITES
+from .writes import TAKES_ID, WRITES
 
-__all__ = ["OPERATIONS", "Fault", "Ledger", "table"]
+__all__ = ["OPERATIONS", "Fault", "Ledger", "table", "tried"]
 
 OPERATIONS = WRITES + READS
 
@@ -51,3 +51,13 @@ def table(cells: Mapping[tuple[str, Fault], str]) -> Iterator[str]:
     for operation in OPERATIONS:
         row = [cells.get((operation.name, fault), "-") for fault in Fault]
         yield " | ".join([f"| {operation.name}", *row]) + " |"
+
+
+def tried() -> dict[tuple[str, Fault], str]:
+    """The cells that a whole run fills: every operation and every fault, an id that is taken where one can be given."""
+    return {
+        (operation.name, fault): "✓"
+        for operation in OPERATIONS
+        for fault in Fault
+        if fault is not Fault.TAKEN or operation in TAKES_ID
+    }

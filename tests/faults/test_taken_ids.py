@@ -16,14 +16,12 @@ from .link import Link
 from .operation import LARGE, Operation, Scene
 from .trial import emptied, error_of
 from .whole import files_and_orphans, stored_files
-from .writes import Copy, PutLarge, PutSmall, Replace, Stage, Write
+from .writes import TAKES_ID
 
 RIVAL = b"of somebody else" * 100
 
 
-@pytest.mark.parametrize(
-    "operation", [PutSmall, PutLarge, Write, Replace, Copy, Stage], ids=lambda operation: operation.name
-)
+@pytest.mark.parametrize("operation", TAKES_ID, ids=lambda operation: operation.name)
 async def test_of_two_who_want_one_id_exactly_one_gets_it(
     link: Link, scene: Scene, operation: type[Operation], ledger: Ledger
 ) -> None:

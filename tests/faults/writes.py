@@ -11,7 +11,7 @@ from gridproxy.staging import Staged
 
 from .operation import LARGE, OLD, SMALL, TWO, Contents, OfStored, Operation
 
-__all__ = ["WRITES"]
+__all__ = ["TAKES_ID", "WRITES"]
 
 MINE = "mine"  # a caller's id
 
@@ -292,3 +292,5 @@ WRITES: list[type[Operation]] = [
     DocumentSave,
     DocumentDelete,
 ]
+# Those that store a file under an id of the caller's, if one is given.
+TAKES_ID: list[type[Operation]] = [PutSmall, PutLarge, Write, Replace, Copy, Stage]
