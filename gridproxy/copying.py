@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
-from pymongo.errors import DuplicateKeyError
 
 from .download import load_info
 from .errors import BadOption, CorruptFile, FileVanished
-from .footprint import Footprint, object_ids
+from .footprint import Footprint
 from .info import FileInfo
 from .options import UploadRequest, check_record, upload_request
 from .publish import check_id_is_free
@@ -101,23 +100,12 @@ class _Copy:
         count = self._source.chunk_count
         for first in range(0, count, _CHUNKS_PER_MERGE):
             ids = [self._footprint.new_chunk_id() for _ in range(min(_CHUNKS_PER_MERGE, count - first))]
-            try:
-                await settle(self._store.copy_chunks(self._source, first, ids, self._id))
-            except DuplicateKeyError:
-                await self._refuse_contested()
-                raise
+            await settle(self._store.copy_chunks(self._source, first, ids, self._id))
         found = await self._store.measure(self._id)
         if found != (count, self._source.length):
-            await self._refuse_contested()
             if await self._store.find_record(self._source.id, primary=True) is None:
                 raise FileVanished(self._source.id)
             raise CorruptFile(
                 self._source.id,
                 f"its chunks hold {found[1]} bytes in {found[0]} pieces instead of {self._source.length} in {count}",
             )
-
-    async def _refuse_contested(self) -> None:
-        """Raise as an upload does where somebody else's chunks lie under the id: whoever landed chunk 0 has it."""
-        own = next(object_ids(self._footprint.chunk_ids[:12]), None)
-        if await self._store.first_chunk_id(self._id) != own:
-            await check_id_is_free(self._store, self._id, self._session)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
-from bson import ObjectId
-from pymongo.errors import DuplicateKeyError
 
-from gridproxy import Bucket, FileAlreadyStored, FileInfo, UploadInProgress
-from gridproxy.store import Store
+from gridproxy import FileAlreadyStored, UploadInProgress
 
 from .ledger import Fault, Ledger
 from .link import Link
-from .operation import LARGE, Operation, Scene
+from .operation import Operation, Scene
 from .trial import emptied, error_of
-from .whole import files_and_orphans, stored_files
+from .whole import files_and_orphans
 from .writes import TAKES_ID
 
 RIVAL = b"of somebody else" * 100
@@ -65,22 +60,3 @@ async def raced(link: Link, trial: Operation, number: int) -> bool:
     await trial.look(None)
     await emptied(trial)
     return came
-
-
-@pytest.mark.parametrize("contested", [True, False])
-async def test_a_copy_that_the_server_refuses_for_a_taken_key_says_whose_it_is(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, contested: bool
-) -> None:
-    """As MongoDB itself does it; the embedded server passes over what is there."""
-
-    async def refused(_: Store, __: FileInfo, ___: int, ____: Sequence[ObjectId], id: object) -> None:
-        if contested:
-            await bucket.upload(RIVAL, id=id)
-        raise DuplicateKeyError("E11000 duplicate key error")
-
-    info = await bucket.upload(LARGE)
-    monkeypatch.setattr(Store, "copy_chunks", refused)
-    with pytest.raises(FileAlreadyStored if contested else DuplicateKeyError):
-        await bucket.copy(info.id, new_id="mine")
-    expected = {info.id: LARGE, "mine": RIVAL} if contested else {info.id: LARGE}
-    assert await stored_files(bucket.database) == expected
