@@ -4,9 +4,9 @@ The map of this house, from the ground up; every import points down:
 
 - errors, progress                                what is raised, what is told on the way
 - info, options, chunks, findings                 values and arithmetic, no I/O
-- turns, tasks, clients                           work that has to settle; what is kept per client
+- turns, tasks, identity, clients                 work that has to settle; what is kept per object, per client
 - store                                           the two collections, one method a round trip
-- ledger, transaction                             what moves together, and what is done when its outcome is known
+- ledger, transactions                            what moves together, and what is done when its outcome is known
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
 - publish, footprint, staging, shipping, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
@@ -18,7 +18,9 @@ The map of this house, from the ground up; every import points down:
 - readable, new_file, file                        AsyncGridFile: what it reads, what it writes
 - readable_bucket, bucket                         GridFS itself, for services without proxies
 - walk, owner                                     which files a document holds, and what they owe each other
+- wrap                                            a file beside an attribute that a class has already
 - adapters                                        fields of documents
+- testing                                         the contract of field adapters, as a suite to run
 - embedded                                        a throw-away server for trials and tests
 """
 
@@ -57,7 +59,8 @@ from .info import FileInfo
 from .options import FileOptions
 from .reader import DownloadStream, Reader
 from .staging import Staged
-from .transaction import Transaction, transaction, with_transaction
+from .transactions import Transaction, transaction, with_transaction
+from .wrap import wrap_field
 from .writer import Writer
 
 __all__ = [
@@ -103,4 +106,5 @@ __all__ = [
     "transaction",
     "using",
     "with_transaction",
+    "wrap_field",
 ]

@@ -5,13 +5,14 @@ do.
 from __future__ import annotations
 
 import asyncio
-import weakref
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous import client_session
 from pymongo.asynchronous.client_session import AsyncClientSession
+
+from .identity import IdentityMap
 
 __all__ = ["Client", "ClientState", "bound_session", "state_of"]
 
@@ -34,18 +35,16 @@ class ClientState:
         self.bulk_write = not (isinstance(kind, type) and issubclass(kind, RawBSONDocument))
 
 
-# Not a WeakKeyDictionary: clients compare by address, and two of them in two loops must not share a limit.
-_states: dict[int, tuple[weakref.ref[Client], ClientState]] = {}
+# By identity: clients compare by address, and two of them in two loops must not share a limit.
+_states: IdentityMap[Client, ClientState] = IdentityMap()
 
 
 def state_of(client: Client) -> ClientState:
     """The state that belongs to this very client object."""
-    known = _states.get(id(client))
-    if known is not None and known[0]() is client:
-        return known[1]
-    state = ClientState(client)
-    key = id(client)
-    _states[key] = (weakref.ref(client, lambda _: _states.pop(key, None)), state)
+    state = _states.get(client)
+    if state is None:
+        state = ClientState(client)
+        _states.set(client, state)
     return state
 
 

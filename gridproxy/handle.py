@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .attachment import Attachment, Standing
+from .attachment import Attachment, Standing, attach_unowned
 from .connection import store_for
 from .errors import BadId, BadOption, BadSource, FileMissing, InfoNotLoaded, UploadInProgress, type_name
 from .info import FileInfo
@@ -73,13 +73,21 @@ class Handle:
                 f"content of type {type_name(self._content)} was assigned and can be read only once: "
                 "save the document before copying it"
             )
-        return {"id": self._id, "options": self._options, "info": self._info, "content": self._content}
+        return {
+            "id": self._id,
+            "options": self._options,
+            "info": self._info,
+            "content": self._content,
+            "held": self._attachment is not None,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(  # type: ignore[misc]  # every attribute starts as in a new one
             state["id"], options=state["options"], info=state["info"]
         )
         self._content = state["content"]
+        if state["held"]:
+            attach_unowned(self)  # a copied model's file is replaced as carefully as the one that it was copied from
 
     # What is known without I/O
 
@@ -180,9 +188,11 @@ class Handle:
 
     def _session(self, session: Session | None) -> Session | None:
         """The session of a call: the one given, else the one bound around it, where there is anything to ask it for."""
-        if session is not None or (self._id is None and self._content is None):
-            return session
-        return self._store().session_for(None)
+        concerned = self._id is not None or self._content is not None or self._takes_part()
+        return self._store().session_for(None) if session is None and concerned else session
+
+    def _takes_part(self) -> bool:
+        return self._ledger is not None and self._ledger.open
 
     def _join(self, session: Session | None) -> None:
         """Take part in the transaction of this session, if it is in one of ours.
@@ -190,7 +200,7 @@ class Handle:
         Raises `UploadInProgress` in a call outside of the one that this file takes part in: it may yet be taken back.
         """
         ledger = ledger_of(session)
-        if self._ledger is not None and self._ledger.open and self._ledger is not ledger:
+        if self._takes_part() and self._ledger is not ledger:
             raise UploadInProgress(
                 "this file takes part in a transaction that is not over: call this with its session=, or afterwards"
             )

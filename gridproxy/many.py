@@ -19,18 +19,17 @@ from .options import UploadRequest, check_record
 from .progress import Progress, report
 from .publish import encodes_alike, insert_wholes, withdraw_record
 from .removal import remove_files
+from .shipping import update_hash
 from .sources import Source, open_source
 from .store import Record, Session, Store
-from .tasks import gather, in_thread, settle
-from .upload import check_repeatable, upload_source
+from .tasks import gather, settle
+from .upload import check_repeatable, close_after, upload_source
 
 __all__ = ["read_many", "stat_many", "upload_many"]
 
 _IDS_PER_QUERY = 200
 _FILES_PER_REQUEST = 500
 _CHUNKS_PER_FILE = 64
-# Below this a worker thread costs more than the hash.
-_HASH_INLINE = 128 * 1024
 
 
 async def stat_many(store: Store, ids: Iterable[object], session: Session | None = None) -> dict[object, FileInfo]:
@@ -134,8 +133,10 @@ async def upload_many(
                 await opened.prepare()
                 named = request.completed_by(name or opened.name, opened.content_type)
                 await uploads.add(opened, named)
-            finally:
-                await opened.aclose()
+            except BaseException as error:
+                await close_after(opened, error)
+                raise
+            await opened.aclose()
         await uploads.flush()
     except BaseException as error:
         await uploads.take_back(error)
@@ -146,10 +147,9 @@ async def upload_many(
 class _Whole:
     """A small file, made ready: its chunks and its record."""
 
-    def __init__(self, store: Store, request: UploadRequest, data: bytes) -> None:
+    def __init__(self, store: Store, request: UploadRequest, data: bytes, sha256: str | None) -> None:
         id, size = ObjectId(), request.chunk_size or store.chunk_size
-        digest = hashlib.sha256(data).hexdigest() if store.checksum else None
-        self.record = request.record(id, len(data), size, digest)
+        self.record = request.record(id, len(data), size, sha256)
         check_record(self.record, size, store.codec_options)
         splitter = Splitter(size)
         payloads = [*splitter.feed(data), *filter(None, [splitter.flush()])]
@@ -179,14 +179,17 @@ class _Uploads:
             return
         if self._group and self._group_bytes + len(head) > BATCH_BYTES:
             await self.flush()
-        if len(head) <= _HASH_INLINE:
-            whole = _Whole(self._store, request, head)
-        else:
-            whole = await in_thread(lambda: _Whole(self._store, request, head))
-        self._group.append(whole)
+        self._group.append(_Whole(self._store, request, head, await self._sha256(head)))
         self._group_bytes += len(head)
         if len(self._group) == _FILES_PER_REQUEST:
             await self.flush()
+
+    async def _sha256(self, data: bytes) -> str | None:
+        if not self._store.checksum:
+            return None
+        digest = hashlib.sha256()
+        await update_hash(digest, [data])
+        return digest.hexdigest()
 
     def _may_share(self, request: UploadRequest, data: bytes) -> bool:
         few_chunks = len(data) <= _CHUNKS_PER_FILE * (request.chunk_size or self._store.chunk_size)

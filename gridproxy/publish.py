@@ -101,12 +101,16 @@ async def insert_record(
 async def _insert_inside(
     store: Store, record: Record, own_chunk: ObjectId | None, session: Session, maybe_there: bool
 ) -> None:
-    # Repeating a statement is the transaction's business: its abort takes the record back.
-    if not (maybe_there and await _is_ours(store, record, own_chunk, session)):
+    # Looked for before, since a duplicate key ends the transaction. Repeating what got no answer is not for us: that
+    # ends it, too, and the record goes with it.
+    found = await store.find_record(record["_id"], session) if maybe_there else None
+    if found is None:
         try:
             await store.insert_record(record, session)
         except DuplicateKeyError:
             raise FileAlreadyStored(record["_id"]) from None
+    elif not await _is_same(store, found, record, own_chunk):
+        raise FileAlreadyStored(record["_id"])
     if (ledger := ledger_of(session)) is not None:
         ledger.inserted(store, record["_id"])
 
@@ -179,10 +183,12 @@ async def _until_answered(work: Callable[[], Awaitable[None]]) -> None:
     await work()
 
 
-async def _is_ours(store: Store, record: Record, own_chunk: ObjectId | None, session: Session | None = None) -> bool:
-    found = await store.find_record(record["_id"], session, primary=True)
-    if found is None:
-        return False
+async def _is_ours(store: Store, record: Record, own_chunk: ObjectId | None) -> bool:
+    found = await store.find_record(record["_id"], primary=True)
+    return found is not None and await _is_same(store, found, record, own_chunk)
+
+
+async def _is_same(store: Store, found: Record, record: Record, own_chunk: ObjectId | None) -> bool:
     there, ours = FileInfo.from_record(found), FileInfo.from_record(record)
     if (there.length, there.upload_date) != (ours.length, ours.upload_date):
         return False

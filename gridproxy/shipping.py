@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from pymongo.errors import BulkWriteError
@@ -13,11 +14,11 @@ from .publish import id_in_progress, is_duplicate_key
 from .store import Record, Session, Store
 from .tasks import in_thread, spawn
 
-__all__ = ["IN_FLIGHT", "Shipping"]
+__all__ = ["IN_FLIGHT", "Shipping", "update_hash"]
 
 IN_FLIGHT = 4
-# Below this a worker thread costs more than the hash.
-_HASH_INLINE = 128 * 1024
+# Below this a worker thread costs more than the hash, which keeps the loop for less than a millisecond.
+_HASH_INLINE = 1024 * 1024
 
 
 class Shipping:
@@ -103,7 +104,7 @@ class Shipping:
     async def prepare(self, payloads: list[bytes]) -> list[Record]:
         """The chunks of a small file, hashed and not sent: for `footprint.insert_whole`."""
         if self._hash is not None:
-            await _update(self._hash, payloads)
+            await update_hash(self._hash, payloads)
         return self._documents(payloads)
 
     def _documents(self, payloads: list[bytes]) -> list[Record]:
@@ -132,10 +133,12 @@ async def _send(store: Store, documents: list[Record], hashing: asyncio.Task[Non
 async def _hash_in_turn(digest: Any, payloads: list[bytes], before: asyncio.Task[None] | None) -> None:
     if before is not None:
         await asyncio.wait({before})
-    await _update(digest, payloads)
+    await update_hash(digest, payloads)
 
 
-async def _update(digest: Any, payloads: list[bytes]) -> None:
+async def update_hash(digest: Any, payloads: Sequence[bytes]) -> None:
+    """Feed `digest` (of `hashlib`), beside the loop where that takes long."""
+
     def update() -> None:
         for payload in payloads:
             digest.update(payload)

@@ -7,8 +7,7 @@ ours, since a write without one would join a transaction that `session.bind()` p
 from __future__ import annotations
 
 import contextvars
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bson import ObjectId
@@ -114,11 +113,9 @@ class Store:
         """The caller's session: the one given, else the one bound around the call."""
         return session or bound_session(self.client)
 
-    @asynccontextmanager
-    async def own_session(self) -> AsyncIterator[Session]:
-        """A session that no transaction of the caller's reaches."""
-        async with self.client.start_session(causal_consistency=False) as session:
-            yield session
+    def own_session(self) -> Session:
+        """A session that no transaction of the caller's reaches; to be entered, which ends it."""
+        return self.client.start_session(causal_consistency=False)
 
     # Records
 
@@ -213,8 +210,6 @@ class Store:
     ) -> list[Record]:
         chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY) if primary else self.chunks
         query = {"files_id": id_filter(id), "n": places}
-        found: list[Record] = []
-        size = 0
         async with (
             self.state.limit,
             self.own_session() as session,
@@ -222,12 +217,16 @@ class Store:
                 query, {"_id": 0, "n": 1, "data": 1}, sort=[("n", ASCENDING)], limit=limit, session=session
             ).batch_size(batch) as cursor,
         ):
+            if most_bytes is None:
+                return await cursor.to_list()
+            found: list[Record] = []
+            size = 0
             async for document in cursor:
                 found.append(document)
                 size += payload_size(document)
-                if most_bytes is not None and size >= most_bytes:
+                if size >= most_bytes:
                     break
-        return found
+            return found
 
     async def find_chunks_of(self, ids: list[Any]) -> list[Record]:
         """Every chunk under any of these ids, which are plain values, with its `files_id`; for small files."""

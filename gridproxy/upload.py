@@ -27,7 +27,7 @@ from .sources import Data, Source, as_bytes, open_source
 from .staging import Staged, publish_staged
 from .store import Record, Session, Store
 
-__all__ = ["UNAWAITED_BYTES", "State", "Upload", "check_repeatable", "stage_source", "upload_source"]
+__all__ = ["UNAWAITED_BYTES", "State", "Upload", "check_repeatable", "close_after", "stage_source", "upload_source"]
 
 # Bytes that may be written without awaiting before `write` refuses.
 UNAWAITED_BYTES = 64 * 1024 * 1024
@@ -338,7 +338,7 @@ async def _taken(
             await upload.abort(error)
             raise
     except BaseException as error:
-        await _close_after(opened, error)
+        await close_after(opened, error)
         raise
     try:
         await opened.aclose()
@@ -348,7 +348,8 @@ async def _taken(
     return upload
 
 
-async def _close_after(source: Source, cause: BaseException) -> None:
+async def close_after(source: Source, cause: BaseException) -> None:
+    """Close the source of an upload that failed because of `cause`; what fails now is noted on it."""
     try:
         await source.aclose()
     except Exception as error:  # noqa: BLE001  # whatever it is, the caller has to see what came first

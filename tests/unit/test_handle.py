@@ -132,7 +132,10 @@ def test_copies_keep_id_info_and_options_and_drop_live_handles(again: Callable[[
     assert twin is not file
     assert twin == file
     assert (twin.id, twin.info, twin.options) == (ID, INFO, options)
-    assert (twin._reader, twin._writer, twin._attachment, twin._busy) == (None, None, None, None)
+    assert (twin._reader, twin._writer, twin._busy) == (None, None, None)
+    assert twin._attachment is not None  # what it replaces may be what the original's document points to
+    assert twin._attachment.unowned
+    assert again(AsyncGridFile(ID))._attachment is None
     assert twin.closed
 
 

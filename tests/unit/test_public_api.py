@@ -38,7 +38,7 @@ AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnkn
 DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileVanished Finding
 GarbageReport GridProxyError InfoNotLoaded NestedTransaction NotConnected OutcomeUnknown Reader SeveralDocuments
 Staged StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedBucket UploadInProgress
-ValidationError Writer connect disconnect transaction using with_transaction
+ValidationError Writer connect disconnect transaction using with_transaction wrap_field
 """
 
 # What an upload can be told.

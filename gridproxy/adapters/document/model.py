@@ -383,7 +383,7 @@ def _kept(current: AsyncGridFile, loaded: AsyncGridFile) -> AsyncGridFile:
     attachment = current._attachment
     if attachment is None or attachment.shared:
         return loaded
-    current._point_to(loaded.id, current.info if current.id == loaded.id else None)
+    current._point_to(loaded.id, (current.info if current.id == loaded.id else None) or loaded.info)
     attachment.forget((current.id, current.info))
     return current
 

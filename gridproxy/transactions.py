@@ -119,20 +119,24 @@ class Transaction:
         """Commit, again and again while nobody knows whether it is; then `CommitUnknown`. Other errors are aborts."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + COMMIT_SECONDS
-        pause, unknown = _PAUSE, False
+        pause = _PAUSE
+        unanswered: PyMongoError | None = None
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._session.commit_transaction()
                     return
-            except (PyMongoError, TimeoutError) as error:
-                if isinstance(error, PyMongoError) and not _is_unknown(error):
-                    if unknown and not error.has_error_label(_TRANSIENT):
-                        raise CommitUnknown(self._ledger.ids) from error
+            except TimeoutError as error:
+                raise CommitUnknown(self._ledger.ids) from (unanswered or error)
+            except PyMongoError as error:
+                if _is_unknown(error):
+                    unanswered = error
+                elif unanswered is None or error.has_error_label(_TRANSIENT):
                     raise
-                unknown = True
-                if clock() + pause >= deadline:
+                else:
                     raise CommitUnknown(self._ledger.ids) from error
+            if clock() + pause >= deadline:
+                raise CommitUnknown(self._ledger.ids) from unanswered
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
