@@ -11,7 +11,7 @@ The map of this house, from the ground up; every import points down:
 - publish, footprint, staging, shipping, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
 - removal, editing, copying, many                 what happens to stored files
-- verifying, audit, census, references, checking, collecting   upkeep: what is wrong, and what is left over
+- verifying, audit, census, pointers, checking, collecting   upkeep: what is wrong, and what is left over
 - connection                                      from an alias to a database
 - attachment, handle                              a file's place in a document, what it knows without I/O
 - field_value, schema                             what a field holds, and what pydantic is told of it
@@ -22,6 +22,7 @@ The map of this house, from the ground up; every import points down:
 - adapters                                        fields of documents
 - testing                                         the contract of field adapters, as a suite to run
 - embedded                                        a throw-away server for trials and tests
+- cli, __main__                                   the command line
 """
 
 from .bucket import Bucket

@@ -57,7 +57,7 @@ class Audit:
         self._next = self._info.chunk_count
         for kind, (count, first) in self._seen.items():
             more = f", and {count - 1} more" if count > 1 else ""
-            yield Finding(kind=kind, id=self._info.id, reason=f"file {self._info.id!r}: {first}{more}")
+            yield Finding(kind=kind, id=self._info.id, reason=f"{first}{more}")
 
 
 def _bytes(size: int) -> str:

@@ -17,9 +17,9 @@ from .findings import GarbageReport
 from .info import FileInfo, utc_now
 from .many import upload_many
 from .options import check_filename, upload_request
+from .pointers import References, parse_references
 from .progress import Progress
 from .readable_bucket import ReadableBucket
-from .references import References, parse_references
 from .removal import remove_file, remove_files
 from .sources import SourceLike
 from .staging import Staged, discard_id, discard_staged

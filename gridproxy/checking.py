@@ -10,8 +10,8 @@ from .census import IDS_PER_QUERY, Census, open_census
 from .errors import CorruptFile
 from .findings import Finding
 from .info import FileInfo, id_key, utc_milliseconds
+from .pointers import Reference, candidates, dangling, promised, unreferenced
 from .progress import Meter, Progress
-from .references import Reference, candidates, dangling, promised, unreferenced
 from .store import Store
 
 __all__ = ["check_bucket"]
@@ -59,7 +59,7 @@ async def _files(census: Census, now: datetime, meter: Meter) -> AsyncIterator[F
             try:
                 info = FileInfo.from_record(record)
             except CorruptFile as error:
-                yield Finding(kind="unreadable", id=record["_id"], reason=f"file {record['_id']!r}: {error.reason}")
+                yield Finding(kind="unreadable", id=record["_id"], reason=error.reason)
                 continue
             infos.append(info)
             if info.expired(now):
@@ -110,7 +110,7 @@ def _expired(info: FileInfo) -> Finding:
     return Finding(
         kind="expired",
         id=info.id,
-        reason=f"file {info.id!r} expired at {info.expires_at:%Y-%m-%d %H:%M:%S} UTC",
+        reason=f"it expired at {info.expires_at:%Y-%m-%d %H:%M:%S} UTC",
         chunks=info.chunk_count,
         bytes=info.length,
         since=info.expires_at,
@@ -129,7 +129,7 @@ async def _orphans(census: Census, before: datetime | None, meter: Meter) -> Asy
             yield Finding(
                 kind="orphan",
                 id=orphan.id,
-                reason=f"{orphan.chunks} chunks without a file lie under the id {orphan.id!r}, {age}",
+                reason=f"{orphan.chunks} chunks without a file, {age}",
                 chunks=orphan.chunks,
                 bytes=orphan.bytes,
                 since=orphan.since,
@@ -150,7 +150,7 @@ async def _unreferenced(
             yield Finding(
                 kind="unreferenced",
                 id=record["_id"],
-                reason=f"no document points to the file {record['_id']!r}",
+                reason="no document points to it",
                 chunks=chunks,
                 bytes=size,
                 since=utc_milliseconds(uploaded) if isinstance(uploaded, datetime) else None,

@@ -15,8 +15,8 @@ from .census import Census, Orphan, check_age, open_census
 from .errors import BadOption
 from .findings import GarbageReport, Tally
 from .info import id_filter
+from .pointers import Reference, candidates, check_in_use, promised, unreferenced
 from .progress import Meter, Progress
-from .references import Reference, candidates, check_in_use, promised, unreferenced
 from .store import Record, Store
 from .tasks import settle
 
@@ -155,12 +155,14 @@ class _Collector:
         while some := await self._census.some_chunks(orphan):
             # Asked after the chunks were seen: a staged upload may have been published meanwhile.
             if await self._census.is_stored(orphan.id):
-                self.report = replace(self.report, contested=(*self.report.contested, orphan.id))
                 break
             await settle(self._store.delete_chunks_by_id(orphan.id, [chunk["_id"] for chunk in some]))
             removed += Tally(0, len(some), sum(chunk["size"] for chunk in some))
         if removed.chunks:
             self._count("orphans", removed)
+        # And who published in the very last moment has to hear of it.
+        if await self._census.is_stored(orphan.id):
+            self.report = replace(self.report, contested=(*self.report.contested, orphan.id))
 
 
 def _tally(orphan: Orphan) -> Tally:

@@ -29,7 +29,7 @@ class Finding:
     """One thing that is not as it should be.
 
     `id` is the file's id, in whatever form it was found: of the record, under which the chunks lie, or that a document
-    points to. `reason` says in words what is wrong. `kind` is one of
+    points to. `reason` says in words what is wrong with it. `kind` is one of
 
     - "orphan": chunks without a file: an upload that was cut off, or one that is running at this moment (see `since`);
     - "missing", "short", "long", "double", "surplus": the file's chunks are not those that its record promises
@@ -55,7 +55,7 @@ class Finding:
     path: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.reason}"
+        return f"{self.kind} {self.id!r}: {self.reason}"
 
     def as_dict(self) -> dict[str, Any]:
         """The same as a dict, without what does not apply; ids and moments as they are."""
@@ -85,7 +85,8 @@ class GarbageReport:
 
     By reason: `orphans` (chunks without a file), `expired` and `unreferenced` files. And what it left: `young` orphans,
     which may be running uploads; orphans of `unknown_age`, whose chunks have `_id`s that tell no time
-    (`bucket.discard(id)` removes those); and `contested`, the ids under which a record appeared at the last moment.
+    (`bucket.discard(id)` removes those); and `contested`, the ids under which a record appeared at the last moment,
+    since what was staged long ago was published just then: `verify` tells whether such a file is whole.
     """
 
     dry_run: bool

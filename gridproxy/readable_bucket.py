@@ -17,9 +17,9 @@ from .download import Download, check_offset, load_info, read_range, read_ranges
 from .findings import Finding
 from .info import FileInfo
 from .many import read_many, stat_many
+from .pointers import References, parse_references
 from .progress import Progress
 from .reader import DownloadStream
-from .references import References, parse_references
 from .store import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
 from .turns import in_turns
 from .verifying import verify_file
@@ -145,9 +145,12 @@ class ReadableBucket:
             async for record in in_turns(session, cursor):
                 yield FileInfo.from_record(record)
 
-    async def verify(self, id: object, *, session: Session | None = None) -> FileInfo:
-        """Read a file again and compare number, sizes and SHA-256 of its chunks; raises `CorruptFile`."""
-        return await verify_file(self.store, id, session)
+    async def verify(self, id: object, *, session: Session | None = None, progress: Progress | None = None) -> FileInfo:
+        """Read a file again and compare number, sizes and SHA-256 of its chunks; raises `CorruptFile`.
+
+        `progress` is called with the bytes read, and the bytes in all.
+        """
+        return await verify_file(self.store, id, session, progress)
 
     def check(
         self,

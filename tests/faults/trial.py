@@ -10,7 +10,7 @@ from pymongo.errors import PyMongoError
 from gridproxy import Bucket, GarbageReport, GridProxyError, OutcomeUnknown
 from gridproxy.census import Census
 from gridproxy.collecting import collect_bucket_garbage
-from gridproxy.references import parse_references
+from gridproxy.pointers import parse_references
 
 from .operation import Operation
 from .whole import files_and_orphans, stored_files

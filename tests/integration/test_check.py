@@ -90,8 +90,8 @@ async def test_missing_chunks_are_one_finding_that_names_the_first(bucket: Bucke
     await chunks.delete_many({"files_id": id, "n": {"$in": [1, 2, 4]}})
     [finding] = await found(bucket)
     assert (finding.kind, finding.id) == ("missing", id)
-    assert finding.reason == f"file {id!r}: chunk 1 of 5 is missing, and 2 more"
-    assert str(finding) == f"missing: {finding.reason}"
+    assert finding.reason == "chunk 1 of 5 is missing, and 2 more"
+    assert str(finding) == f"missing {id!r}: {finding.reason}"
     assert finding.as_dict() == {"kind": "missing", "id": id, "reason": finding.reason}
 
 
@@ -207,7 +207,7 @@ async def test_chunks_without_a_file_are_told_with_their_number_bytes_and_age(bu
     [finding] = await found(bucket)
     assert (finding.kind, finding.id, finding.chunks, finding.bytes) == ("orphan", "gone", 3, 30)
     assert finding.since == moments[1]
-    assert finding.reason == "3 chunks without a file lie under the id 'gone', the last of 2024-05-03 00:00:00 UTC"
+    assert finding.reason == "3 chunks without a file, the last of 2024-05-03 00:00:00 UTC"
     assert finding.as_dict() == {
         "kind": "orphan",
         "id": "gone",

@@ -17,7 +17,7 @@ from gridproxy import AsyncGridFile, BadOption, Bucket, GarbageReport, Tally
 from gridproxy.census import Census
 from gridproxy.collecting import collect_bucket_garbage
 from gridproxy.footprint import Footprint
-from gridproxy.references import parse_references
+from gridproxy.pointers import parse_references
 from tests.observing import contents, observed, orphans
 
 Database = AsyncDatabase[dict[str, Any]]
@@ -202,6 +202,19 @@ async def test_a_staged_upload_that_is_published_meanwhile_is_left_whole(
     await bucket.verify(staged.id)
 
 
+async def test_a_record_that_comes_too_late_is_told(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged = await bucket.stage(bytes(3 * CHUNK))
+    delete = bucket.store.delete_chunks_by_id
+
+    async def published_beside(id: object, ids: Any) -> None:
+        await bucket.publish(staged)
+        await delete(id, ids)
+
+    monkeypatch.setattr(bucket.store, "delete_chunks_by_id", published_beside)
+    report = await collect(bucket, 25)
+    assert (report.orphans.chunks, report.contested) == (3, (staged.id,))
+
+
 async def test_a_record_that_comes_between_chunks_and_record_is_no_orphan(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,7 +368,7 @@ async def test_many_unreferenced_files_are_looked_at_again_on_the_way(
     bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gridproxy.collecting._FILES_PER_LOOK", 2)
-    monkeypatch.setattr("gridproxy.references._CANDIDATES", 5)
+    monkeypatch.setattr("gridproxy.pointers._CANDIDATES", 5)
     monkeypatch.setattr("gridproxy.census._DOCUMENTS_PER_PAGE", 4)
     ids = [info.id for info in await bucket.upload_many([b"x"] * 7)]
     await database["animals"].insert_one({"photo": None})

@@ -36,9 +36,9 @@ EXTRAS = [
 NAMES = """
 AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown CorruptFile DocumentMissing
 DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileVanished Finding
-GarbageReport GridProxyError InfoNotLoaded NestedTransaction NotConnected OutcomeUnknown Reader SeveralDocuments
-Staged StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedBucket UploadInProgress
-ValidationError Writer connect disconnect transaction using with_transaction wrap_field
+GarbageReport GridProxyError InfoNotLoaded NestedTransaction NotConnected OutcomeUnknown Reader SeveralDocuments Staged
+StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedBucket UploadInProgress ValidationError
+Writer connect disconnect transaction using with_transaction wrap_field
 """
 
 # What an upload can be told.
@@ -119,7 +119,7 @@ stream (id, start=, stop=, *, session=)
 update_metadata await (id, changes=, *, unset=, session=, **more)
 upload await (source, *, {UPLOAD}, session=, progress=)
 upload_many await (sources, *, {MANY}, session=, progress=)
-verify await (id, *, session=)
+verify await (id, *, session=, progress=)
 """
 
 

@@ -1,4 +1,4 @@
-"""References: which files the documents of an application point to, and the files without any, or the other way round.
+"""Pointers: which files the documents of an application point to, and the files without any, or the other way round.
 
 A reference is a collection and a dotted path in its documents. Lists are gone through at every step, and so are maps at
 the path's end; `*` stands for every key of a map in its middle. What lies there is an id, its hex digits, a snapshot
@@ -199,7 +199,7 @@ async def _without_file(census: Census, pointers: Sequence[_Pointer]) -> AsyncIt
         yield Finding(
             kind="dangling",
             id=each.id,
-            reason=f"{each.reference.path!r} of {each.document!r} in {name!r} points to {each.id!r}, which is no file",
+            reason=f"there is no such file, and {each.reference.path!r} of {each.document!r} in {name!r} points to it",
             collection=name,
             document=each.document,
             path=each.reference.path,
