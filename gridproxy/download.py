@@ -8,8 +8,9 @@ more are on their way, four at most. The record is asked for together with the f
 from __future__ import annotations
 
 import asyncio
+import io
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from .chunks import (
     BATCH_BYTES,
@@ -33,7 +34,6 @@ __all__ = [
     "IN_FLIGHT",
     "Download",
     "check_offset",
-    "collect",
     "load_info",
     "read_all",
     "read_range",
@@ -140,7 +140,8 @@ class Download:
             if not self._fetching:
                 return None
             wanted, fetch = self._fetching[0]
-            await asyncio.wait({fetch})
+            if not fetch.done():
+                await asyncio.wait({fetch})
             self._check_open()
             pieces = await self._checked(info, wanted, fetch.result())
             self._check_open()
@@ -234,21 +235,17 @@ class Download:
         return check_range(info, wanted, documents)
 
 
-async def collect(download: Download) -> list[bytes]:
-    """Every byte that a download gives, in pieces; it is closed then."""
+async def read_all(download: Download, head: Iterable[bytes] = ()) -> bytes:
+    """Every byte that a download gives, behind those of `head`; it is closed then."""
+    # Grown in place, and not joined at the end: fresh memory costs more than the copy into it, and this needs it once.
+    gathered = io.BytesIO()
     try:
-        gathered: list[bytes] = []
+        gathered.writelines(head)
         while (block := await download.next()) is not None:
-            gathered.extend(block.pieces)
-        return gathered
+            gathered.writelines(block.pieces)
+        return gathered.getvalue()
     finally:
         await download.aclose()
-
-
-async def read_all(download: Download) -> bytes:
-    """Every byte that a download gives; it is closed then."""
-    pieces = await collect(download)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 async def read_range(

@@ -13,12 +13,18 @@ Each class derives from `GridProxyError` and from the class that users already c
     │   │   └── DuplicateKey     + TypeError                        the same key said twice
     │   └── UnacknowledgedBucket pymongo.errors.ConfigurationError  a write concern that confirms nothing
     ├── BadId                    TypeError                          something that cannot be a file's id
-    ├── TooLarge                 ValueError                         more bytes than `max_size` allows
+    ├── FileRefused              ValueError                         a limit of its field refuses the content
+    │   ├── TooLarge             ValueError                         more bytes than `max_size` allows
+    │   ├── ContentTypeRefused   ValueError                         no type of `content_types`, or not what it is called
+    │   └── PictureRefused       ValueError                         no picture, or one that is too large to decode
     ├── BufferFull               BufferError                        too many bytes written and not awaited
     ├── FileClosed               ValueError                         a write after close(), or a read of a closed reader
     ├── InfoNotLoaded            RuntimeError                       a record's field asked before any I/O
     ├── UploadInProgress         RuntimeError                       the file is being written at this moment
     ├── OutcomeUnknown           pymongo.errors.PyMongoError        the server may or may not hold the file
+    ├── CommitUnknown            pymongo.errors.PyMongoError        the server may or may not have committed
+    ├── NestedTransaction        pymongo.errors.InvalidOperation    a transaction inside another one
+    ├── TransactionsUnsupported  pymongo.errors.OperationFailure    a standalone server has no transactions
     ├── NotConnected             RuntimeError                       no database to work on
     ├── ValidationError          ValueError                         a document's field refuses a value
     ├── StaleDocument            RuntimeError                       somebody else changed the file field first
@@ -29,7 +35,7 @@ Each class derives from `GridProxyError` and from the class that users already c
 from __future__ import annotations
 
 from gridfs.errors import CorruptGridFile, FileExists, NoFile
-from pymongo.errors import ConfigurationError, PyMongoError
+from pymongo.errors import ConfigurationError, InvalidOperation, OperationFailure, PyMongoError
 
 __all__ = [
     "BadId",
@@ -37,20 +43,26 @@ __all__ = [
     "BadOption",
     "BadSource",
     "BufferFull",
+    "CommitUnknown",
+    "ContentTypeRefused",
     "CorruptFile",
     "DocumentMissing",
     "DuplicateKey",
     "FileAlreadyStored",
     "FileClosed",
     "FileMissing",
+    "FileRefused",
     "FileVanished",
     "GridProxyError",
     "InfoNotLoaded",
+    "NestedTransaction",
     "NotConnected",
     "OutcomeUnknown",
+    "PictureRefused",
     "SeveralDocuments",
     "StaleDocument",
     "TooLarge",
+    "TransactionsUnsupported",
     "UnacknowledgedBucket",
     "UploadInProgress",
     "ValidationError",
@@ -141,12 +153,41 @@ class BadId(GridProxyError, TypeError):
     """Something that MongoDB cannot take as a file's id."""
 
 
-class TooLarge(GridProxyError, ValueError):
-    """The content is longer than `limit` bytes; it was stopped there and nothing was stored."""
+class FileRefused(GridProxyError, ValueError):
+    """A limit of the field refuses the content; nothing was stored.
 
-    def __init__(self, limit: int) -> None:
+    `field` names the field (None where the file belongs to none), `limit` is what it allows, `came` what was found
+    instead, `reason` the two in words.
+    """
+
+    def __init__(self, reason: str, *, field: str | None = None, limit: object = None, came: object = None) -> None:
+        self.reason = reason
+        self.field = field
         self.limit = limit
-        super().__init__(f"the content is longer than the {limit} bytes allowed here; nothing was stored")
+        self.came = came
+        super().__init__(f"{field + ': ' if field else ''}{reason}; nothing was stored")
+
+
+class TooLarge(FileRefused):
+    """The content is longer than `limit` bytes; it was stopped there (`came` bytes had come)."""
+
+    limit: int
+
+    def __init__(self, limit: int, *, field: str | None = None, came: int | None = None) -> None:
+        super().__init__(
+            f"the content is longer than the {limit} bytes allowed here", field=field, limit=limit, came=came
+        )
+
+
+class ContentTypeRefused(FileRefused):
+    """The content's type is none of `limit`, or is not what its name or its sender says; `came` is the type found.
+
+    `came` is None where no type was declared and none shows in the bytes.
+    """
+
+
+class PictureRefused(FileRefused):
+    """The content is no picture that can be decoded, or has more pixels than Pillow's limit against bombs."""
 
 
 class BufferFull(GridProxyError, BufferError):
@@ -188,6 +229,37 @@ class OutcomeUnknown(GridProxyError, PyMongoError):
         super().__init__(
             f"the server did not say whether the file {id!r} was stored; nothing was removed. "
             "Ask stat() when it answers again"
+        )
+
+
+class CommitUnknown(GridProxyError, PyMongoError):
+    """The server may or may not have committed a transaction: no answer came, however often it was asked.
+
+    `ids` are those of the files that were stored and deleted in it. No chunk of any of them was removed, and proxies
+    keep the new ids. `stat(id)` tells, once the server answers again; what is left over, `collect_garbage` removes.
+    """
+
+    def __init__(self, ids: list[object]) -> None:
+        self.ids = ids
+        super().__init__(
+            f"the server did not say whether the transaction was committed; nothing of the files {ids!r} was removed. "
+            "Ask stat() when it answers again, and reload() the documents",
+            error_labels=["UnknownTransactionCommitResult"],
+        )
+
+
+class NestedTransaction(GridProxyError, InvalidOperation):
+    """A transaction was begun inside another one."""
+
+
+class TransactionsUnsupported(GridProxyError, OperationFailure):
+    """The server is a standalone one; MongoDB has transactions on replica sets (of one node, too) and behind mongos."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this is a standalone server, which has no transactions: start it with --replSet and initiate a set of one "
+            "node, or leave the transaction out",
+            20,
         )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any
 
 from .file import AsyncGridFile
 
-__all__ = ["files_in"]
+__all__ = ["exchange_files", "files_in"]
 
 
 def files_in(
@@ -35,13 +36,49 @@ def files_in(
     return walk(value, "")
 
 
+def exchange_files(
+    value: object,
+    choose: Callable[[str, AsyncGridFile | None], AsyncGridFile | None],
+    *,
+    beyond: Callable[[object], bool] = lambda _: False,
+) -> None:
+    """Put into each place of `value` that holds a file, or None, what `choose` returns for its path and content.
+
+    What lies in a tuple stays: it cannot be exchanged there.
+    """
+    seen: set[int] = set()
+
+    def walk(value: object, path: str) -> None:
+        parts = _parts(value)
+        if parts is None or id(value) in seen or (path and beyond(value)):
+            return
+        seen.add(id(value))
+        for name, part in parts:
+            at = f"{path}.{name}" if path else str(name)
+            if part is not None and not isinstance(part, AsyncGridFile):
+                walk(part, at)
+            elif (chosen := choose(at, part)) is not part:
+                _put(value, name, chosen)
+
+    walk(value, "")
+
+
+def _put(container: Any, name: Any, part: object) -> None:
+    if isinstance(container, MutableMapping | list):
+        container[name] = part
+    elif not isinstance(container, Mapping | tuple):
+        # Past a model's validation, and past being frozen: it is the same file by another object.
+        held = vars(container)
+        (held if name in held else container.__pydantic_extra__)[name] = part
+
+
 def _parts(value: object) -> list[tuple[object, object]] | None:
     """What a container consists of; None for anything else."""
     if isinstance(value, Mapping):
         return list(value.items())
     if isinstance(value, list | tuple):
         return list(enumerate(value))
-    if hasattr(type(value), "__pydantic_fields__"):  # a model of pydantic's, which is not imported for that
+    if hasattr(type(value), "__pydantic_fields_set__"):  # a model of pydantic's, which is not imported for that
         extra = getattr(value, "__pydantic_extra__", None)
         return [*vars(value).items(), *(extra or {}).items()]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

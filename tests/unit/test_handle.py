@@ -132,7 +132,10 @@ def test_copies_keep_id_info_and_options_and_drop_live_handles(again: Callable[[
     assert twin is not file
     assert twin == file
     assert (twin.id, twin.info, twin.options) == (ID, INFO, options)
-    assert (twin._reader, twin._writer, twin._attachment, twin._busy) == (None, None, None, None)
+    assert (twin._reader, twin._writer, twin._busy) == (None, None, None)
+    assert twin._attachment is not None  # what it replaces may be what the original's document points to
+    assert twin._attachment.unowned
+    assert again(AsyncGridFile(ID))._attachment is None
     assert twin.closed
 
 
@@ -186,9 +189,19 @@ def test_a_field_of_the_record_is_known_with_info_only(field: str) -> None:
             getattr(file, field)
 
 
+PICTURE = ["width", "height", "format", "thumbnail", "variants"]
+
+
+@pytest.mark.parametrize("field", PICTURE)
+def test_what_a_picture_says_of_itself_is_known_with_info_only(field: str) -> None:
+    assert not getattr(AsyncGridFile(ID, info=INFO), field)  # it is none
+    with pytest.raises(InfoNotLoaded, match=rf"^{field} is not loaded yet"):
+        getattr(AsyncGridFile(ID), field)
+
+
 def test_every_public_property_is_tried_above() -> None:
     public = {name for name, _ in inspect.getmembers(AsyncGridFile, lambda each: isinstance(each, property))}
-    assert public == {*FIELDS, "id", "info", "options", "closed"}
+    assert public == {*FIELDS, *PICTURE, "id", "info", "options", "closed"}
 
 
 def test_attributes_that_are_none_are_attribute_errors_and_no_io() -> None:

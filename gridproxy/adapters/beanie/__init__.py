@@ -1,0 +1,6 @@
+"""Files in Beanie's documents: mix `FileDocument` in."""
+
+from .document import FileDocument
+from .fields import NotInitialised
+
+__all__ = ["FileDocument", "NotInitialised"]

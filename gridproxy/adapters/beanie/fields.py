@@ -1,0 +1,131 @@
+"""Which fields of a Beanie document hold files, in which database, and what is stored of them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from types import NoneType
+from typing import Annotated, Any, get_args
+from weakref import WeakKeyDictionary
+
+from beanie import Document
+from beanie.exceptions import CollectionWasNotInitialized
+from beanie.odm.utils.encoder import DEFAULT_CUSTOM_ENCODERS
+from bson import ObjectId
+from pydantic import TypeAdapter
+from pymongo.asynchronous.database import AsyncDatabase
+
+from ...bucket import Bucket
+from ...connection import using
+from ...errors import BadId, NotConnected
+from ...field_value import stored_value
+from ...file import AsyncGridFile
+from ...options import FileOptions
+from ...store import DEFAULT_NAME
+
+__all__ = ["FileField", "NotInitialised", "at_home", "file_fields", "options_at_home"]
+
+
+class NotInitialised(NotConnected, CollectionWasNotInitialized):
+    """A document of a class that Beanie has not been given yet."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"{kind} belongs to no database yet: `await init_beanie(database=..., document_models=[{kind}])` first"
+        )
+
+
+@dataclass(frozen=True)
+class FileField:
+    """A field whose type has a file in it: what takes its values, its options, and whether it may hold None."""
+
+    adapter: TypeAdapter[Any]
+    options: FileOptions
+    optional: bool
+
+
+_fields: WeakKeyDictionary[type[Document], dict[str, FileField]] = WeakKeyDictionary()
+_homes: WeakKeyDictionary[type[Document], tuple[AsyncDatabase[Any], dict[str, Bucket]]] = WeakKeyDictionary()
+
+
+def file_fields(kind: type[Document]) -> dict[str, FileField]:
+    """The fields of a class that hold files, by their names; what lies in embedded models is theirs."""
+    found = _fields.get(kind)
+    if found is None:
+        found = _fields[kind] = {
+            name: FileField(
+                _adapter(field.annotation, field.metadata),
+                next((each for each in field.metadata if isinstance(each, FileOptions)), FileOptions()),
+                NoneType in get_args(field.annotation),
+            )
+            for name, field in kind.model_fields.items()
+            if _holds_files(field.annotation)
+        }
+    return found
+
+
+def _adapter(annotation: Any, metadata: list[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(Annotated[(annotation, *metadata)] if metadata else annotation)
+
+
+def _holds_files(annotation: object) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, AsyncGridFile):
+        return True
+    return any(_holds_files(part) for part in get_args(annotation))
+
+
+def at_home(kind: type[Document]) -> AbstractContextManager[None]:
+    """Inside the block a file without a database of its own is one of the document's database."""
+    return using(_database(kind))
+
+
+def options_at_home(kind: type[Document], options: FileOptions) -> FileOptions:
+    """The same options, in the document's database where they name none of their own."""
+    if options.db_alias is not None or isinstance(options.bucket, Bucket):
+        return options
+    database = _database(kind)
+    home = _homes.get(kind)
+    if home is None or home[0] is not database:
+        home = _homes[kind] = database, {}
+    name = options.bucket or DEFAULT_NAME
+    if name not in home[1]:
+        home[1][name] = Bucket(database, name)
+    return replace(options, bucket=home[1][name])
+
+
+def _database(kind: type[Document]) -> AsyncDatabase[Any]:
+    try:
+        return kind.get_pymongo_collection().database
+    except CollectionWasNotInitialized as error:
+        raise NotInitialised(kind.__name__) from error
+
+
+def _encoded(file: AsyncGridFile) -> object:
+    """What Beanie stores of a file, or asks for in a query."""
+    if file._content is not None:
+        return _Unstored(file._content)
+    value = stored_value(file)
+    if isinstance(value, ObjectId | dict | None):
+        return value
+    raise BadId(
+        f"a field of a Beanie document holds a file whose id is an ObjectId; {value!r} could not be loaded again"
+    )
+
+
+@dataclass(eq=False)
+class _Unstored:
+    """Nothing that BSON has, so that it differs from whatever is stored, and cannot be stored."""
+
+    content: object
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Unstored) and self.content is other.content
+
+    __hash__ = None  # type: ignore[assignment]  # the way Python spells "unhashable"
+
+    def __repr__(self) -> str:
+        return "content that was assigned to a file field and is not stored yet: put() it, or save its document"
+
+
+# Beanie has one table for documents, embedded values, updates and queries, and asks nobody else.
+DEFAULT_CUSTOM_ENCODERS[AsyncGridFile] = _encoded
