@@ -4,7 +4,8 @@ The map of this house, from the ground up; every import points down:
 
 - errors, extras, progress                        what is raised, what is told on the way
 - info, sniffing, limits, variants                values and arithmetic, no I/O
-- images, options, chunks, findings               the same: pictures, what is asked of an upload, its chunks
+- images, options, chunks, findings               the same: pictures, what an upload is asked, its chunks, what is wrong
+- http                                            what HTTP says about serving a file, no I/O
 - turns, tasks, identity, clients                 work that has to settle; what is kept per object, per client
 - store                                           the two collections, one method a round trip
 - ledger, transactions                            what moves together, and what is done when its outcome is known

@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
+from pymongo.errors import OperationFailure
 
 from .download import load_info
 from .errors import BadOption, CorruptFile, FileVanished, OutcomeUnknown
-from .footprint import Footprint
+from .footprint import Footprint, object_ids
 from .info import FileInfo
 from .options import UploadRequest, check_record, upload_request
-from .publish import check_id_is_free
+from .publish import DUPLICATE_KEY, check_id_is_free, id_in_progress
 from .removal import take_back_files
 from .store import Record, Session, Store
 from .tasks import settle
@@ -44,7 +45,8 @@ async def copy_file(
     """Copy a file inside its bucket; what is not given stays as it is in the original, but a copy never expires by
     itself.
 
-    Raises `FileMissing`, `CorruptFile` (nothing is made of half a file), `BadOption` inside a transaction.
+    Raises `FileMissing`, `CorruptFile` (nothing is made of half a file), `FileAlreadyStored` or `UploadInProgress`
+    where `id` is taken, `BadOption` inside a transaction.
     """
     session = store.session_for(session)
     if session is not None and session.in_transaction:
@@ -124,9 +126,17 @@ class _Copy:
 
     async def _copy_chunks(self) -> None:
         count = self._source.chunk_count
-        for first in range(0, count, _CHUNKS_PER_MERGE):
-            ids = [self._footprint.new_chunk_id() for _ in range(min(_CHUNKS_PER_MERGE, count - first))]
-            await settle(self._store.copy_chunks(self._source, first, ids, self._id))
+        if not count:
+            return
+        first = 0
+        if self._request.id is not None:
+            # Whoever lands chunk 0 has the id. Were more copied with it, an upload could land a part beside them.
+            first = await self._merge(0, 1)
+            # Servers differ in whether they tell that a chunk was there already.
+            if await self._store.first_chunk_id(self._id) not in (None, next(object_ids(self._footprint.chunk_ids))):
+                raise id_in_progress(self._id)
+        while first < count:
+            first = await self._merge(first, _CHUNKS_PER_MERGE)
         found = await self._store.measure(self._id)
         if found != (count, self._source.length):
             if await self._store.find_record(self._source.id, primary=True) is None:
@@ -135,3 +145,14 @@ class _Copy:
                 self._source.id,
                 f"its chunks hold {found[1]} bytes in {found[0]} pieces instead of {self._source.length} in {count}",
             )
+
+    async def _merge(self, first: int, at_most: int) -> int:
+        """Copy chunks from `first` on; the number of the next one."""
+        ids = [self._footprint.new_chunk_id() for _ in range(min(at_most, self._source.chunk_count - first))]
+        try:
+            await settle(self._store.copy_chunks(self._source, first, ids, self._id))
+        except OperationFailure as error:
+            if error.code != DUPLICATE_KEY:
+                raise
+            raise id_in_progress(self._id) from None
+        return first + len(ids)

@@ -28,6 +28,7 @@ from .store import Record, Session, Store
 from .tasks import both
 
 __all__ = [
+    "DUPLICATE_KEY",
     "check_id_is_free",
     "encodes_alike",
     "id_in_progress",
@@ -38,7 +39,7 @@ __all__ = [
     "withdraw_record",
 ]
 
-_DUPLICATE_KEY = 11000
+DUPLICATE_KEY = 11000
 _COMMAND_NOT_FOUND = 59
 _ATTEMPTS = 4
 _PAUSE = 0.1  # seconds before the first repetition; doubled with each
@@ -223,7 +224,7 @@ async def _insert_missing(store: Store, chunks: Sequence[Record], id: object) ->
 
 def is_duplicate_key(error: BulkWriteError) -> bool:
     """Whether nothing but taken keys made this insert fail."""
-    return {each.get("code") for each in error.details.get("writeErrors", [])} == {_DUPLICATE_KEY}
+    return {each.get("code") for each in error.details.get("writeErrors", [])} == {DUPLICATE_KEY}
 
 
 def _may_have_landed(store: Store, error: Exception) -> bool:
@@ -235,7 +236,7 @@ def _may_have_landed(store: Store, error: Exception) -> bool:
         elif error.write_errors:
             # A retry that the server did not recognise finds its own documents there.
             first = error.write_errors[0]
-            if first["code"] == _DUPLICATE_KEY:  # type: ignore[index]  # pymongo's hint says WriteError; it gives the reply's dict
+            if first["code"] == DUPLICATE_KEY:  # type: ignore[index]  # pymongo's hint says WriteError; it gives the reply's dict
                 return True
     if isinstance(error, ConnectionFailure) and not isinstance(error, ServerSelectionTimeoutError):
         return True

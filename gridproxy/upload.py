@@ -355,6 +355,8 @@ async def _taken(
         named = request.completed_by(opened.name, opened.content_type)
         upload = Upload(store, named, session, progress, opened.size, staging)
         try:
+            if opened.size is not None:  # what is too long by its own word is not read at all
+                request.limits.check_size(opened.size)
             await upload.start()
             while block := await opened.read():
                 upload.feed(block)

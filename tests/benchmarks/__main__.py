@@ -256,7 +256,9 @@ class _Run:
             "about": list(self.headline(label)),
             "quick": self._given.quick,
             "pings": self._distances,
-            "rows": [{**asdict(row), "ratio": row.ratio, "reached": row.reached} for row in self.rows],
+            "rows": [
+                {**asdict(row), "ratio": row.ratio, "ceiling": row.ceiling, "reached": row.reached} for row in self.rows
+            ],
             "growth": [{**asdict(line), "exponent": line.exponent} for line in self.growth],
             "wire": asdict(self.wire) if self.wire is not None else None,
         }

@@ -109,7 +109,7 @@ class Work:
     repeat: tuple[int, int] = (1, 1)  # operations of one round: without delay, and with one
     large: bool = False
     stub: bool = False
-    bare: bool = False  # whether a checksum makes a difference
+    bare: bool = False  # whether a checksum makes a difference, so that the work is done without one, too
     ceiling: bool = False  # whether the driver alone does it, too
     most_rtt: float = float("inf")
 
@@ -274,7 +274,8 @@ async def measure_works(works: Sequence[Work], place: Place, rounds: int, say: C
 async def _sample(work: Work, place: Place, start: int) -> dict[str, tuple[float, float]]:
     """Seconds of wall clock and of CPU of one operation, for each contender: the mean of a few, taken in turns."""
     repeat = max(1, work.repeat[place.rtt > 0] // place.sizes.fewer)
-    unwanted = {OURS_BARE: not work.bare, DRIVER: not work.ceiling}
+    # A checksum is CPU: it shows where nothing is waited for.
+    unwanted = {OURS_BARE: not work.bare or place.rtt > 0, DRIVER: not work.ceiling}
     names = [name for name in place.contenders if not unwanted.get(name)]
     wall, cpu = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for turn in range(start, start + repeat):
@@ -297,7 +298,7 @@ async def _sample(work: Work, place: Place, start: int) -> dict[str, tuple[float
 def _rows(work: Work, place: Place, samples: Mapping[str, Sequence[tuple[float, float]]]) -> list[Row]:
     rows = []
     where = ", stub server" if place.key == STUB else ""
-    for subject in (OURS, OURS_BARE) if work.bare else (OURS,):
+    for subject in (OURS, OURS_BARE) if OURS_BARE in samples else (OURS,):
         for index, clock in enumerate(["", "-cpu"] if work.large and place.key == STUB else [""]):
             key = work.name + ("-bare" if subject == OURS_BARE else "") + clock
             label = work.label(place.sizes) + (": CPU" if clock else "") + where

@@ -36,9 +36,9 @@ EXTRAS = [
 
 NAMES = """
 AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown ContentTypeRefused CorruptFile
-DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions
-FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions InfoNotLoaded NestedTransaction
-NotConnected OutcomeUnknown PictureRefused Reader SeveralDocuments Staged StaleDocument Tally TooLarge Transaction
+DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused
+FileVanished Finding GarbageReport GridProxyError ImageOptions InfoNotLoaded NestedTransaction NotConnected
+OutcomeUnknown PictureRefused Reader SeveralDocuments Staged StaleDocument Tally TooLarge Transaction
 TransactionsUnsupported UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect prefetch
 rewrite_references transaction using with_transaction wrap_field
 """
