@@ -8,6 +8,7 @@ one that runs this, and is gone afterwards.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -45,7 +46,9 @@ def main() -> int:
         subprocess.run([*install, "--no-warn-conflicts", *pins, *_BESIDE], check=True)
         print(f"oldest: installed in {time.monotonic() - began:.0f} s: {', '.join(pins)}", flush=True)
         run = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_tests()]
-        code = subprocess.run(run, cwd=_ROOT, check=False).returncode
+        # The embedded server is a program of this environment.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        code = subprocess.run(run, cwd=_ROOT, check=False, env={**os.environ, "PATH": path}).returncode
     word = "ok" if code == 0 else "FAILED"
     print(f"oldest: {word} with {', '.join(pins)}, in {time.monotonic() - began:.0f} s", flush=True)
     return code
