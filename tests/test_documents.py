@@ -33,7 +33,8 @@ def python_blocks() -> list[CodeType]:
     for found in re.finditer(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE):
         line = README.count("\n", 0, found.start(1))
         code = "\n" * line + found.group(1)
-        blocks.append(compile(code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
+        # Not with this file's `from __future__ import annotations`: who copies a block has none.
+        blocks.append(compile(code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True))
     return blocks
 
 
