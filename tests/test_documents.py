@@ -82,6 +82,21 @@ def test_every_module_has_its_place_in_the_readme() -> None:
     assert [name for name in sorted(modules) if f"`{name}`" not in table] == []
 
 
+def test_the_adapter_that_the_readme_shows_is_the_one_that_keeps_the_contract() -> None:
+    adapter = (ROOT / "tests/adapters/mongoz_adapter.py").read_text(encoding="utf-8")
+    assert f"```py\n{adapter}```" in README
+    assert len(adapter.splitlines()) < 60
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert len(links) > 20
+    assert [link for link in links if link.startswith("#") and link[1:] not in anchors] == []
+    assert [link for link in links if not link.startswith("#") and not (ROOT / link).is_file()] == []
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_example_runs_as_it_stands(name: str, mongodb_uri: str) -> None:
     run = subprocess.run(
