@@ -14,6 +14,7 @@ from gridproxy import Bucket, download, publish, reader, shipping, upload
 from gridproxy.download import Download
 
 from ..observing import Commands
+from ..report import REPORT
 from .failing import FailingServer, failing_server
 from .ledger import Ledger
 from .link import Link
@@ -23,25 +24,12 @@ from .whole import Database
 CHUNK = 1024
 # Long enough for every command that is not stalled.
 TIMEOUT_MS = 100
-_ledger = pytest.StashKey[Ledger]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_ledger] = Ledger()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    lines = list(terminalreporter.config.stash[_ledger].lines())
-    if lines:
-        terminalreporter.section("faults tried and survived")
-        for line in lines:
-            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
 def ledger(pytestconfig: pytest.Config) -> Ledger:
     """Where tests note which faults an operation has survived."""
-    return pytestconfig.stash[_ledger]
+    return pytestconfig.stash[REPORT].ledger
 
 
 @pytest.fixture

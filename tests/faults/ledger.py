@@ -34,9 +34,14 @@ class Ledger:
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, Fault]] = Counter()
 
-    def survived(self, operation: str, fault: Fault, times: int = 1) -> None:
+    def survived(self, operation: str, fault: Fault | str, times: int = 1) -> None:
         """Note what was tried `times` times."""
-        self._counts[operation, fault] += times
+        self._counts[operation, Fault(fault)] += times
+
+    def entries(self) -> Iterator[tuple[str, str, int]]:
+        """What was noted, to be noted again in another process: operation, fault, times."""
+        for (operation, fault), times in self._counts.items():
+            yield operation, fault.value, times
 
     def lines(self) -> Iterator[str]:
         """The table of what ran; nothing where nothing did."""
