@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from odmantic.session import AIOSession, AIOTransaction
+from pymongo.asynchronous.client_session import AsyncClientSession
 
 __all__ = ["AsyncSession", "AsyncTransaction"]
 
@@ -18,7 +19,7 @@ class AsyncSession(AIOSession):
         if self.is_started:
             raise RuntimeError("Session is already started")
         client: Any = self.engine.client
-        self.session = client.start_session()
+        self.session: AsyncClientSession | None = client.start_session()  # type: ignore[assignment]  # Motor's, says ODMantic
 
     def transaction(self) -> AsyncTransaction:
         """A transaction in this session."""
@@ -31,7 +32,7 @@ class AsyncTransaction(AIOTransaction):
     def __init__(self, context: Any) -> None:
         super().__init__(context)
         if not self._session_provided:
-            self.session = AsyncSession(context)
+            self.session: AIOSession = AsyncSession(context)
 
     async def start(self) -> None:
         """Begin the transaction."""
