@@ -6,7 +6,7 @@ import copy
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from beanie import Document
 from bson import ObjectId
@@ -134,13 +134,13 @@ class FileDocument(_Mixed):
 
     async def insert(self, *, session: Session | None = None, **options: Any) -> Self:
         """Beanie's `insert`, with the document's files."""
-        saved: Self = await self._save(lambda: super(FileDocument, self).insert(session=session, **options), session)
-        return saved
+        saved = await self._save(lambda: super(FileDocument, self).insert(session=session, **options), session)
+        return cast("Self", saved)  # Beanie's decorators lose it
 
     async def save(self, session: Session | None = None, *args: Any, **options: Any) -> Self:
         """Beanie's `save`, with the document's files."""
-        saved: Self = await self._save(lambda: super(FileDocument, self).save(session, *args, **options), session)
-        return saved
+        saved = await self._save(lambda: super(FileDocument, self).save(session, *args, **options), session)
+        return cast("Self", saved)  # Beanie's decorators lose it
 
     async def replace(
         self,
