@@ -6,7 +6,7 @@ import copy
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from beanie import Document
 from bson import ObjectId
@@ -134,13 +134,11 @@ class FileDocument(_Mixed):
 
     async def insert(self, *, session: Session | None = None, **options: Any) -> Self:
         """Beanie's `insert`, with the document's files."""
-        saved = await self._save(lambda: super(FileDocument, self).insert(session=session, **options), session)
-        return cast("Self", saved)  # Beanie's decorators lose it
+        return await self._save(lambda: super(FileDocument, self).insert(session=session, **options), session)
 
     async def save(self, session: Session | None = None, *args: Any, **options: Any) -> Self:
         """Beanie's `save`, with the document's files."""
-        saved = await self._save(lambda: super(FileDocument, self).save(session, *args, **options), session)
-        return cast("Self", saved)  # Beanie's decorators lose it
+        return await self._save(lambda: super(FileDocument, self).save(session, *args, **options), session)
 
     async def replace(
         self,
@@ -184,7 +182,7 @@ class FileDocument(_Mixed):
     async def update(self, *args: Any, session: Session | None = None, bulk_writer: Any = None, **options: Any) -> Self:
         """Beanie's `update`: what a file field holds and was not told to write stays here, unsaved."""
 
-        def write() -> Awaitable[Any]:
+        def write() -> Awaitable[Self]:
             return super(FileDocument, self).update(*args, session=session, bulk_writer=bulk_writer, **options)
 
         if bulk_writer is not None:
