@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from odmantic.session import AIOSession, AIOTransaction
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -13,6 +13,10 @@ __all__ = ["AsyncSession", "AsyncTransaction"]
 
 class AsyncSession(AIOSession):
     """ODMantic's `AIOSession`, of an `AsyncEngine`."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
 
     async def start(self) -> None:
         """Start the logical session."""
@@ -33,6 +37,10 @@ class AsyncTransaction(AIOTransaction):
         super().__init__(context)
         if not self._session_provided:
             self.session: AIOSession = AsyncSession(context)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
 
     async def start(self) -> None:
         """Begin the transaction."""
