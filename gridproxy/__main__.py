@@ -15,7 +15,9 @@ def main() -> None:
         missing = (error.name or "").partition(".")[0]
         if missing not in ("click", "rich"):
             raise
-        sys.exit(f"gridproxy: the command line needs {missing}: pip install 'gridproxy-mongo[cli]'")
+        # Not 1, which would say that `check` found something.
+        sys.stderr.write(f"gridproxy: the command line needs {missing}: pip install 'gridproxy-mongo[cli]'\n")
+        sys.exit(2)
     cli(prog_name="gridproxy")
 
 

@@ -136,7 +136,7 @@ def test_how_long_a_server_is_waited_for(query: str, timeout: float | None, seco
 def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from gridproxy.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == f"gridproxy: the command line needs {missing}: pip install 'gridproxy-mongo[cli]'\n"
 
 

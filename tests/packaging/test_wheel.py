@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -75,3 +76,12 @@ def test_the_chapter_runs_from_the_wheel_alone(installed: Path, mongodb_uri: str
     where, modules = run(installed, "-W", "error", script, cwd=tmp_path, MONGODB_URI=mongodb_uri).splitlines()
     assert Path(where).is_relative_to(installed.parent.parent)
     assert not set(modules.split()) & {"pydantic", "beanie", "odmantic", "starlette", "click", "PIL"}
+
+
+def test_the_command_line_says_which_extra_it_needs(installed: Path) -> None:
+    script = installed.with_name("gridproxy")
+    done = subprocess.run([script, "ls"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'gridproxy-mongo[cli]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
