@@ -40,6 +40,12 @@ class Bucket(ReadableBucket):
     arguments that no bucket can have.
 
     Every method that writes or reads a record takes `session=`; inside a transaction only the record takes part in it.
+
+    ```python
+    bucket = Bucket(client["zoo"], "uploads")
+    info = await bucket.upload(b"some content", filename="notes.txt", metadata={"owner": 7})
+    assert await bucket.read(info.id, 5, 12) == b"content"
+    ```
     """
 
     def file(self, id: object) -> AsyncGridFile:

@@ -1,13 +1,17 @@
 """A throw-away MongoDB-compatible server, for trials and tests.
 
-    with EmbeddedServer() as server:
-        client = AsyncMongoClient(server.uri)
+```python
+from gridproxy.embedded import EmbeddedServer
+
+with EmbeddedServer() as server:
+    client = AsyncMongoClient(server.uri)
+```
 
 `python -m gridproxy.embedded` runs one until Ctrl-C and prints its address. The server is SecantusDB's daemon
 (`pip install 'gridproxy-mongo[embedded]'`). It always runs as a process of its own and is never imported: its
 licence is the GPL, and it would share our interpreter's lock.
 
-Three processes are at work, because a parent that is killed with SIGKILL can clean up nothing::
+Three processes are at work, because a parent that is killed with SIGKILL can clean up nothing:
 
     your program ──pipe──> supervisor (this file, run as a script) ──child──> secantusd-py
 
@@ -38,7 +42,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["EmbeddedServer", "EmbeddedServerUnavailable", "server_uri"]
 
@@ -84,7 +88,7 @@ class EmbeddedServer:
         self._port: int | None = None
         self._pid: int | None = None
         self._supervisor: _Supervisor | None = None
-        self._finalizer: weakref.finalize[[], EmbeddedServer] | None = None
+        self._unwatch: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
         state = "not started" if self._port is None else f"127.0.0.1:{self._port}"
@@ -141,7 +145,7 @@ class EmbeddedServer:
         try:
             if self._supervisor is None:
                 self._supervisor = _Supervisor()
-                self._finalizer = weakref.finalize(self, self._supervisor.close)
+                self._unwatch = weakref.finalize(self, self._supervisor.close).detach
             command = self._command(daemon, self._supervisor.folder)
             self._pid = self._supervisor.ask("start", command=command)["pid"]
             self._wait_until_ready(self._supervisor, deadline)
@@ -153,9 +157,9 @@ class EmbeddedServer:
         """Stops the server and removes the temporary folder; a server that is stopped already is no error."""
         if self._supervisor is not None:
             self._supervisor.close()
-        if self._finalizer is not None:
-            self._finalizer.detach()
-        self._supervisor = self._finalizer = self._port = self._pid = None
+        if self._unwatch is not None:
+            self._unwatch()
+        self._supervisor = self._unwatch = self._port = self._pid = None
 
     def kill(self) -> None:
         """Ends the server as a crash would, with no chance to tidy up; `start()` brings it back.

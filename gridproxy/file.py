@@ -46,6 +46,12 @@ class AsyncGridFile(ReadableFile):
 
     Every method that does I/O takes `session=`; raises pymongo's own errors where the server or the network fails,
     `NotConnected` where no database is known, and `UploadInProgress` while this very file is being written.
+
+    ```python
+    file = AsyncGridFile()
+    await file.put(b"some content", filename="notes.txt", reviewed=False)
+    assert await file.read() == b"some content"
+    ```
     """
 
     _writer: Writer | None = None

@@ -33,6 +33,12 @@ async def prefetch(
     which costs no round trip.
 
     Raises `BadOption` for a path that leads to something else, naming what it is.
+
+    ```python
+    documents = [{"photo": AsyncGridFile(file.id)}, {"photo": AsyncGridFile()}]
+    await prefetch(documents, "photo")
+    assert documents[0]["photo"].length == 12
+    ```
     """
     if not fields:
         raise BadOption("prefetch takes the names of the fields, too: prefetch(documents, 'photo')")

@@ -154,6 +154,12 @@ def transaction(client: Client) -> AbstractAsyncContextManager[Transaction]:
     Raises `TransactionsUnsupported` on a standalone server, `NestedTransaction` inside another one, `UploadInProgress`
     where a new file is still open at the end, `CommitUnknown` where 120 seconds brought no answer to the commit, and
     pymongo's errors as they are; the block is never run again.
+
+    ```python
+    async with gridproxy.transaction(client) as tx:
+        await file.replace(b"the new one", session=tx.session)
+        await client["zoo"]["log"].insert_one({"replaced": file.id}, session=tx.session)
+    ```
     """
     return _transaction(client, repeated=False)
 

@@ -58,6 +58,16 @@ def wrap_field(
     always the same one. A replaced file is kept until `finalize()`, called once the object was saved by whatever saves
     it; `revert()` goes back. Assigning a file, an id or None moves the reference, and removes nothing. Raises
     `BadOption` for a class that cannot be wrapped, `BadId` where the attribute holds something else.
+
+    ```python
+    class User:
+        avatar_id = None
+        avatar = wrap_field("avatar_id", max_size=1_000_000)
+
+    user = User()
+    await user.avatar.put(b"a face")
+    assert user.avatar_id == user.avatar.id
+    ```
     """
     _check_attribute(attribute)
     if as_ not in (None, "id", "hex"):

@@ -34,7 +34,8 @@ class GridFileResponse(Response):
     requests at once. GET and HEAD know 200, 206 (multipart/byteranges, too), 304, 412 and 416; HEAD, 304, 412 and 416
     touch no chunk. With another method, or a `status_code` other than 200, the whole file is sent.
 
-    `media_type` and `filename` stand in for those of the stored file, and `headers` for any field that is set here.
+    `media_type` and `filename` stand in for those of the stored file, and what "headers" holds for any field that is
+    set here.
     `content_disposition_type` is "inline" or "attachment"; by default what a browser could run (HTML, SVG and other
     XML, scripts) is an attachment, anything else inline. `cache_control` is the field of that name. `background` runs
     when the answer was sent, and also when the client went away before its end, as with Starlette's own; not after an

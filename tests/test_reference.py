@@ -1,0 +1,140 @@
+"""The API reference: built without a warning, no link leads nowhere, every example in it runs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from pymongo import AsyncMongoClient
+
+import gridproxy
+from docs.reference import build
+
+MODULES = [
+    "gridproxy",
+    "gridproxy.adapters.beanie",
+    "gridproxy.adapters.document",
+    "gridproxy.adapters.odmantic",
+    "gridproxy.adapters.starlette",
+    "gridproxy.cli",
+    "gridproxy.embedded",
+    "gridproxy.errors",
+    "gridproxy.http",
+    "gridproxy.testing",
+]
+
+
+class Page(HTMLParser):
+    """What a page can be asked for, and what it points to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.links: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id" and value:
+                self.anchors.add(value)
+            elif name == "href" and tag == "a" and value:
+                self.links.add(value)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Page]:
+    """The site's pages, from a build in which every warning is an error."""
+    folder = tmp_path_factory.mktemp("site")
+    build(folder)
+    return {path.relative_to(folder): Page(path) for path in folder.rglob("*.html")}
+
+
+def test_every_link_within_the_site_leads_somewhere(site: dict[Path, Page]) -> None:
+    followed, broken = 0, []
+    for path, page in site.items():
+        for link in page.links:
+            split = urlsplit(link)
+            if split.scheme:
+                continue
+            followed += 1
+            there = Path(*_resolved(path.parent, unquote(split.path))) if split.path else path
+            if there not in site or (split.fragment and unquote(split.fragment) not in site[there].anchors):
+                broken.append(f"{path}: {link}")
+    assert broken == []
+    assert followed > 500
+
+
+def _resolved(folder: Path, relative: str) -> list[str]:
+    parts = list(folder.parts)
+    for part in Path(relative).parts:
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return parts
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_name_has_its_place(name: str, site: dict[Path, Page]) -> None:
+    page = site[Path(*name.split(".")).with_suffix(".html")]
+    module = importlib.import_module(name)
+    places = {place.removeprefix(f"{name}.") for place, thing in public_things(module) if thing is not module}
+    assert sorted((places | set(module.__all__)) - page.anchors) == []
+
+
+def public_things(module: ModuleType) -> Iterator[tuple[str, object]]:
+    """What a module makes public, and the public members of what is ours among its classes."""
+    yield module.__name__, module
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.isclass(thing):
+            for member_name, member in inspect.getmembers(thing):
+                ours = getattr(getattr(member, "fget", member), "__module__", None) or ""
+                if not member_name.startswith("_") and ours.startswith("gridproxy"):
+                    yield f"{module.__name__}.{name}.{member_name}", member
+        if inspect.isclass(thing) or callable(thing):
+            yield f"{module.__name__}.{name}", thing
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_everything_public_says_what_it_is(name: str) -> None:
+    things = list(public_things(importlib.import_module(name)))
+    assert [place for place, thing in things if not inspect.getdoc(thing)] == []
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """Each with its place, in the order of the pages: one may use what an earlier one made."""
+    seen = set()
+    for module in MODULES:
+        for place, thing in public_things(importlib.import_module(module)):
+            for block in re.findall(r"```python\n(.*?)```", inspect.getdoc(thing) or "", re.DOTALL):
+                if block not in seen:
+                    yield place, block
+                    seen.add(block)
+
+
+async def test_every_example_runs(client: AsyncMongoClient[dict[str, Any]], connected: None) -> None:
+    names: dict[str, Any] = {
+        **vars(gridproxy),
+        "gridproxy": gridproxy,
+        "AsyncMongoClient": AsyncMongoClient,
+        "client": client,
+    }
+    ran = []
+    for place, block in examples():
+        running = eval(compile(block, place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
+        if inspect.isawaitable(running):
+            await running
+        ran.append(place)
+    await client.drop_database("zoo")
+    assert "gridproxy.Bucket" in ran
+    assert "gridproxy.embedded" in ran
