@@ -2,22 +2,24 @@
 
 The map of this house, from the ground up; every import points down:
 
-- errors, progress                                what is raised, what is told on the way
-- info, options, chunks, findings                 values and arithmetic, no I/O
+- errors, extras, progress                        what is raised, what is told on the way
+- info, sniffing, limits, variants                values and arithmetic, no I/O
+- images, options, chunks, findings               the same: pictures, what an upload is asked, its chunks, what is wrong
+- http                                            what HTTP says about serving a file, no I/O
 - turns, tasks, identity, clients                 work that has to settle; what is kept per object, per client
 - store                                           the two collections, one method a round trip
 - ledger, transactions                            what moves together, and what is done when its outcome is known
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
-- publish, footprint, staging, shipping, upload, writer   the way in: chunks first, the record last
+- publish, footprint, staging, shipping, gate, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
-- removal, editing, copying, many                 what happens to stored files
+- removal, editing, copying, many, pictures       what happens to stored files
 - verifying, audit, census, pointers, checking, collecting   upkeep: what is wrong, and what is left over
 - connection                                      from an alias to a database
 - attachment, handle                              a file's place in a document, what it knows without I/O
 - field_value, schema                             what a field holds, and what pydantic is told of it
 - readable, new_file, file                        AsyncGridFile: what it reads, what it writes
 - readable_bucket, bucket                         GridFS itself, for services without proxies
-- walk, owner                                     which files a document holds, and what they owe each other
+- walk, prefetch, references, owner               which files documents hold, and what they owe each other
 - wrap                                            a file beside an attribute that a class has already
 - adapters                                        fields of documents
 - testing                                         the contract of field adapters, as a suite to run
@@ -34,18 +36,21 @@ from .errors import (
     BadSource,
     BufferFull,
     CommitUnknown,
+    ContentTypeRefused,
     CorruptFile,
     DocumentMissing,
     DuplicateKey,
     FileAlreadyStored,
     FileClosed,
     FileMissing,
+    FileRefused,
     FileVanished,
     GridProxyError,
     InfoNotLoaded,
     NestedTransaction,
     NotConnected,
     OutcomeUnknown,
+    PictureRefused,
     SeveralDocuments,
     StaleDocument,
     TooLarge,
@@ -56,9 +61,12 @@ from .errors import (
 )
 from .file import AsyncGridFile
 from .findings import Finding, GarbageReport, Tally
+from .images import ImageOptions
 from .info import FileInfo
 from .options import FileOptions
+from .prefetch import prefetch
 from .reader import DownloadStream, Reader
+from .references import rewrite_references
 from .staging import Staged
 from .transactions import Transaction, transaction, with_transaction
 from .wrap import wrap_field
@@ -73,6 +81,7 @@ __all__ = [
     "Bucket",
     "BufferFull",
     "CommitUnknown",
+    "ContentTypeRefused",
     "CorruptFile",
     "DocumentMissing",
     "DownloadStream",
@@ -82,14 +91,17 @@ __all__ = [
     "FileInfo",
     "FileMissing",
     "FileOptions",
+    "FileRefused",
     "FileVanished",
     "Finding",
     "GarbageReport",
     "GridProxyError",
+    "ImageOptions",
     "InfoNotLoaded",
     "NestedTransaction",
     "NotConnected",
     "OutcomeUnknown",
+    "PictureRefused",
     "Reader",
     "SeveralDocuments",
     "Staged",
@@ -104,6 +116,8 @@ __all__ = [
     "Writer",
     "connect",
     "disconnect",
+    "prefetch",
+    "rewrite_references",
     "transaction",
     "using",
     "with_transaction",

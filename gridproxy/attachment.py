@@ -57,6 +57,11 @@ class Attachment:
         self._owner, self._field, self.unowned = weakref.ref(owner), field, False
         self.stored = self.stored or stored
 
+    @property
+    def field(self) -> str | None:
+        """The document's field, None while nobody has named it."""
+        return self._field or None
+
     def belongs_to(self, owner: object, field: str) -> bool:
         """Whether this is the place of that very document's field."""
         return self._owner() is owner and self._field == field

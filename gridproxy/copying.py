@@ -11,18 +11,22 @@ from bson import ObjectId
 from pymongo.errors import OperationFailure
 
 from .download import load_info
-from .errors import BadOption, CorruptFile, FileVanished
+from .errors import BadOption, CorruptFile, FileVanished, OutcomeUnknown
 from .footprint import Footprint, object_ids
 from .info import FileInfo
 from .options import UploadRequest, check_record, upload_request
 from .publish import DUPLICATE_KEY, check_id_is_free, id_in_progress
+from .removal import take_back_files
 from .store import Record, Session, Store
 from .tasks import settle
+from .variants import named_variants
 
 __all__ = ["copy_file"]
 
 # Chunks of one `$merge`: 64 MB of the usual ones, since a cancellation waits for it.
 _CHUNKS_PER_MERGE = 256
+# Computed anew, or said otherwise; and a copy of a thumbnail is nobody's thumbnail.
+_NOT_KEPT = {"sha256", "content_type", "variant_of"}
 
 
 async def copy_file(
@@ -58,7 +62,7 @@ async def copy_file(
         expires_after=expires_after,
     )
     # What stays is not checked again: other writers left names and keys that are refused here, and a copy is one.
-    kept = {key: value for key, value in source.metadata.items() if key not in ("sha256", "content_type")}
+    kept = {key: value for key, value in source.metadata.items() if key not in _NOT_KEPT}
     request = replace(
         given,
         filename=source.filename if filename is None else filename,
@@ -76,6 +80,7 @@ class _Copy:
         self._session = session
         self._id = ObjectId() if request.id is None else request.id
         self._footprint = Footprint(store, self._id, session)
+        self._variants: list[object] = []
 
     async def run(self) -> FileInfo:
         record = self._new_record()
@@ -84,13 +89,34 @@ class _Copy:
             await check_id_is_free(self._store, self._id, self._session)
         await self._store.ensure_indexes()
         try:
+            await self._copy_variants()
             await self._copy_chunks()
             record = self._new_record()
             await self._footprint.insert_record(record)
         except BaseException as error:
             await self._footprint.take_back(error)
+            if not isinstance(error, OutcomeUnknown):  # else the copy may be there, and needs them
+                await take_back_files(self._store, self._variants, self._session, error)
             raise
         return FileInfo.from_record(record)
+
+    async def _copy_variants(self) -> None:
+        """A picture's copy gets copies of what belongs to it."""
+        metadata = dict(self._request.metadata)
+        if (thumbnail := metadata.get("thumbnail_id")) is not None:
+            metadata["thumbnail_id"] = await self._copy_variant(thumbnail)
+        if variants := named_variants(metadata):
+            metadata["variants"] = {name: await self._copy_variant(id) for name, id in variants.items()}
+        self._request = replace(self._request, metadata=metadata)
+
+    async def _copy_variant(self, id: object) -> object:
+        """The id of a variant's copy; the same id where it is gone, or was only named there."""
+        record = await self._store.find_record(id, self._session)
+        if record is None or (record.get("metadata") or {}).get("variant_of") != self._source.id:
+            return id
+        copy = await copy_file(self._store, id, more_metadata={"variant_of": self._id}, session=self._session)
+        self._variants.append(copy.id)
+        return copy.id
 
     def _new_record(self) -> Record:
         source = self._source

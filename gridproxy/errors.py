@@ -13,7 +13,10 @@ Each class derives from `GridProxyError` and from the class that users already c
     │   │   └── DuplicateKey     + TypeError                        the same key said twice
     │   └── UnacknowledgedBucket pymongo.errors.ConfigurationError  a write concern that confirms nothing
     ├── BadId                    TypeError                          something that cannot be a file's id
-    ├── TooLarge                 ValueError                         more bytes than `max_size` allows
+    ├── FileRefused              ValueError                         a limit of its field refuses the content
+    │   ├── TooLarge             ValueError                         more bytes than `max_size` allows
+    │   ├── ContentTypeRefused   ValueError                         no type of `content_types`, or not what it is called
+    │   └── PictureRefused       ValueError                         no picture, or one that is too large to decode
     ├── BufferFull               BufferError                        too many bytes written and not awaited
     ├── FileClosed               ValueError                         a write after close(), or a read of a closed reader
     ├── InfoNotLoaded            RuntimeError                       a record's field asked before any I/O
@@ -41,18 +44,21 @@ __all__ = [
     "BadSource",
     "BufferFull",
     "CommitUnknown",
+    "ContentTypeRefused",
     "CorruptFile",
     "DocumentMissing",
     "DuplicateKey",
     "FileAlreadyStored",
     "FileClosed",
     "FileMissing",
+    "FileRefused",
     "FileVanished",
     "GridProxyError",
     "InfoNotLoaded",
     "NestedTransaction",
     "NotConnected",
     "OutcomeUnknown",
+    "PictureRefused",
     "SeveralDocuments",
     "StaleDocument",
     "TooLarge",
@@ -147,12 +153,41 @@ class BadId(GridProxyError, TypeError):
     """Something that MongoDB cannot take as a file's id."""
 
 
-class TooLarge(GridProxyError, ValueError):
-    """The content is longer than `limit` bytes; it was stopped there and nothing was stored."""
+class FileRefused(GridProxyError, ValueError):
+    """A limit of the field refuses the content; nothing was stored.
 
-    def __init__(self, limit: int) -> None:
+    `field` names the field (None where the file belongs to none), `limit` is what it allows, `came` what was found
+    instead, `reason` the two in words.
+    """
+
+    def __init__(self, reason: str, *, field: str | None = None, limit: object = None, came: object = None) -> None:
+        self.reason = reason
+        self.field = field
         self.limit = limit
-        super().__init__(f"the content is longer than the {limit} bytes allowed here; nothing was stored")
+        self.came = came
+        super().__init__(f"{field + ': ' if field else ''}{reason}; nothing was stored")
+
+
+class TooLarge(FileRefused):
+    """The content is longer than `limit` bytes; it was stopped there (`came` bytes had come)."""
+
+    limit: int
+
+    def __init__(self, limit: int, *, field: str | None = None, came: int | None = None) -> None:
+        super().__init__(
+            f"the content is longer than the {limit} bytes allowed here", field=field, limit=limit, came=came
+        )
+
+
+class ContentTypeRefused(FileRefused):
+    """The content's type is none of `limit`, or is not what its name or its sender says; `came` is the type found.
+
+    `came` is None where no type was declared and none shows in the bytes.
+    """
+
+
+class PictureRefused(FileRefused):
+    """The content is no picture that can be decoded, or has more pixels than Pillow's limit against bombs."""
 
 
 class BufferFull(GridProxyError, BufferError):

@@ -11,11 +11,12 @@ from pymongo.errors import PyMongoError
 
 from .copying import copy_file
 from .editing import rename_file, update_file
-from .errors import FileAlreadyStored, FileClosed
+from .errors import BadOption, FileAlreadyStored, FileClosed
 from .info import FileInfo
 from .ledger import Memory
 from .new_file import NewFile
 from .options import FileOptions, UploadRequest, upload_request
+from .pictures import upload_picture
 from .progress import Progress
 from .readable import ReadableFile
 from .removal import remove_file
@@ -25,6 +26,7 @@ from .staging import Staged
 from .store import Session, Store
 from .tasks import settle
 from .upload import upload_source
+from .variants import named_variants, thumbnail_id
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -61,6 +63,24 @@ class AsyncGridFile(ReadableFile):
         """False while a new file is being written, between `new_file()` and `close()` or `abort()`."""
         return self._writer is None
 
+    @property
+    def thumbnail(self) -> AsyncGridFile:
+        """A picture's thumbnail, a file of its own; an empty one where there is none."""
+        info = self._known("thumbnail")
+        return self._variant(thumbnail_id(info.metadata, info.extra))
+
+    @property
+    def variants(self) -> Mapping[str, AsyncGridFile]:
+        """A picture's named variants, files of their own."""
+        return {name: self._variant(id) for name, id in named_variants(self._known("variants").metadata).items()}
+
+    def _variant(self, id: object) -> AsyncGridFile:
+        known = self._variants.get(repr(id))  # the same object each time: it has a position
+        if not isinstance(known, AsyncGridFile):
+            known = AsyncGridFile(id, bucket=self._options.bucket, alias=self._options.db_alias)
+            self._variants[repr(id)] = known
+        return known
+
     # Putting in
 
     async def put(
@@ -83,8 +103,8 @@ class AsyncGridFile(ReadableFile):
 
         `filename` falls back to the base name of the source's name, `content_type` to a guess by it; `chunk_size` is
         in bytes, `expires_after` a timedelta or seconds, `progress` is called with (bytes done, bytes in all or None).
-        Raises `FileAlreadyStored` on a stored file, `BadSource`, `BadOption`, `BadMetadata`, `BadId`, `TooLarge`,
-        `OutcomeUnknown`, or what the source raised; nothing is stored then.
+        Raises `FileAlreadyStored` on a stored file, `BadSource`, `BadOption`, `BadMetadata`, `BadId`, `FileRefused`
+        (`TooLarge`, `ContentTypeRefused`), `OutcomeUnknown`, or what the source raised; nothing is stored then.
         """
         request = upload_request(
             filename=filename,
@@ -95,7 +115,7 @@ class AsyncGridFile(ReadableFile):
             id=id,
             expires_at=expires_at,
             expires_after=expires_after,
-            max_size=self._options.max_size,
+            limits=self._limits(),
             more_metadata=more_metadata,
         )
         if self._id is not None:
@@ -132,7 +152,7 @@ class AsyncGridFile(ReadableFile):
             id=id,
             expires_at=expires_at,
             expires_after=expires_after,
-            max_size=self._options.max_size,
+            limits=self._limits(),
             more_metadata=more_metadata,
         )
         return await self._put(source, request, session, progress)
@@ -153,7 +173,11 @@ class AsyncGridFile(ReadableFile):
         with self._exclusive("being put"):
             store = self._store()
             self._join(store.session_for(session))
-            info = await upload_source(store, opened, request, session=session, progress=progress)
+            image = self._options.image
+            if image is None:
+                info = await upload_source(store, opened, request, session=session, progress=progress)
+            else:
+                info = await upload_picture(store, opened, request, image, session=session, progress=progress)
             await self._swap(store, info, session)
             return info
 
@@ -194,6 +218,8 @@ class AsyncGridFile(ReadableFile):
         cancellation aborts, and everything is as before. Raises `FileAlreadyStored` on a stored file unless told
         `replace=True`, `UploadInProgress` where one is open already, and for options as `put`.
         """
+        if self._options.image is not None:
+            raise BadOption("a picture is decoded whole and not written bit by bit: put() or replace() it")
         request = upload_request(
             filename=filename,
             content_type=content_type,
@@ -203,7 +229,7 @@ class AsyncGridFile(ReadableFile):
             id=id,
             expires_at=expires_at,
             expires_after=expires_after,
-            max_size=self._options.max_size,
+            limits=self._limits(),
             more_metadata=more_metadata,
         )
         return NewFile(self, request, replace, session, progress)

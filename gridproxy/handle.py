@@ -10,10 +10,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .attachment import Attachment, Standing, attach_unowned
+from .clients import bound_session
 from .connection import store_for
 from .errors import BadId, BadOption, BadSource, FileMissing, InfoNotLoaded, UploadInProgress, type_name
 from .info import FileInfo
 from .ledger import Ledger, Memory, ledger_of
+from .limits import Limits
 from .options import FileOptions
 from .sources import Spent, open_source
 from .store import Session, Store
@@ -48,8 +50,10 @@ class Handle:
         self._options = options or FileOptions(bucket=bucket, db_alias=alias)
         self._info = info
         self._busy: str | None = None
+        self._variants: dict[str, Handle] = {}  # the files of a picture's variants, as long as it is that picture
         self._content: object | None = None  # assigned to a field, and stored by its document's next save
         self._attachment: Attachment | None = None
+        self._uncertain = False  # whether it was stored in a transaction of which nobody knows how it ended
         self._ledger: Ledger | None = None  # of the last transaction that changed this file
 
     def __bool__(self) -> bool:
@@ -146,6 +150,28 @@ class Handle:
         """A strong entity tag (RFC 9110), quotes included."""
         return self._known("etag").etag
 
+    @property
+    def width(self) -> int | None:
+        """A picture's width in pixels; None where the file was not stored as a picture."""
+        width: int | None = self._measured("width")
+        return width
+
+    @property
+    def height(self) -> int | None:
+        """A picture's height in pixels; None where the file was not stored as a picture."""
+        height: int | None = self._measured("height")
+        return height
+
+    @property
+    def format(self) -> str | None:
+        """A picture's format as Pillow calls it ("JPEG"); None where the file was not stored as a picture."""
+        name: str | None = self._measured("format")
+        return name
+
+    def _measured(self, measure: str) -> Any:
+        info = self._known(measure)
+        return info.metadata.get(measure, info.extra.get(measure))
+
     def _known(self, field: str) -> FileInfo:
         if self._info is None:
             raise InfoNotLoaded(field)
@@ -154,10 +180,14 @@ class Handle:
     # Inside
 
     def _point_to(self, id: object, info: FileInfo | None) -> None:
-        self._id, self._info, self._content = id, info, None
+        self._id, self._info, self._content, self._uncertain = id, info, None, False
+        self._variants = {}
 
     def _store(self) -> Store:
         return store_for(self._options.bucket, self._options.db_alias)
+
+    def _limits(self) -> Limits:
+        return self._options.limits(None if self._attachment is None else self._attachment.field)
 
     def _readable(self) -> tuple[Store, object]:
         self._refuse_while_busy()
@@ -188,8 +218,10 @@ class Handle:
 
     def _session(self, session: Session | None) -> Session | None:
         """The session of a call: the one given, else the one bound around it, where there is anything to ask it for."""
+        if session is not None or bound_session(None) is None:
+            return session
         concerned = self._id is not None or self._content is not None or self._takes_part()
-        return self._store().session_for(None) if session is None and concerned else session
+        return self._store().session_for(None) if concerned else None
 
     def _takes_part(self) -> bool:
         return self._ledger is not None and self._ledger.open
@@ -224,6 +256,7 @@ class Handle:
                 self._attachment.stand(standing if self._attachment is attachment else Standing((id, info)))
 
         def unknown() -> None:
+            self._uncertain = self._id != id
             if self._attachment is not None:
                 self._attachment.doubtful = True
 

@@ -81,6 +81,10 @@ class Ledger:
         """A record was deleted; its chunks go with the commit."""
         self._freed[_key(store, id)] = store, id
 
+    def is_freed(self, store: Store, id: object) -> bool:
+        """Whether the file of this id was deleted here: its chunks lie there until the commit."""
+        return _key(store, id) in self._freed
+
     @property
     def unfinished(self) -> bool:
         """Whether a file is still being written."""

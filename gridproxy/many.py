@@ -6,7 +6,8 @@ Groups are made by bytes, so nothing grows past a batch but what the caller aske
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from bson import ObjectId
 from pymongo.errors import PyMongoError
@@ -25,7 +26,7 @@ from .store import Record, Session, Store
 from .tasks import gather, settle
 from .upload import check_repeatable, close_after, upload_source
 
-__all__ = ["read_many", "stat_many", "upload_many"]
+__all__ = ["read_many", "read_together", "stat_many", "upload_many"]
 
 _IDS_PER_QUERY = 200
 _FILES_PER_REQUEST = 500
@@ -69,17 +70,7 @@ def _by_bytes(infos: Iterable[FileInfo]) -> list[list[FileInfo]]:
 
 
 async def _read_group(store: Store, infos: list[FileInfo], session: Session | None) -> dict[object, bytes]:
-    contents: dict[object, bytes] = {}
-    if len(infos) > 1:
-        chunks: dict[object, list[Record]] = {info.id: [] for info in infos}
-        for document in await store.find_chunks_of([info.id for info in infos]):
-            chunks[document["files_id"]].append(document)
-        for info in infos:
-            try:
-                pieces = check_range(info, ChunkRange(0, info.chunk_count, True), chunks[info.id])
-            except CorruptFile:
-                continue  # read alone below, where it is asked for once more before it is called corrupt
-            contents[info.id] = b"".join(pieces)
+    contents = await read_together(store, infos) if len(infos) > 1 else {}
     for info in infos:
         if info.id not in contents:
             download = Download(store, info.id, info=info, session=session, first=BATCH_BYTES, ahead=IN_FLIGHT)
@@ -87,6 +78,24 @@ async def _read_group(store: Store, infos: list[FileInfo], session: Session | No
                 contents[info.id] = await read_all(download)
             except FileVanished:
                 continue  # deleted since: a missing one, as the others
+    return contents
+
+
+async def read_together(store: Store, infos: Sequence[FileInfo]) -> dict[object, bytes]:
+    """The contents of small files, one query for 200 of them. One whose chunks do not fit is left out:
+
+    Read alone, it is asked for once more before it is called corrupt.
+    """
+    contents: dict[object, bytes] = {}
+    for at in range(0, len(infos), _IDS_PER_QUERY):
+        group = infos[at : at + _IDS_PER_QUERY]
+        chunks: dict[object, list[Record]] = {info.id: [] for info in group}
+        for document in await store.find_chunks_of([info.id for info in group]):
+            chunks[document["files_id"]].append(document)
+        for info in group:
+            with suppress(CorruptFile):
+                pieces = check_range(info, ChunkRange(0, info.chunk_count, True), chunks[info.id])
+                contents[info.id] = b"".join(pieces)
     return contents
 
 

@@ -6,7 +6,7 @@ import mimetypes
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -17,7 +17,9 @@ from bson.errors import InvalidDocument
 from bson.int64 import Int64
 
 from .errors import BadId, BadMetadata, BadOption, DuplicateKey, type_name
+from .images import ImageOptions
 from .info import utc_milliseconds, utc_now
+from .limits import Limits, Validator, checked_content_types, checked_validators
 
 if TYPE_CHECKING:
     from .bucket import Bucket
@@ -41,6 +43,7 @@ StoreAs = Literal["id", "snapshot"]
 MAX_DOCUMENT = 16 * 1024 * 1024
 # Keys, types and an ObjectId around the bytes of a chunk, with room to spare.
 _CHUNK_KEYS = 256
+_NO_LIMITS = Limits()
 _COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
@@ -54,8 +57,15 @@ class FileOptions:
 
     `bucket` is a `Bucket`, a bucket's name, or None for "fs"; `db_alias` the alias given to `connect`. `store` says
     what the document keeps: the file's "id" (the default), or a "snapshot" of its metadata. `on_delete` says what
-    becomes of the file when its document is deleted: "keep" (the default) or "delete". `max_size` (bytes) stops an
-    upload at the byte that is too many.
+    becomes of the file when its document is deleted: "keep" (the default) or "delete".
+
+    Limits: `max_size` (bytes) stops an upload at the byte that is too many. `content_types` ("image/png", "image/*")
+    are the types that may come in; the first bytes have to bear out what the name or the sender says (extra `sniff`,
+    asked for here and now). `validators` are called with the info and the first 64 KiB of a file before there is one,
+    synchronous ones in a worker thread, and refuse by raising ValueError or returning False. A refusal is a
+    `FileRefused` with the field, the limit and what came; nothing is stored then.
+
+    `image` makes it a field of pictures: see `ImageOptions`.
 
     In a pydantic model it annotates a field: `photo: Annotated[AsyncGridFile, FileOptions(bucket="photos")]`.
     """
@@ -65,6 +75,10 @@ class FileOptions:
     store: StoreAs = "id"
     on_delete: OnDelete = "keep"
     max_size: int | None = None
+    content_types: Iterable[str] | str | None = None
+    validators: Iterable[Validator] | Validator | None = None
+    image: ImageOptions | None = None
+    _limits: Limits = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.store not in ("id", "snapshot"):
@@ -74,6 +88,26 @@ class FileOptions:
         _check_max_size(self.max_size)
         _check_bucket(self.bucket)
         _check_alias(self.db_alias)
+        if self.image is not None and not isinstance(self.image, ImageOptions):
+            raise BadOption(f"image is an ImageOptions(...), not {type_name(self.image)}")
+        limits = Limits(
+            max_size=self.max_size,
+            content_types=checked_content_types(self.content_types),
+            validators=checked_validators(self.validators),
+        )
+        # As tuples, which no one changes, and which can be read more than once.
+        object.__setattr__(self, "content_types", limits.content_types)
+        object.__setattr__(self, "validators", limits.validators)
+        object.__setattr__(self, "_limits", limits)
+
+    def limits(self, field: str | None = None) -> Limits:
+        """What a field of this name lets in; a pydantic model's field is known without one."""
+        return replace(self._limits, field=field or self._limits.field)
+
+    def _for_field(self, name: str | None) -> FileOptions:
+        named = replace(self)
+        object.__setattr__(named, "_limits", self.limits(name))
+        return named
 
     @classmethod
     def of_field(cls) -> FileOptions:
@@ -86,7 +120,7 @@ class FileOptions:
 
     def __get_pydantic_core_schema__(self, source: object, handler: Callable[[object], T]) -> T:
         # Around whatever lies inside: `Optional`, a list or a dict of files are annotated as a file is.
-        asked = [self]
+        asked = [self._for_field(getattr(handler, "field_name", None))]
         token = _annotating.set(asked)
         try:
             schema = handler(source)
@@ -112,7 +146,7 @@ class UploadRequest:
     chunk_size: int | None = None
     encoding: str = "utf-8"
     expires_at: datetime | None = None
-    max_size: int | None = None
+    limits: Limits = _NO_LIMITS
 
     def completed_by(self, filename: str | None, content_type: str | None) -> UploadRequest:
         """The same request with the names that its source brought, where the caller gave none."""
@@ -152,7 +186,7 @@ def upload_request(
     id: object = None,
     expires_at: datetime | None = None,
     expires_after: timedelta | float | None = None,
-    max_size: int | None = None,
+    limits: Limits = _NO_LIMITS,
     more_metadata: Mapping[str, Any] | None = None,
 ) -> UploadRequest:
     """Check what was asked; raises `BadOption`, `BadMetadata`, `BadId`, and nothing has happened then."""
@@ -175,7 +209,7 @@ def upload_request(
         chunk_size=chunk_size,
         encoding=encoding,
         expires_at=_expiry(expires_at, expires_after),
-        max_size=max_size,
+        limits=limits,
     )
 
 

@@ -13,11 +13,10 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from .attachment import Attachment, Reference, attach
 from .clients import bound_session
-from .errors import UploadInProgress
+from .errors import FileMissing, UploadInProgress
 from .file import AsyncGridFile
-from .info import is_plain_id
-from .many import stat_many
-from .store import Session, Store
+from .prefetch import load_infos
+from .store import Session
 from .tasks import settle
 from .turns import turn_of
 
@@ -25,6 +24,7 @@ T = TypeVar("T")
 
 __all__ = [
     "complete_snapshots",
+    "confirm_stored",
     "delete_files",
     "delete_owner",
     "doubt",
@@ -69,21 +69,22 @@ async def complete_snapshots(files: Iterable[AsyncGridFile], session: Session | 
 
     A file that is missing keeps its bare id.
     """
-    unknown: list[tuple[Store, list[AsyncGridFile]]] = []
+    await load_infos([file for file in files if file.options.store == "snapshot"], session)
+
+
+async def confirm_stored(files: Iterable[AsyncGridFile], session: Session | None) -> None:
+    """Raise `FileMissing` for a file of a transaction that was not committed, where nobody knew that until now:
+
+    A document must not point to it.
+    """
     for file in files:
-        wanted = file.options.store == "snapshot" and file.info is None
-        if wanted and file.id is not None and is_plain_id(file.id):
-            store = file._store()
-            same = next((group for other, group in unknown if other.same_as(store)), None)
-            if same is None:
-                unknown.append((store, [file]))
-            else:
-                same.append(file)
-    for store, group in unknown:
-        infos = await stat_many(store, [file.id for file in group], session)
-        for file in group:
-            if file.id in infos:
-                file._loaded(file.id, store.session_for(session))(infos[file.id])
+        if file._uncertain:
+            try:
+                await file.stat(session=session)
+            except FileMissing as error:
+                error.add_note("The transaction that it was put in was not committed: reload() the document.")
+                raise
+            file._uncertain = False
 
 
 def references(files: Iterable[AsyncGridFile]) -> list[tuple[AsyncGridFile, Reference]]:
@@ -128,7 +129,8 @@ async def save_owner(
     """Save a document by its ODM's own `write`: assigned content is stored before it, replaced files go after it.
 
     `files` gives the files that the document holds at the moment of the call, with their paths. Raises
-    `UploadInProgress` while one of them is being written, and whatever `write` raises: nothing is lost then.
+    `UploadInProgress` while one of them is being written, `FileMissing` for one of a transaction whose commit got no
+    answer and did not come true, and whatever `write` raises: nothing is lost then.
     """
 
     def attached() -> list[AsyncGridFile]:
@@ -141,6 +143,7 @@ async def save_owner(
 
     while (file := unstored(attached())) is not None:
         await store_content(file, session)
+    await confirm_stored(attached(), session)
     await complete_snapshots(attached(), session)
     # A cancelled write lands all the same, so it is seen to its end, and the old files' removal with it.
     return await settle(_save_owner(references(attached()), write, session))

@@ -59,6 +59,12 @@ async def check_id_is_free(store: Store, id: object, session: Session | None) ->
     if record is not None:
         raise FileAlreadyStored(id)
     if chunks:
+        ledger = ledger_of(session)
+        if ledger is not None and ledger.is_freed(store, id):
+            raise UploadInProgress(
+                f"the file {id!r} was deleted in this transaction, and its chunks lie there until it is committed: "
+                "store the new one under another id, or in the next transaction"
+            )
         raise id_in_progress(id)
 
 

@@ -60,6 +60,12 @@ class ReadableFile(Handle):
         on_info = self._loaded(id, store.session_for(session))
         return Reader(store, id, at, chunk_size=self._chunk_size_hint(), session=session, on_info=on_info)
 
+    def _keep(self, store: Store, session: Session | None, content: bytes) -> None:
+        """Let the next read find the whole content here."""
+        assert self._info is not None, "whoever fetched the content knew its length"
+        self._reader = self._new_reader(store, self._id, session)
+        self._reader.keep(self._info, content)
+
     def _point_to(self, id: object, info: FileInfo | None) -> None:
         super()._point_to(id, info)
         self._reader = None

@@ -257,6 +257,10 @@ class Reader:
             raise
         self._info, self._block = download.info, block
 
+    def keep(self, info: FileInfo, content: bytes) -> None:
+        """Take the whole content, fetched by other means, for what was read ahead."""
+        self._info, self._block = info, Block(0, [content], len(content))
+
     def _from(self, position: int, first: int, *, ahead: int = 0) -> Download:
         return Download(
             self.store,

@@ -37,6 +37,8 @@ Session = AsyncClientSession
 
 # Servers look up long `$in` lists slowly (the embedded one in quadratic time).
 _IDS_PER_DELETE = 250
+# Where a picture's record names what belongs to it (see `variants`).
+_VARIANTS = {"metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1}
 _FILES_INDEX = [("filename", ASCENDING), ("uploadDate", ASCENDING)]
 _CHUNKS_INDEX = [("files_id", ASCENDING), ("n", ASCENDING)]
 
@@ -140,11 +142,20 @@ class Store:
 
     async def delete_record(
         self, id: object, session: Session | None = None, matching: Mapping[str, Any] | None = None
-    ) -> bool:
-        """Take the file out of sight, if its record has what `matching` says; whether there was one."""
+    ) -> Record | None:
+        """Take the file out of sight, if its record has what `matching` says; what it said of variants, None where
+        there was none.
+        """
         query = {"_id": id_filter(id), **(matching or {})}
         async with turn_of(session):
-            return (await self.files.delete_one(query, session=session)).deleted_count > 0
+            return await self.files.find_one_and_delete(query, projection=_VARIANTS, session=session)
+
+    async def records_with_variants(self, ids: list[Any], session: Session | None = None) -> list[Record]:
+        """What the `files` documents of these ids, which are plain values, say of variants; those that do."""
+        query = {"_id": {"$in": ids}, "$or": [{key: {"$exists": True}} for key in _VARIANTS]}
+        found = self.files.find(query, _VARIANTS, session=session)
+        async with turn_of(session), found.batch_size(len(ids) + 1) as cursor:
+            return await cursor.to_list()
 
     async def delete_records(self, query: Mapping[str, Any], session: Session | None) -> int:
         """Take every file that fits out of sight; how many."""

@@ -72,9 +72,11 @@ class Transaction:
     async def _end(self, error: BaseException | None) -> BaseException | None:
         """Commit, or abort because of `error`, and clean up; what is to be raised."""
         async with turn_of(self._session):
-            committed, failure = await self._outcome(error)
-            self._ledger.open = False
-            await self._session.end_session()
+            try:
+                committed, failure = await self._outcome(error)
+            finally:
+                self._ledger.open = False
+                await self._session.end_session()
         try:
             if committed:
                 await self._ledger.committed()
@@ -197,7 +199,7 @@ async def _transaction(client: Client, *, repeated: bool) -> AsyncIterator[Trans
     except BaseException as error:
         failure = await settle(tx._end(error), fresh=True)
         if failure is not error and failure is not None:
-            raise failure from error
+            raise failure  # noqa: B904  # it has a cause of its own: what the server answered
         if isinstance(error, OperationFailure) and _says_standalone(error):
             raise TransactionsUnsupported from error
         raise

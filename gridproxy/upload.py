@@ -10,6 +10,7 @@ import enum
 import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable
+from dataclasses import replace
 from typing import Any
 
 import anyio.lowlevel
@@ -17,6 +18,7 @@ from bson import ObjectId
 
 from .chunks import BATCH_BYTES, Splitter, chunks_per_batch
 from .errors import BadOption, BadSource, BufferFull, FileClosed, TooLarge, type_name
+from .gate import Gate, let_in_staged
 from .info import FileInfo
 from .ledger import ledger_of
 from .options import UploadRequest, check_record, upload_request
@@ -67,6 +69,7 @@ class Upload:
         self._total = total  # bytes that are going to come, None while unknown
         self._reported = -1
         self.info: FileInfo | None = None
+        self._gate = Gate(request.limits)
         contested = request.id is not None
         self._shipping = Shipping(store, self.id, self.session, contested=contested, majority=staging)
         self._ledger = None if staging else ledger_of(self.session)
@@ -103,9 +106,10 @@ class Upload:
     def feed(self, data: bytes | memoryview) -> None:
         """Take `data` (it must not change any more); sends nothing by itself."""
         self.check_open()
-        limit = self.request.max_size
-        if limit is not None and self.length + len(data) > limit:
-            raise self._shipping.fail(TooLarge(limit))
+        try:
+            self._gate.take(data, self.length)
+        except TooLarge as error:
+            raise self._shipping.fail(error) from None
         self.length += len(data)
         for chunk in self._splitter.feed(data):
             self._batch.append(chunk)
@@ -149,6 +153,8 @@ class Upload:
         A cancellation here leaves the upload as it is: bytes that were taken stay taken, in order.
         """
         self._shipping.check()
+        if not await self._passes():
+            return  # what is held until then is less than the head
         while self._ready:
             await self._shipping.slot()
             if self._ready:
@@ -156,6 +162,24 @@ class Upload:
         self._unawaited = 0
         if self.state is State.OPEN:
             await self._report(self._shipping.stored, self._total)
+
+    async def _passes(self, *, whole: bool = False) -> bool:
+        """Whether batches may leave: not before the first bytes, or the `whole`, were looked at."""
+        if self._gate.passed:
+            return True
+        if not (whole or self._gate.ready):
+            return False
+        try:
+            content_type = await self._gate.judge(self.request.content_type, self._described)
+        except Exception as error:
+            self._shipping.fail(error)
+            raise
+        self.request = replace(self.request, content_type=content_type)
+        return True
+
+    def _described(self, content_type: str | None) -> FileInfo:
+        request = replace(self.request, content_type=content_type)
+        return FileInfo.from_record(request.record(self.id, self.length, self.chunk_size, None))
 
     async def _report(self, done: int, total: int | None) -> None:
         if done != self._reported:
@@ -187,6 +211,7 @@ class Upload:
         self.state = State.CLOSING
         try:
             self._shipping.check()
+            await self._passes(whole=True)
             # Before the record and not after it: a callback that fails must not leave a file that nobody knows.
             await self._report(self.length, self.length)
             record = await work()
@@ -299,10 +324,10 @@ async def upload_source(
 async def _published(store: Store, staged: Staged, request: UploadRequest, session: Session | None) -> FileInfo:
     if not staged.store.same_as(store):
         raise BadOption(f"{staged!r} cannot become a file of {store!r}")
-    if request != upload_request(encoding=request.encoding, max_size=request.max_size):
+    if request != upload_request(encoding=request.encoding, limits=request.limits):
         raise BadOption("what is staged has its name, metadata and id already; give them to stage()")
-    if request.max_size is not None and staged.info.length > request.max_size:
-        raise TooLarge(request.max_size)
+    if not staged.discarded:
+        await let_in_staged(staged, request.limits)
     return await publish_staged(staged, session)
 
 
@@ -330,6 +355,8 @@ async def _taken(
         named = request.completed_by(opened.name, opened.content_type)
         upload = Upload(store, named, session, progress, opened.size, staging)
         try:
+            if opened.size is not None:  # what is too long by its own word is not read at all
+                request.limits.check_size(opened.size)
             await upload.start()
             while block := await opened.read():
                 upload.feed(block)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import typing
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, Self, overload
 
@@ -19,7 +19,9 @@ from .errors import BadId, BadOption, BadSource, type_name
 from .field_value import assigned_file
 from .file import AsyncGridFile
 from .identity import IdentityMap
+from .images import ImageOptions
 from .info import FileInfo
+from .limits import Validator
 from .options import FileOptions
 from .removal import remove_file
 from .store import Session, Store
@@ -41,6 +43,9 @@ def wrap_field(
     bucket: Bucket | str | None = None,
     db_alias: str | None = None,
     max_size: int | None = None,
+    content_types: Iterable[str] | str | None = None,
+    validators: Iterable[Validator] | Validator | None = None,
+    image: ImageOptions | None = None,
 ) -> WrappedField:
     """A file for an attribute that a class has already and that holds a file's id: `avatar = wrap_field("avatar_id")`.
 
@@ -56,7 +61,15 @@ def wrap_field(
     _check_attribute(attribute)
     if as_ not in (None, "id", "hex"):
         raise BadOption(f"as_ is 'id' or 'hex', not {as_!r}")
-    return WrappedField(attribute, as_, FileOptions(bucket=bucket, db_alias=db_alias, max_size=max_size))
+    options = FileOptions(
+        bucket=bucket,
+        db_alias=db_alias,
+        max_size=max_size,
+        content_types=content_types,
+        validators=validators,
+        image=image,
+    )
+    return WrappedField(attribute, as_, options)
 
 
 def _check_attribute(name: object) -> None:
@@ -156,7 +169,7 @@ class WrappedField(property):
 
     def _refuse_frozen(self, owner: object) -> None:
         kind: Any = type(owner)
-        fields = getattr(kind, "__pydantic_fields__", None)
+        fields = _pydantic_fields(kind)
         if fields is not None:
             # Asked and not tried: an assignment shows in what such a model dumps.
             field = fields.get(self.attribute)
@@ -279,13 +292,15 @@ class WrappedFile(AsyncGridFile):
             self._point_to(id, info)
             raise
 
-    async def finalize(self) -> None:
+    async def finalize(self, *, session: Session | None = None) -> None:
         """The object was saved, by whatever saves it: remove the files that this one replaced.
 
-        Not those that another wrapped attribute of the object names.
+        Not those that another wrapped attribute of the object names. In a transaction as `AsyncGridFile.finalize`.
         """
         assert self._attachment is not None, "it has its place from the start"
-        await self._attachment.saved((self.id, self.info), self._named_beside())
+        through = self._session(session)
+        self._join(through)
+        await self._attachment.saved((self.id, self.info), self._named_beside(), through)
 
     def _named_beside(self) -> list[object]:
         owner = self._owner()
@@ -296,8 +311,8 @@ class WrappedFile(AsyncGridFile):
 
 def _declared_form(kind: Any, attribute: str) -> IdForm:
     """What the attribute's annotation asks for: hex for a `str`, and nothing of ObjectId in it."""
-    fields = getattr(kind, "__pydantic_fields__", {})
-    if attribute in fields:
+    fields = _pydantic_fields(kind)
+    if fields is not None and attribute in fields:
         declared = fields[attribute].annotation
     else:
         try:
@@ -309,6 +324,11 @@ def _declared_form(kind: Any, attribute: str) -> IdForm:
             ) from error
     classes = [each for each in _parts(declared) if isinstance(each, type)]
     return "hex" if str in classes and not any(issubclass(each, ObjectId) for each in classes) else "id"
+
+
+def _pydantic_fields(kind: Any) -> Any:
+    """The fields of a pydantic model, which is not imported for that; None for any other class."""
+    return kind.model_fields if hasattr(kind, "__pydantic_fields_set__") else None
 
 
 def _parts(annotation: object) -> Iterator[object]:

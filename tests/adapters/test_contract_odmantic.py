@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Optional
 
 import pytest
 from odmantic import Model
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("connected")
 
 
 class ContractAnimal(FileModel, Model):
-    name: str | None = None
+    name: Optional[str] = None  # noqa: UP045  # ODMantic 1.0 knows no `X | None`
     photo: AsyncGridFile
     album: list[AsyncGridFile] = []
     badge: Annotated[AsyncGridFile, FileOptions(store="snapshot")]

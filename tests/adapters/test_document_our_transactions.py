@@ -14,7 +14,15 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import AutoReconnect, PyMongoError
 
 import gridproxy
-from gridproxy import AsyncGridFile, BadSource, CommitUnknown, DocumentMissing, StaleDocument, UploadInProgress
+from gridproxy import (
+    AsyncGridFile,
+    BadSource,
+    CommitUnknown,
+    DocumentMissing,
+    FileMissing,
+    StaleDocument,
+    UploadInProgress,
+)
 
 from ..faults.whole import stored_files
 from ..observing import Database
@@ -340,6 +348,14 @@ async def test_an_unknown_commit_leaves_all_files_and_the_document_can_be_loaded
                 await new.save(session=tx.session)
     chunks = sorted([chunk["data"] async for chunk in database["fs.chunks"].find()])
     assert chunks == [b"first", b"the new", b"the old"]
+    if landed:
+        await animal.save()
+    else:
+        with pytest.raises(FileMissing) as missing:
+            await animal.save()  # it would point to nothing
+        assert "reload()" in missing.value.__notes__[0]
+        with pytest.raises(FileMissing):
+            await new.save()
     await animal.reload()
     assert await animal.photo.read() == (b"the new" if landed else b"the old")
     await animal.save()

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import AutoReconnect
 
 import gridproxy
-from gridproxy import AsyncGridFile, FileOptions, transaction
+from gridproxy import AsyncGridFile, CommitUnknown, FileMissing, FileOptions, transaction, transactions
 from gridproxy.attachment import attach
 from gridproxy.owner import delete_owner, save_owner
 from gridproxy.store import Session
@@ -168,6 +169,27 @@ async def test_in_somebody_elses_transaction_the_old_file_is_left_to_the_collect
             await thing.photo.finalize(session=session)
             await thing.save(session)
     assert await contents(database) == [b"the new", b"the old"]
+
+
+async def test_a_file_of_a_commit_that_never_came_true_is_not_pointed_to(
+    client: AsyncMongoClient[dict[str, Any]], database: Database, thing: Thing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unanswered(_: AsyncClientSession) -> None:
+        raise AutoReconnect("no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AsyncClientSession, "commit_transaction", unanswered)
+        patched.setattr(transactions, "COMMIT_SECONDS", 0.0)
+        patched.setattr(transactions, "_is_unknown", lambda _: True)
+        with pytest.raises(CommitUnknown):
+            async with transaction(client) as tx:
+                await thing.photo.replace(b"the new", session=tx.session)
+                await thing.save(tx.session)
+    with pytest.raises(FileMissing):
+        await thing.save()
+    raw = await database["thing"].find_one({})
+    assert raw is not None
+    assert await AsyncGridFile(raw["photo"]).read() == b"the old"
 
 
 async def test_a_failing_hook_cleans_up_while_the_save_has_the_turn(

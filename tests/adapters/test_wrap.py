@@ -13,6 +13,7 @@ import odmantic
 import pytest
 from bson import ObjectId
 
+import gridproxy
 from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, FileMissing, FileOptions, InfoNotLoaded, wrap_field
 
 from ..observing import Database, contents
@@ -185,7 +186,8 @@ async def test_a_copy_of_the_file_alone_is_a_file_like_any_other() -> None:
         assert type(other) is AsyncGridFile
         assert other == user.avatar
         assert other.info == user.avatar.info
-        assert await content(other) == b"a face"
+        await other.replace(b"another")
+        assert await content(user.avatar) == b"a face"
 
 
 async def test_nothing_is_kept_of_an_object_that_is_gone(kind: Any) -> None:
@@ -358,6 +360,35 @@ async def test_the_form_of_a_new_id_is_what_was_there_then_what_was_told_then_th
     hexed = HexPlain("Ada", ObjectId())
     await hexed.avatar.replace(b"a face")
     assert type(hexed.avatar_id) is ObjectId
+
+
+# In a transaction
+
+
+async def test_an_aborted_transaction_gives_the_attribute_back(some: Any, client: Any, database: Database) -> None:
+    user, new = await with_avatar(some, b"the old"), some(name="Bob")
+    before = user.avatar_id
+    with pytest.raises(OSError, match="taken back"):
+        async with gridproxy.transaction(client) as tx:
+            await user.avatar.replace(b"the new", session=tx.session)
+            await new.avatar.put(b"of the new", session=tx.session)
+            await user.avatar.finalize(session=tx.session)
+            assert user.avatar_id != before
+            raise OSError("taken back")
+    assert user.avatar_id == before
+    assert type(user.avatar_id) is type(before)
+    assert new.avatar_id is None
+    assert await content(user.avatar) == b"the old"
+    assert await contents(database) == (1, 1)
+
+
+async def test_a_committed_transaction_takes_the_old_file_along(some: Any, client: Any, database: Database) -> None:
+    user = await with_avatar(some, b"the old")
+    async with gridproxy.transaction(client) as tx:
+        await user.avatar.replace(b"the new", session=tx.session)
+        await user.avatar.finalize(session=tx.session)
+    assert await content(user.avatar) == b"the new"
+    assert await contents(database) == (1, 1)
 
 
 # In an ODM of its own

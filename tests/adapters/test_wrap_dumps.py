@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 
 import attrs
 import beanie
@@ -107,7 +107,7 @@ def with_beanie(wrapped: bool) -> Any:
 def with_odmantic(wrapped: bool) -> Any:
     class User(odmantic.Model):
         name: str
-        avatar_id: ObjectId | None = None
+        avatar_id: Optional[ObjectId] = None  # noqa: UP045  # ODMantic 1.0 knows no `X | None`
         if wrapped:
             avatar = wrap_field("avatar_id")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Optional
 
 import attrs
 import beanie
@@ -62,7 +62,7 @@ class BeanieUser(beanie.Document):
 
 class OdmanticUser(odmantic.Model):
     name: str
-    avatar_id: ObjectId | None = None
+    avatar_id: Optional[ObjectId] = None  # noqa: UP045  # ODMantic 1.0 knows no `X | None`
     avatar = wrap_field("avatar_id")
 
 
@@ -89,7 +89,7 @@ class HexPlain:
 
 class HexOdmantic(odmantic.Model):
     name: str
-    avatar_id: str | None = None
+    avatar_id: Optional[str] = None  # noqa: UP045  # ODMantic 1.0 knows no `X | None`
     avatar = wrap_field("avatar_id")
 
 

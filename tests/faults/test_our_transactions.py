@@ -241,6 +241,18 @@ async def test_an_empty_file_under_an_id_is_replaced_by_another_under_the_same(b
     assert await stored_files(bucket.database) == {"mine": NEW if commit else b""}
 
 
+@ENDS
+async def test_an_id_whose_chunks_lie_there_until_the_commit_is_refused(bucket: Bucket, commit: bool) -> None:
+    await bucket.upload(OLD, id="mine")
+    async with ended(bucket, explicit, commit) as session:
+        await bucket.delete("mine", session=session)
+        with pytest.raises(UploadInProgress, match="deleted in this transaction"):
+            await bucket.upload(NEW, id="mine", session=session)
+    if commit:
+        await bucket.upload(NEW, id="mine")
+    assert await stored_files(bucket.database) == {"mine": NEW if commit else OLD}
+
+
 async def test_two_files_under_one_callers_id(bucket: Bucket) -> None:
     async with gridproxy.transaction(bucket.database.client) as tx:
         await bucket.upload(OLD, id="mine", session=tx.session)

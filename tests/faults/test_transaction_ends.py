@@ -186,42 +186,6 @@ async def test_a_commit_that_is_refused_is_an_abort(server: FailingServer, faili
     assert await stored_files(database) == {}
 
 
-async def test_a_clean_up_that_fails_after_the_commit_says_that_it_is_committed(
-    replaced: AsyncGridFile, bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = replaced.id
-
-    async def broken(*_: Any) -> int:
-        raise AutoReconnect("gone")
-
-    with monkeypatch.context() as patched, pytest.raises(AutoReconnect) as caught:
-        async with transaction(database.client) as tx:
-            await replaced.replace(NEW, session=tx.session)
-            patched.setattr(Store, "delete_chunks", broken)
-    assert "committed" in caught.value.__notes__[0]
-    assert await replaced.read() == NEW
-    await bucket.discard(old)
-    assert await stored_files(database) == {replaced.id: NEW}
-
-
-async def test_a_clean_up_that_fails_after_an_abort_does_not_hide_why(
-    bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = AsyncGridFile(bucket=bucket)
-
-    async def broken(*_: Any) -> int:
-        raise AutoReconnect("gone")
-
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="why") as caught:
-        async with transaction(database.client) as tx:
-            info = await file.put(NEW, session=tx.session)
-            patched.setattr(Store, "delete_chunks_by_id", broken)
-            raise OSError("why")
-    assert "collect_garbage" in caught.value.__notes__[0]
-    assert not file
-    await bucket.discard(info.id)
-
-
 # Conflicts
 
 

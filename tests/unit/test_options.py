@@ -21,6 +21,7 @@ from pymongo import AsyncMongoClient
 
 from gridproxy import BadId, BadMetadata, BadOption, DuplicateKey, FileOptions
 from gridproxy.info import utc_now
+from gridproxy.limits import Limits
 from gridproxy.options import MAX_DOCUMENT, check_filename, check_record, merge_metadata, upload_request
 
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -39,7 +40,7 @@ def refused(kind: type[Exception], match: str, **arguments: Any) -> None:
 def test_nothing_asked_is_an_upload_without_a_name() -> None:
     request = upload_request()
     assert (request.id, request.filename, request.content_type, request.metadata) == (None, None, None, {})
-    assert (request.chunk_size, request.encoding, request.expires_at, request.max_size) == (None, "utf-8", None, None)
+    assert (request.chunk_size, request.encoding, request.expires_at, request.limits) == (None, "utf-8", None, Limits())
 
 
 def test_content_type_and_further_keywords_land_in_the_metadata_of_the_record() -> None:

@@ -27,6 +27,7 @@ EXTRAS = [
     "httpx",
     "numpy",
     "odmantic",
+    "puremagic",
     "pydantic",
     "rich",
     "secantus",
@@ -34,11 +35,12 @@ EXTRAS = [
 ]
 
 NAMES = """
-AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown CorruptFile DocumentMissing
-DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileVanished Finding
-GarbageReport GridProxyError InfoNotLoaded NestedTransaction NotConnected OutcomeUnknown Reader SeveralDocuments Staged
-StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedBucket UploadInProgress ValidationError
-Writer connect disconnect transaction using with_transaction wrap_field
+AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown ContentTypeRefused CorruptFile
+DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused
+FileVanished Finding GarbageReport GridProxyError ImageOptions InfoNotLoaded NestedTransaction NotConnected
+OutcomeUnknown PictureRefused Reader SeveralDocuments Staged StaleDocument Tally TooLarge Transaction
+TransactionsUnsupported UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect prefetch
+rewrite_references transaction using with_transaction wrap_field
 """
 
 # What an upload can be told.
@@ -61,6 +63,8 @@ etag property
 exists await (*, session=)
 filename property
 finalize await (*, session=)
+format property
+height property
 id property
 info property
 length property
@@ -82,9 +86,12 @@ sha256 property
 stat await (*, session=)
 stream (start=, stop=, *, session=)
 tell ()
+thumbnail property
 update_metadata await (changes=, *, unset=, session=, **more)
 upload_date property
+variants property
 verify await (*, session=)
+width property
 write (data)
 writelines (lines)
 """

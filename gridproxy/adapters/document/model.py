@@ -24,6 +24,7 @@ from ...ledger import Ledger, is_foreign, ledger_of
 from ...options import check_id
 from ...owner import (
     complete_snapshots,
+    confirm_stored,
     delete_files,
     doubt,
     join,
@@ -36,9 +37,11 @@ from ...owner import (
 from ...store import Session
 from ...tasks import settle
 from ...turns import turn_of
-from .fields import Field, FileField, ListField
+from .fields import Field, ListField
+from .file_fields import FileField
 from .memory import remember_state, remember_values, remember_written
 from .query import Objects
+from .raw import copied, exactly, flat
 
 __all__ = ["Document"]
 
@@ -142,9 +145,10 @@ class Document:
             while (file := unstored(self._files())) is not None:
                 await store_content(file, session)
                 self._check_fields()  # more may have been assigned, or put into lists, meanwhile
+            await confirm_stored(self._files(), session)
             await complete_snapshots(self._files(), session)
             # Copied, since lists and dicts may be changed in place while they are on their way.
-            now = {name: _copied(field.stored(self._values[name])) for name, field in self._fields.items()}
+            now = {name: copied(field.stored(self._values[name])) for name, field in self._fields.items()}
             for name, value in now.items():
                 self._encoded(name, value)
             join(self._files(), session)  # those that came meanwhile
@@ -263,7 +267,7 @@ class Document:
         return {**stored, **changes}
 
     async def _update_once(self, before: Raw, changes: Raw, session: Session | None) -> bool:
-        query = {"_id": id_filter(self._id), **{name: _expected(value) for name, value in before.items()}}
+        query = {"_id": id_filter(self._id), **{name: exactly(value) for name, value in before.items()}}
         try:
             async with turn_of(session):
                 result = await self._collection().update_one(query, {"$set": changes}, session=session)
@@ -300,7 +304,7 @@ class Document:
                 raise DocumentMissing(f"{type(self).__name__} {self._id!r} is not stored")
             for name, field in self._fields.items():
                 current = self._values[name]
-                value = self._values[name] = field.loaded(self, _copied(raw.get(name)))
+                value = self._values[name] = field.loaded(self, copied(raw.get(name)))
                 if isinstance(field, FileField):
                     self._values[name] = _kept(current, value)
             self._stored = raw
@@ -328,7 +332,7 @@ class Document:
             self._unsure.clear()
         for name, field in self._fields.items():
             files = [file for file in field.files(self._values[name]) if file.options.on_delete == "delete"]
-            await delete_files(files, _flat(ids_in(before.get(name))), session)
+            await delete_files(files, flat(ids_in(before.get(name))), session)
 
     # Inside
 
@@ -353,7 +357,7 @@ class Document:
         document._begin(raw.get("_id"))
         document._stored = raw
         for name, field in cls._fields.items():
-            document._values[name] = field.loaded(document, _copied(raw.get(name)))
+            document._values[name] = field.loaded(document, copied(raw.get(name)))
         return document
 
     @classmethod
@@ -392,20 +396,5 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def _expected(value: Any) -> Any:
-    return {"$eq": value} if isinstance(value, list) else id_filter(value)
-
-
 def _in_transaction(session: Session | None) -> bool:
     return session is not None and session.in_transaction
-
-
-def _flat(value: Any) -> list[Any]:
-    return [each for item in value for each in _flat(item)] if isinstance(value, list) else [value]
-
-
-def _copied(value: Any) -> Any:
-    """Containers anew, scalars as they are: what is changed in place must show against what was stored."""
-    if isinstance(value, dict):
-        return {key: _copied(each) for key, each in value.items()}
-    return [_copied(each) for each in value] if isinstance(value, list) else value

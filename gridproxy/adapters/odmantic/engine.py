@@ -13,6 +13,7 @@ from pymongo import errors as pymongo_errors
 from pymongo.asynchronous.collection import AsyncCollection
 
 from ...errors import BadOption, type_name
+from ...file import AsyncGridFile
 from ...owner import delete_owner, refuse_open_files, save_owner
 from ...store import Session
 from .model import FileModel, Home
@@ -64,8 +65,9 @@ class AsyncEngine(AIOEngine):
     """ODMantic's `AIOEngine` on pymongo's `AsyncMongoClient`: the same calls, sessions and transactions.
 
     Of documents that are a `FileModel`, `save` and `save_all` store assigned content and then remove what was replaced,
-    in this engine's database; `delete` removes the files of fields with `on_delete="delete"`. They raise
-    `UploadInProgress` while a file of the document is being written, and what ODMantic raises.
+    in this engine's database; `delete` removes the files of fields with `on_delete="delete"`. Queries take files as
+    they take ids. They raise `UploadInProgress` while a file of the document is being written, `BadId` for a file that
+    lies in another database, and what ODMantic raises.
 
     `remove` deletes by a query and sees no document: it removes no file. Of two writers that have replaced one file
     the last one wins, and the loser's file is left: `check` names both kinds of leftovers. After a transaction that was
@@ -99,8 +101,18 @@ class AsyncEngine(AIOEngine):
         session: Any = None,
     ) -> AsyncCursor[M]:
         """See ODMantic's `AIOEngine.find`."""
-        pipeline = self._prepare_find_pipeline(model, *queries, sort=sort, skip=skip, limit=limit)
+        asked = [_by_id(query) for query in queries]
+        pipeline = self._prepare_find_pipeline(model, *asked, sort=sort, skip=skip, limit=limit)
         return AsyncCursor(model, self._native(model), pipeline, self._driver_session(session), self._home)
+
+    async def count(self, model: type[M], *queries: Any, session: Any = None) -> int:
+        """See ODMantic's `AIOEngine.count`."""
+        return await super().count(model, *[_by_id(query) for query in queries], session=session)
+
+    async def remove(self, model: type[M], *queries: Any, just_one: bool = False, session: Any = None) -> int:
+        """See ODMantic's `AIOEngine.remove`; the files of what it deletes stay."""
+        asked = [_by_id(query) for query in queries]
+        return await super().remove(model, *asked, just_one=just_one, session=session)
 
     async def save(self, instance: M, *, session: Any = None) -> M:
         """See ODMantic's `AIOEngine.save`; with the document's files, and those of the documents that it refers to."""
@@ -159,6 +171,15 @@ class AsyncEngine(AIOEngine):
 
     def _driver_session(self, session: Any) -> Session | None:
         return cast("Session | None", self._get_session(session))
+
+
+def _by_id(query: Any) -> Any:
+    """The query with an id in the place of each file."""
+    if isinstance(query, AsyncGridFile):
+        return query.id
+    if isinstance(query, dict):
+        return type(query)({key: _by_id(value) for key, value in query.items()})
+    return [_by_id(value) for value in query] if isinstance(query, list) else query
 
 
 def _kept(document: Any) -> FileModel | None:

@@ -21,10 +21,14 @@ Raw = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class FileField:
-    """A field whose type has a file in it: the file's options, and whether the field is one file or may hold None."""
+    """A field whose type has a file in it, and that file's options.
+
+    `direct` is one that holds a file itself, `embeds` one of models that hold files, `optional` one that may be None.
+    """
 
     options: FileOptions
     direct: bool
+    embeds: bool
     optional: bool
 
 
@@ -35,9 +39,9 @@ def file_fields(kind: type[BaseModel]) -> dict[str, FileField]:
         if _holds_files(field.annotation):
             parts = list(_parts(field.annotation))
             options = next((each for each in [*field.metadata, *parts] if isinstance(each, FileOptions)), FileOptions())
-            containers = [part for part in parts if isinstance(part, type) and not _is_file(part)]
-            direct = all(kind is NoneType for kind in containers) and _container_of(field.annotation) is None
-            found[name] = FileField(options, direct, NoneType in parts)
+            embeds = not any(_is_file(part) for part in parts)
+            direct = not embeds and _container_of(field.annotation) is None
+            found[name] = FileField(options, direct, embeds, NoneType in parts)
     return found
 
 

@@ -8,14 +8,17 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import pydantic
 from bson import ObjectId
+from odmantic.exceptions import DocumentParsingError
 from odmantic.model import EmbeddedModel, Model, _BaseODMModel
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from pymongo.asynchronous.database import AsyncDatabase
 
 from ...attachment import Attachment, attach
 from ...bucket import Bucket
 from ...connection import store_for, using
-from ...errors import BadId, BadOption, BadSource, NotConnected, ValidationError
+from ...errors import BadId, BadOption, BadSource, ValidationError
 from ...field_value import assigned_file, given_file, stored_value
 from ...file import AsyncGridFile
 from ...identity import IdentityMap
@@ -54,7 +57,7 @@ class Home:
 class _State:
     home: Home | None = None
     clean: dict[str, object] = field(default_factory=dict)  # what the collection holds of the file fields
-    on_its_way: dict[str, object] = field(default_factory=dict)  # what was dumped for the save that is running
+    sent: dict[str, object] = field(default_factory=dict)  # what was dumped for a save that did not succeed, or not yet
 
 
 # An ODMantic model has no place for attributes that are no fields.
@@ -91,8 +94,12 @@ class FileModel(_Mixed):
         cls.__mutable_fields__ = cls.__mutable_fields__ - cls._file_fields.keys()
 
     def __init__(self, **values: Any) -> None:
-        super().__init__(**values)
-        self._take_in({id(file) for _, file in files_in(values)})
+        given = [file for _, file in files_in(values)]
+        # A file that another document holds lies in that one's database, and this document can only belong there.
+        placed = next((file.options.bucket for file in given if isinstance(file.options.bucket, Bucket)), None)
+        with nullcontext() if placed is None else using(placed.database):
+            super().__init__(**values)
+        self._take_in({id(file) for file in given})
 
     def __setattr__(self, name: str, value: Any) -> None:
         kept = self._file_fields.get(name)
@@ -123,17 +130,22 @@ class FileModel(_Mixed):
 
     def _fields_modified(self) -> set[str]:
         modified: set[str] = _modified.__get__(self)
-        clean = _state(self).clean
-        modified.update(name for name, before in clean.items() if self._stored_form(name) != before)
+        state = _state(self)
+        for name, before in state.clean.items():
+            if self._stored_form(name) != before:
+                modified.add(name)
+            elif name not in state.sent:
+                modified.discard(name)
         return modified
 
     def _set_fields_modified(self, names: set[str]) -> None:
         _modified.__set__(self, names)
-        if names:
+        state = _state(self)
+        if names:  # all of them: nothing of it is stored yet
+            state.clean = {}
             return
         # It was saved, or loaded. A file that changed while it was being saved is not what the collection has.
-        state = _state(self)
-        written, state.on_its_way = state.on_its_way, {}
+        written, state.sent = state.sent, {}
         for name in self._file_fields:
             if name in written:
                 state.clean[name] = written[name]
@@ -163,7 +175,7 @@ class FileModel(_Mixed):
                 _check_storable(f"{type(self).__name__}.{name}", file)
         document = super().model_dump_doc(include)
         if include is not None:
-            _state(self).on_its_way.update({name: self._stored_form(name) for name in names})
+            _state(self).sent.update({name: self._stored_form(name) for name in names})
         return document
 
     def model_update(self, patch_object: Any, **options: Any) -> None:
@@ -184,7 +196,14 @@ class FileModel(_Mixed):
     @classmethod
     def model_validate_doc(cls, raw_doc: dict[str, Any]) -> Self:
         """ODMantic's `model_validate_doc`; a field for a file that the document lacks is empty."""
-        document = super().model_validate_doc(completed(cls, raw_doc))
+        errors, values = cls._parse_doc_to_obj(completed(cls, raw_doc))
+        if errors:
+            raise DocumentParsingError(errors=errors, model=cls)
+        try:
+            document = cls.model_validate(values)
+        except pydantic.ValidationError as error:
+            # ODMantic stumbles over errors of a kind that pydantic does not have itself.
+            raise DocumentParsingError(errors=[_custom(each) for each in error.errors()], model=cls) from error
         document._loaded()
         return document
 
@@ -246,6 +265,8 @@ class FileModel(_Mixed):
     def _take_in(self, given: Collection[int] | None) -> None:
         """Let the files be this document's; `given` are those that somebody handed over as files, None for all."""
         home = _state(self).home
+        for model in _embedded(list(vars(self).values())):
+            _state(model).home = home
         for name, file in list(self._held_files()):
             attachment = file._attachment
             unowned = attachment is not None and attachment.unowned
@@ -253,10 +274,12 @@ class FileModel(_Mixed):
                 file._attachment = attachment = None  # made from an id that was only assigned: it may be somebody's
             if isinstance(self, EmbeddedModel):
                 continue  # it is the document around it that owns them
-            if home is not None and (attachment is None or unowned or attachment.belongs_to(self, name)):
-                options = home.options(file.options)
+            if home is not None:
+                kept = self._file_fields[name]
+                options = home.options(file.options if kept.embeds else kept.options)
                 _check_place(f"{type(self).__name__}.{name}", file, options)
-                file._options = options
+                if attachment is None or unowned or attachment.belongs_to(self, name):
+                    file._options = options
             attach(file, self, name)
 
     def _check_containers(self) -> None:
@@ -287,6 +310,22 @@ def _is_document(value: object) -> bool:
     return isinstance(value, Model)
 
 
+def _embedded(value: object) -> Iterator[FileModel]:
+    """The embedded models in a value that are file models, however deep."""
+    if isinstance(value, FileModel):
+        if isinstance(value, EmbeddedModel):
+            yield value
+            yield from _embedded(list(vars(value).values()))
+    elif isinstance(value, list | tuple | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _embedded(part)
+
+
+def _custom(error: ErrorDetails) -> InitErrorDetails:
+    kind = PydanticCustomError(error["type"], "{message}", {"message": error["msg"]})
+    return InitErrorDetails(type=kind, loc=error["loc"], input=error["input"])
+
+
 def _ids(value: object) -> list[tuple[str, object]]:
     return [(path, file.id) for path, file in files_in(value)]
 
@@ -302,13 +341,11 @@ def _check_storable(place: str, file: AsyncGridFile) -> None:
 
 
 def _check_place(place: str, file: AsyncGridFile, options: FileOptions) -> None:
-    """Refuse a file that was put into the ambient database, where its document's is another one."""
+    """Refuse a file that lies in another database than its document will."""
     attachment = file._attachment
-    if file.info is None or file.options == options or (attachment is not None and not attachment.put_here(file.id)):
-        return
-    try:
-        lies_in = store_for(file.options.bucket, file.options.db_alias)
-    except NotConnected:
-        return
-    if not lies_in.same_as(store_for(options.bucket, options.db_alias)):
-        raise BadId(f"{place}: {file!r} was put into {lies_in!r}, and its document is in another database")
+    put_here = file.info is not None and (attachment is None or attachment.put_here(file.id))
+    if file.id is None or not (put_here or isinstance(file.options.bucket, Bucket)):
+        return  # an id alone lies where its document is
+    lies_in, wanted = (store_for(each.bucket, each.db_alias) for each in (file.options, options))
+    if not lies_in.same_as(wanted):
+        raise BadId(f"{place}: {file!r} lies in {lies_in!r}, and its document belongs to {wanted!r}")

@@ -1,0 +1,53 @@
+"""A gallery to drop pictures and videos on, in one command.
+
+    pip install 'gridproxy-mongo[examples]'
+    python examples/gallery
+
+Uses the server that MONGODB_URI names, else an embedded one that is gone afterwards (`--keep FOLDER` keeps its data).
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import uvicorn
+from service import gallery
+
+from gridproxy.embedded import EmbeddedServer, EmbeddedServerUnavailable, server_uri
+
+
+@contextmanager
+def server(folder: str | None) -> Iterator[tuple[str, str]]:
+    if folder is None:
+        with server_uri() as (uri, label):
+            yield uri, label
+    else:
+        with EmbeddedServer(storage_path=folder) as embedded:
+            yield embedded.uri, f"embedded SecantusDB, with its data in {folder}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python examples/gallery", description="A gallery on MongoDB's GridFS.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one")
+    parser.add_argument("--keep", metavar="FOLDER", help="a folder for the embedded server's data")
+    options = parser.parse_args()
+    try:
+        with server(options.keep) as (uri, label), socket.create_server((options.host, options.port)) as listener:
+            print(f"server: {label}")
+            print(f"gallery: http://{options.host}:{listener.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
+            config = uvicorn.Config(gallery(uri), log_level="warning", timeout_graceful_shutdown=3)
+            with suppress(KeyboardInterrupt):
+                uvicorn.Server(config).run(sockets=[listener])
+    except EmbeddedServerUnavailable as error:
+        sys.exit(f"no server to run on: {error}")
+    except OSError as error:
+        sys.exit(f"port {options.port} cannot be used: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The bytes of one answer, in bounded memory: a window is sent while the next one is fetched.
+
+A download by itself fetches up to 16 MB ahead, which is right for whoever wants one file quickly. An answer lives as
+long as its client likes, and there are hundreds of them: each holds two windows at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+from ...download import Download, collect, load_info
+from ...file import AsyncGridFile
+from ...http import Span
+from ...info import FileInfo
+from ...store import Store
+from ...tasks import end_tasks, spawn
+
+__all__ = ["WINDOW_BYTES", "Windows"]
+
+# Two chunks of the usual size.
+WINDOW_BYTES = 2 * 255 * 1024
+
+
+class Windows:
+    """Spans of one stored file, read in windows. `aclose()` ends what is on its way."""
+
+    def __init__(self, file: AsyncGridFile) -> None:
+        self._file = file
+        self._pinned: tuple[Store, object] | None = None
+        self._first: Download | None = None
+        self._info: FileInfo | None = None
+        self._plan: Iterator[Span] = iter(())
+        self._ahead: tuple[Span, _Window] | None = None
+        self._last: _Window | None = None
+
+    async def look(self) -> FileInfo:
+        """The record alone: no chunk is touched. Raises `FileMissing`, `UploadInProgress`."""
+        store, id = self._pin()
+        self._info = await load_info(store, id)
+        self._file._loaded(id)(self._info)
+        return self._info
+
+    async def look_inside(self) -> FileInfo:
+        """The record and the first window in one round trip. Raises as `look`."""
+        store, id = self._pin()
+        self._first = Download(store, id, 0, WINDOW_BYTES, first=WINDOW_BYTES, on_info=self._file._loaded(id))
+        self._info = await self._first.load()
+        return self._info
+
+    def _pin(self) -> tuple[Store, object]:
+        # To the file of this moment, in its place: the object may be given another one while this one is sent.
+        self._pinned = self._file._readable()
+        return self._pinned
+
+    def read(self, start: int, stop: int) -> None:
+        """`next` gives these bytes from now on; after `look_inside` they begin with the file's first one."""
+        assert self._info is not None
+        border = start if self._first is None else min(stop, WINDOW_BYTES)
+        self._plan = chain([(start, border)] if self._first else [], _cut(border, stop, self._info.chunk_size))
+
+    async def next(self) -> list[bytes]:
+        """The bytes of the next window in pieces; none at the end.
+
+        Raises `CorruptFile` where chunks are missing or wrong, `FileVanished` where the file was deleted meanwhile.
+        """
+        if self._ahead is None:
+            self._fetch_ahead()
+        if self._ahead is None:
+            return []
+        span, window = self._ahead
+        pieces = await window.pieces(*span)
+        self._last = window if window.holds_more_than(*span) else None
+        self._fetch_ahead()
+        return pieces
+
+    def _fetch_ahead(self) -> None:
+        span, self._ahead = next(self._plan, None), None
+        if span is not None:
+            window = self._last if self._last is not None and self._last.covers(*span) else self._fetched(*span)
+            self._ahead = span, window
+
+    def _fetched(self, start: int, stop: int) -> _Window:
+        assert self._info is not None
+        assert self._pinned is not None
+        first, self._first = self._first, None
+        if first is not None:
+            return _Window(start, stop, first)
+        # Whole chunks, which is what the server gives anyhow: small ranges that lie in one of them cost one read.
+        size = self._info.chunk_size
+        start, stop = start // size * size, min(-(-stop // size) * size, self._info.length)
+        store, id = self._pinned
+        return _Window(start, stop, Download(store, id, start, stop, info=self._info, first=stop - start))
+
+    async def aclose(self) -> None:
+        """End what is on its way; it is gone when this returns."""
+        first, self._first = self._first, None
+        if first is not None:
+            await first.aclose()
+        if self._ahead is not None:
+            await self._ahead[1].aclose()
+
+
+class _Window:
+    """Bytes that are on their way, or there."""
+
+    def __init__(self, start: int, stop: int, download: Download) -> None:
+        self._start = start
+        self._stop = stop
+        self._fetching = spawn(collect(download))
+
+    def covers(self, start: int, stop: int) -> bool:
+        return self._start <= start and stop <= self._stop
+
+    def holds_more_than(self, start: int, stop: int) -> bool:
+        return self._start < start or stop < self._stop
+
+    async def pieces(self, start: int, stop: int) -> list[bytes]:
+        """The bytes `start` to `stop` of the file."""
+        cut: list[bytes] = []
+        at = self._start
+        for piece in await self._fetching:
+            if at < stop and start < at + len(piece):
+                cut.append(piece[max(0, start - at) : stop - at])
+            at += len(piece)
+        return cut
+
+    async def aclose(self) -> None:
+        await end_tasks([self._fetching])
+
+
+def _cut(start: int, stop: int, chunk_size: int) -> Iterator[Span]:
+    """Windows that end where a chunk does, so that none is fetched twice."""
+    while start < stop:
+        size = max(1, WINDOW_BYTES // chunk_size) * chunk_size
+        edge = min(stop, (start // size + 1) * size)
+        yield start, edge
+        start = edge

@@ -1,0 +1,141 @@
+"""GridFileResponse among routes, mounts and middleware of Starlette and FastAPI, and without them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import httpx
+import pytest
+from bson import ObjectId
+from bson.errors import InvalidId
+from fastapi import BackgroundTasks, Cookie, FastAPI, HTTPException
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Message, Scope
+
+from gridproxy import AsyncGridFile
+from gridproxy.adapters.starlette import GridFileResponse
+from tests.web.asgi import Exchange
+from tests.web.conftest import Watched
+
+HELLO = b"hello, world\n"
+
+
+def browsing(app: ASGIApp) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://files")
+
+
+async def test_a_route_of_fastapi_answers_with_a_file(watched_bucket: Watched) -> None:
+    file = await watched_bucket.file(HELLO, filename="hello.txt")
+    app = FastAPI()
+    done: list[str] = []
+
+    @app.get("/files/{id}", response_class=GridFileResponse)
+    async def serve(id: str, tasks: BackgroundTasks, seen: Annotated[str, Cookie()] = "") -> GridFileResponse:
+        try:
+            response = GridFileResponse(watched_bucket.bucket.file(ObjectId(id)))
+        except InvalidId:
+            raise HTTPException(404) from None
+        response.set_cookie("seen", "yes")
+        response.headers["X-Seen"] = seen
+        tasks.add_task(done.append, id)
+        return response
+
+    async with browsing(app) as browser:
+        whole = await browser.get(f"/files/{file.id}", headers={"Cookie": "seen=before"})
+        part = await browser.get(f"/files/{file.id}", headers={"Range": "bytes=7-11"})
+        again = await browser.get(f"/files/{file.id}", headers={"If-None-Match": whole.headers["etag"]})
+        missing = await browser.get(f"/files/{ObjectId()}")
+        schema = (await browser.get("/openapi.json")).json()
+    assert (whole.status_code, whole.content) == (200, HELLO)
+    assert whole.headers["set-cookie"].startswith("seen=yes")
+    assert whole.headers["x-seen"] == "before"
+    assert (part.status_code, part.content) == (206, b"world")
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["set-cookie"].startswith("seen=yes")
+    assert (missing.status_code, missing.json()) == (404, {"detail": "Not Found"})
+    assert done == [str(file.id)] * 3
+    assert "/files/{id}" in schema["paths"]
+
+
+async def test_the_applications_own_page_is_shown_for_what_is_missing(watched_bucket: Watched) -> None:
+    async def page(request: Request, error: Exception) -> Response:
+        return PlainTextResponse(f"no {request.url.path} here", 404)
+
+    async def serve(request: Request) -> Response:
+        return GridFileResponse(watched_bucket.bucket.file(ObjectId()))
+
+    app = Starlette(routes=[Route("/logo", serve)], exception_handlers={404: page})
+    async with browsing(app) as browser:
+        missing = await browser.get("/logo")
+    assert (missing.status_code, missing.text) == (404, "no /logo here")
+
+
+async def test_one_mounted_response_answers_many_requests_at_once(watched_bucket: Watched) -> None:
+    content = b"".join(number.to_bytes(4) for number in range(200_000))
+    file = await watched_bucket.file(content, chunk_size=50_000, filename="numbers")
+    response = GridFileResponse(file)
+    app = Starlette(routes=[Mount("/mounted", app=response), Route("/numbers", endpoint=response)])
+    async with browsing(app) as browser:
+        requests = [
+            browser.get("/numbers", headers={"Range": f"bytes={at}-{at + 99_999}"}) for at in range(0, 600_000, 30_000)
+        ]
+        answers = await asyncio.gather(*requests, browser.get("/numbers"), browser.get("/mounted/"))
+    for number, answer in enumerate(answers[:-2]):
+        assert answer.status_code == 206
+        assert answer.content == content[number * 30_000 : number * 30_000 + 100_000]
+    assert answers[-2].content == answers[-1].content == content
+
+
+async def test_a_middleware_that_wraps_responses_gets_all_of_it(watched_bucket: Watched) -> None:
+    content = bytes(range(256)) * 10_000
+    file = await watched_bucket.file(content, chunk_size=255 * 1024)
+
+    async def marked(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        response = await call_next(request)
+        response.headers["X-Marked"] = "yes"
+        return response
+
+    async def serve(request: Request) -> Response:
+        return GridFileResponse(file)
+
+    app = Starlette(routes=[Route("/file", serve)], middleware=[Middleware(BaseHTTPMiddleware, dispatch=marked)])
+    async with browsing(app) as browser:
+        whole = await browser.get("/file")
+        part = await browser.get("/file", headers={"Range": "bytes=-5"})
+    assert (whole.headers["x-marked"], whole.content) == ("yes", content)
+    assert (part.status_code, part.content) == (206, content[-5:])
+
+
+async def test_elsewhere_a_missing_file_is_a_plain_404(watched_bucket: Watched) -> None:
+    exchange = Exchange()
+    exchange.scope["app"] = object()  # an application of another framework
+    await exchange.run(GridFileResponse(watched_bucket.bucket.file(ObjectId())))
+    assert (exchange.status, exchange.body) == (404, b"Not Found")
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_websocket_can_be_denied_with_a_file(watched_bucket: Watched, there: bool) -> None:
+    file = await watched_bucket.file(HELLO)
+    scope: Scope = {"type": "websocket", "headers": [], "extensions": {"websocket.http.response": {}}}
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError("nobody should listen before the handshake")
+
+    shown = file if there else AsyncGridFile(bucket=watched_bucket.bucket)
+    await GridFileResponse(shown, 403)(scope, receive, send)
+    assert {message["type"] for message in sent} == {
+        "websocket.http.response.start",
+        "websocket.http.response.body",
+    }
+    assert sent[0]["status"] == (403 if there else 404)
+    assert b"".join(message["body"] for message in sent[1:]) == (HELLO if there else b"Not Found")

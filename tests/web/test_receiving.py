@@ -1,0 +1,178 @@
+"""Uploads over a real server: form files and bare bodies, with limits, and clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import httpx
+import pytest
+from fastapi import FastAPI, File, UploadFile
+from pymongo.errors import OperationFailure
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gridproxy import AsyncGridFile, FileAlreadyStored, FileOptions, FileRefused
+from gridproxy.adapters.starlette import RequestBody, exception_handlers, problem_response
+from tests.observing import contents
+from tests.web.asgi import Exchange
+from tests.web.conftest import Watched
+from tests.web.raw import Site, serve
+
+LIMIT = 100_000
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
+
+
+def field(watched: Watched) -> AsyncGridFile:
+    options = FileOptions(bucket=watched.bucket, max_size=LIMIT, content_types=["image/*"])
+    return AsyncGridFile(options=options)
+
+
+def described(file: AsyncGridFile) -> Response:
+    return JSONResponse({"length": file.length, "type": file.content_type, "name": file.filename})
+
+
+@asynccontextmanager
+async def receiving(watched: Watched, disconnected: asyncio.Event | None = None) -> AsyncIterator[Site]:
+    app = FastAPI(exception_handlers=exception_handlers)
+
+    @app.post("/form")
+    async def form(picture: Annotated[UploadFile, File()]) -> Response:
+        file = field(watched)
+        await file.put(picture)
+        return described(file)
+
+    @app.put("/bare/{name}")
+    async def bare(name: str, request: Request) -> Response:
+        file = field(watched)
+        await file.put(request.stream(), filename=name)
+        return described(file)
+
+    @app.put("/body/{name}")
+    async def body(name: str, request: Request) -> Response:
+        file = field(watched)
+        try:
+            await file.put(RequestBody(request), filename=None if name == "-" else name)
+        except ClientDisconnect:
+            assert disconnected is not None
+            disconnected.set()
+            raise
+        return described(file)
+
+    async with serve(app) as site:
+        yield site
+
+
+async def stored(watched: Watched) -> tuple[int, int]:
+    return await contents(watched.bucket.database, watched.bucket.name)
+
+
+async def test_a_picture_of_a_form_and_one_by_itself_are_stored(watched_bucket: Watched) -> None:
+    async with receiving(watched_bucket) as site, httpx.AsyncClient(base_url=site.url) as browser:
+        form = await browser.post("/form", files={"picture": ("a.png", PNG, "image/png")})
+        bare = await browser.put("/bare/b.png", content=PNG)
+        body = await browser.put("/body/-", content=PNG, headers={"Content-Type": "image/png"})
+    assert form.json() == {"length": len(PNG), "type": "image/png", "name": "a.png"}
+    assert bare.json() == {"length": len(PNG), "type": "image/png", "name": "b.png"}
+    assert body.json() == {"length": len(PNG), "type": "image/png", "name": None}
+
+
+async def pieces(content: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(content), 10_000):
+        yield content[at : at + 10_000]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("path", ["/form", "/bare/a.png", "/body/a.png"])
+async def test_what_is_too_large_is_a_413(watched_bucket: Watched, path: str, declared: bool) -> None:
+    content = PNG + bytes(LIMIT)
+    async with receiving(watched_bucket) as site, httpx.AsyncClient(base_url=site.url) as browser:
+        if path == "/form":
+            answer = await browser.post(path, files={"picture": ("a.png", content)})
+        else:
+            answer = await browser.put(path, content=content if declared else pieces(content))
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == 413
+    assert f"longer than the {LIMIT} bytes" in problem["detail"]
+    assert await stored(watched_bucket) == (0, 0)
+
+
+@pytest.mark.parametrize("path", ["/form", "/bare/a.png", "/body/a.png"])
+async def test_what_is_of_another_type_is_a_415(watched_bucket: Watched, path: str) -> None:
+    content = b"<html><script>alert(1)</script></html>"
+    async with receiving(watched_bucket) as site, httpx.AsyncClient(base_url=site.url) as browser:
+        if path == "/form":
+            answer = await browser.post(path, files={"picture": ("a.png", content, "image/png")})
+        else:
+            answer = await browser.put(path, content=content)
+    assert answer.status_code == 415
+    assert await stored(watched_bucket) == (0, 0)
+
+
+async def test_a_body_that_says_that_it_is_too_large_is_refused_before_it_is_sent(watched_bucket: Watched) -> None:
+    async with receiving(watched_bucket) as site:
+        lines = [f"Content-Length: {LIMIT + 1}", "Expect: 100-continue"]
+        head, _, writer = await site.start("PUT", "/body/a.png", *lines)
+        writer.close()
+    assert head.status == 413  # and not 100
+
+
+async def test_a_client_that_leaves_midway_leaves_nothing(watched_bucket: Watched) -> None:
+    disconnected = asyncio.Event()
+    async with receiving(watched_bucket, disconnected) as site:
+        _, writer = await site.connect()
+        writer.write(b"PUT /body/a.png HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n" + PNG + bytes(50_000))
+        await writer.drain()
+        writer.transport.abort()
+        await disconnected.wait()
+    assert await stored(watched_bucket) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "content_type", "size"),
+    [
+        ([], None, None),
+        ([("content-type", "image/png"), ("content-length", "17")], "image/png", 17),
+        ([("content-type", "application/x-www-form-urlencoded")], None, None),  # what curl says of any body
+        ([("content-length", "many")], None, None),
+        ([("content-length", "\u0663")], None, None),
+    ],
+)
+def test_the_header_of_a_request_says_what_its_body_is(
+    lines: list[tuple[str, str]], content_type: str | None, size: int | None
+) -> None:
+    scope = Exchange("PUT").scope
+    scope["headers"] = [(name.encode(), value.encode()) for name, value in lines]
+    source = RequestBody(Request(scope)).as_source()
+    assert (source.content_type, source.size) == (content_type, size)
+
+
+async def test_a_refusal_of_another_kind_is_a_422_and_a_taken_id_a_409() -> None:
+    request = Request(Exchange().scope)
+    refused = await problem_response(request, FileRefused("too dark", field="photo"))
+    assert refused.status_code == 422
+    assert b'"field":"photo"' in refused.body
+    taken = await problem_response(request, FileAlreadyStored("secret id"))
+    assert taken.status_code == 409
+    assert b"secret" not in taken.body
+
+
+async def test_an_error_that_is_not_the_clients_stays_one() -> None:
+    with pytest.raises(OperationFailure):
+        await problem_response(Request(Exchange().scope), OperationFailure("the disk is full"))
+
+
+async def test_reading_what_is_missing_in_a_route_is_a_404(watched_bucket: Watched) -> None:
+    async def read(request: Request) -> Response:
+        return Response(await watched_bucket.bucket.read("nothing here"))
+
+    app = Starlette(routes=[Route("/", read)], exception_handlers=exception_handlers)
+    exchange = await Exchange().run(app)
+    assert exchange.status == 404
+    assert b"nothing" not in exchange.body
