@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import pytest
@@ -25,6 +26,8 @@ FAULTS = {
 STALLS = (Break.STALL_BEFORE, Break.STALL_AFTER)
 # What may go on for as long as the work does; the others are as good as one of these then.
 LASTING = (Break.ERROR, Break.CUT_AFTER)
+# Nothing here takes a second; this only turns a hang into a failure.
+HANGS = 60.0
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,17 @@ async def commands_of(link: Link, trial: Operation) -> int:
     """How many commands it takes where all goes well."""
     link.heal()
     await trial.run()
+    count = len(link.seen)
     await assert_whole(trial, None)
     await emptied(trial)
-    return len(link.seen)
+    return count
 
 
 async def struck(link: Link, trial: Operation, strike: Strike, number: int) -> None:
     """Break the command of this number, and the ones after it where it is lasting."""
     link.strike(strike.kind, skip=number, times=None if strike.lasting else 1)
-    error = await error_of(trial.run())
+    async with asyncio.timeout(HANGS):
+        error = await error_of(trial.run())
     was_struck, seen = link.hit.is_set(), list(link.seen)
     link.heal()
     try:
