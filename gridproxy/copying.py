@@ -128,11 +128,13 @@ class _Copy:
         count = self._source.chunk_count
         if not count:
             return
-        # Whoever lands chunk 0 has the id. Were more copied beside it, an upload under it could land a part as well.
-        first = await self._merge(0, 1 if self._request.id is not None else _CHUNKS_PER_MERGE)
-        # Servers differ in whether they tell that a chunk was there already.
-        if await self._store.first_chunk_id(self._id) not in (None, next(object_ids(self._footprint.chunk_ids))):
-            raise id_in_progress(self._id)
+        first = 0
+        if self._request.id is not None:
+            # Whoever lands chunk 0 has the id. Were more copied with it, an upload could land a part beside them.
+            first = await self._merge(0, 1)
+            # Servers differ in whether they tell that a chunk was there already.
+            if await self._store.first_chunk_id(self._id) not in (None, next(object_ids(self._footprint.chunk_ids))):
+                raise id_in_progress(self._id)
         while first < count:
             first = await self._merge(first, _CHUNKS_PER_MERGE)
         found = await self._store.measure(self._id)

@@ -6,6 +6,7 @@ What the class dumps, its schema and what is stored of it stay as they are.
 from __future__ import annotations
 
 import copy
+import inspect
 import typing
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -316,14 +317,24 @@ def _declared_form(kind: Any, attribute: str) -> IdForm:
         declared = fields[attribute].annotation
     else:
         try:
-            declared = typing.get_type_hints(kind).get(attribute)
-        except NameError as error:
+            declared = _annotation(kind, attribute)
+        except (AttributeError, NameError, SyntaxError, TypeError) as error:
             raise BadOption(
                 f"{kind.__qualname__}.{attribute} is empty, and its annotation cannot be read ({error}): "
                 "tell wrap_field as_='id' or as_='hex'"
             ) from error
     classes = [each for each in _parts(declared) if isinstance(each, type)]
     return "hex" if str in classes and not any(issubclass(each, ObjectId) for each in classes) else "id"
+
+
+def _annotation(kind: type, attribute: str) -> object:
+    """The annotation of this attribute alone: what others name may be there for type checkers only."""
+    for base in kind.__mro__:
+        given = inspect.get_annotations(base)
+        if attribute in given:
+            alone = {"__annotations__": {attribute: given[attribute]}, "__module__": base.__module__}
+            return typing.get_type_hints(type(base.__name__, (), alone))[attribute]
+    return None
 
 
 def _pydantic_fields(kind: Any) -> Any:

@@ -43,6 +43,15 @@ class Keeper(FileModel, Model):
     portrait: AsyncGridFile
 
 
+class Feeder(Model):
+    name: str = ""
+
+
+class Feeding(FileModel, Model):
+    feeder: Feeder = Reference()
+    plan: AsyncGridFile
+
+
 class Ward(FileModel, Model):
     keeper: Keeper = Reference()
     plan: AsyncGridFile

@@ -321,6 +321,8 @@ async def test_an_optional_field_holds_none_or_a_file(database: Database) -> Non
     await animal.save()
     again = await found()
     assert await again.perhaps.read() == b"data"
+    await animal.set({Animal.perhaps: None})
+    assert animal.perhaps is None
     again.perhaps = None
     await again.save()
     assert (await found()).perhaps is None

@@ -16,7 +16,7 @@ from gridproxy import AsyncGridFile, Bucket, InfoNotLoaded
 from gridproxy.adapters.odmantic import AsyncEngine, FileModel
 
 from ..observing import Database, answer_lost, contents, observed
-from .odm_zoo import Animal, Bare, Cage, Deleting, Keeper, Ward, Zoo, again
+from .odm_zoo import Animal, Bare, Cage, Deleting, Feeder, Feeding, Keeper, Ward, Zoo, again
 
 
 @pytest.fixture
@@ -247,6 +247,15 @@ async def test_a_found_document_does_not_write_the_files_of_what_it_refers_to(en
     await engine.save(keeper)
     await engine.save(ward)
     assert await (await engine.find(Keeper))[0].portrait.read() == b"new"
+
+
+async def test_a_document_may_refer_to_one_without_files(engine: AsyncEngine) -> None:
+    await engine.save(Feeding(feeder=Feeder(name="Ada"), plan=b"a plan"))
+    found = await engine.find_one(Feeding)
+    assert found is not None
+    assert (found.feeder.name, await found.plan.read()) == ("Ada", b"a plan")
+    assert found.model_dump_doc() == {"_id": found.id, "feeder": found.feeder.id, "plan": found.plan.id}
+    assert modified(found) == set()
 
 
 # Documents that were there before

@@ -350,7 +350,12 @@ async def test_the_form_of_a_new_id_is_what_was_there_then_what_was_told_then_th
         avatar = wrap_field("avatar_id")
         avatar_id = None
 
-    for kind in (Told, Mixed, Bare):
+    class Beside:
+        avatar = wrap_field("avatar_id")
+        friend: NowhereDefined | None = None  # type: ignore[name-defined]  # noqa: F821  # for type checkers, elsewhere
+        avatar_id: ObjectId | None = None
+
+    for kind in (Told, Mixed, Bare, Beside):
         user: Any = kind()
         await user.avatar.put(b"a face")
         assert type(user.avatar_id) is ObjectId

@@ -152,7 +152,9 @@ class FileModel(_Mixed):
             elif name not in state.clean:
                 state.clean[name] = self._stored_form(name)
 
-    if not TYPE_CHECKING:  # to whom it is the slot that ODMantic has there
+    if TYPE_CHECKING:  # ODMantic has a slot there
+        __fields_modified__: ClassVar[set[str]]
+    else:
         __fields_modified__ = property(
             _fields_modified,
             _set_fields_modified,
