@@ -3,23 +3,28 @@
 The map of this house, from the ground up; every import points down:
 
 - errors, extras, progress                        what is raised, what is told on the way
-- info, sniffing, limits, options, chunks         values and arithmetic, no I/O
+- info, sniffing, limits, variants                values and arithmetic, no I/O
+- images, options, chunks, findings               the same: pictures, what an upload is asked, its chunks, what is wrong
 - http                                            what HTTP says about serving a file, no I/O
-- tasks, clients                                  work that has to settle; what is kept per client
+- turns, tasks, identity, clients                 work that has to settle; what is kept per object, per client
 - store                                           the two collections, one method a round trip
+- ledger, transactions                            what moves together, and what is done when its outcome is known
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
 - publish, footprint, staging, shipping, gate, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
-- removal, editing, copying, many, maintenance  what happens to stored files
+- removal, editing, copying, many, pictures       what happens to stored files
+- verifying, audit, census, pointers, checking, collecting   upkeep: what is wrong, and what is left over
 - connection                                      from an alias to a database
 - attachment, handle                              a file's place in a document, what it knows without I/O
 - field_value, schema                             what a field holds, and what pydantic is told of it
-- readable, file                                  AsyncGridFile: what it reads, what it writes
+- readable, new_file, file                        AsyncGridFile: what it reads, what it writes
 - readable_bucket, bucket                         GridFS itself, for services without proxies
 - walk, prefetch, references, owner               which files documents hold, and what they owe each other
+- wrap                                            a file beside an attribute that a class has already
 - adapters                                        fields of documents
 - testing                                         the contract of field adapters, as a suite to run
 - embedded                                        a throw-away server for trials and tests
+- cli, __main__                                   the command line
 """
 
 from .bucket import Bucket
@@ -30,6 +35,7 @@ from .errors import (
     BadOption,
     BadSource,
     BufferFull,
+    CommitUnknown,
     ContentTypeRefused,
     CorruptFile,
     DocumentMissing,
@@ -41,23 +47,29 @@ from .errors import (
     FileVanished,
     GridProxyError,
     InfoNotLoaded,
+    NestedTransaction,
     NotConnected,
     OutcomeUnknown,
     PictureRefused,
     SeveralDocuments,
     StaleDocument,
     TooLarge,
+    TransactionsUnsupported,
     UnacknowledgedBucket,
     UploadInProgress,
     ValidationError,
 )
 from .file import AsyncGridFile
+from .findings import Finding, GarbageReport, Tally
+from .images import ImageOptions
 from .info import FileInfo
 from .options import FileOptions
 from .prefetch import prefetch
 from .reader import DownloadStream, Reader
 from .references import rewrite_references
 from .staging import Staged
+from .transactions import Transaction, transaction, with_transaction
+from .wrap import wrap_field
 from .writer import Writer
 
 __all__ = [
@@ -68,6 +80,7 @@ __all__ = [
     "BadSource",
     "Bucket",
     "BufferFull",
+    "CommitUnknown",
     "ContentTypeRefused",
     "CorruptFile",
     "DocumentMissing",
@@ -80,8 +93,12 @@ __all__ = [
     "FileOptions",
     "FileRefused",
     "FileVanished",
+    "Finding",
+    "GarbageReport",
     "GridProxyError",
+    "ImageOptions",
     "InfoNotLoaded",
+    "NestedTransaction",
     "NotConnected",
     "OutcomeUnknown",
     "PictureRefused",
@@ -89,7 +106,10 @@ __all__ = [
     "SeveralDocuments",
     "Staged",
     "StaleDocument",
+    "Tally",
     "TooLarge",
+    "Transaction",
+    "TransactionsUnsupported",
     "UnacknowledgedBucket",
     "UploadInProgress",
     "ValidationError",
@@ -98,5 +118,8 @@ __all__ = [
     "disconnect",
     "prefetch",
     "rewrite_references",
+    "transaction",
     "using",
+    "with_transaction",
+    "wrap_field",
 ]

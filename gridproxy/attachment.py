@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .info import FileInfo
+from .ledger import is_foreign
 from .removal import remove_file
-from .store import Store
+from .store import Session, Store
 
 if TYPE_CHECKING:
     from .handle import Handle
 
-__all__ = ["Attachment", "Reference", "attach", "attach_unowned", "is_free"]
+__all__ = ["Attachment", "Reference", "Standing", "attach", "attach_unowned", "is_free"]
 
 # What a document's field points to, and the record where it is known.
 Reference = tuple[object, FileInfo | None]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stands between a file and the saved document at one moment."""
+
+    saved: Reference
+    superseded: tuple[tuple[Store, object], ...] = ()
+    stored: bool = False
+    doubtful: bool = False
 
 
 class Attachment:
@@ -67,21 +79,34 @@ class Attachment:
         """Whether the file came here as content since the document was saved, and not as a reference."""
         return id != self._saved[0]
 
-    async def finalize(self) -> None:
+    def standing(self) -> Standing:
+        """What `stand` gives back, when a transaction is aborted."""
+        return Standing(self._saved, tuple(self._superseded), self.stored, self.doubtful)
+
+    def stand(self, standing: Standing) -> None:
+        """Be as at that moment again."""
+        self._saved, self._superseded = standing.saved, list(standing.superseded)
+        self.stored, self.doubtful = standing.stored, standing.doubtful
+
+    async def finalize(self, session: Session | None = None) -> None:
         """The document has been saved by hand, as the file stands now."""
         file = self._present()
-        await self.saved((file.id, file.info))
+        await self.saved((file.id, file.info), session=session)
 
     def _present(self) -> Handle:
         file = self._file()
         assert file is not None, "it is the file that asks"
         return file
 
-    async def saved(self, now: Reference, in_use: Collection[object] = ()) -> None:
+    async def saved(self, now: Reference, in_use: Collection[object] = (), session: Session | None = None) -> None:
         """The stored document points to `now`: what was replaced goes, unless another document may point to it.
 
-        `in_use` are the ids that the document's other fields hold.
+        `in_use` are the ids that the document's other fields hold. In a transaction of ours the records go with its
+        commit; in somebody else's, which may be taken back, what was replaced is left to the collector.
         """
+        if is_foreign(session):
+            self.forget(now)
+            return
         self._saved, self.stored, self.doubtful = now, True, False
         # A file that was replaced while the document was being written is the one that the document points to.
         going = [each for each in self._superseded if each[1] != now[0]]
@@ -90,7 +115,7 @@ class Attachment:
             while going:
                 store, id = going[-1]
                 if not self.shared and id not in in_use:
-                    await remove_file(store, id)
+                    await remove_file(store, id, session)
                 going.pop()
         finally:
             self._superseded += going
@@ -100,7 +125,7 @@ class Attachment:
         self._saved, self.stored, self.doubtful = now, True, False
         self._superseded.clear()
 
-    async def revert(self) -> None:
+    async def revert(self, session: Session | None = None) -> None:
         """Point to the saved document's file again, and remove what was stored since."""
         file = self._present()
         old, info = self._saved
@@ -113,7 +138,7 @@ class Attachment:
             return  # a document may point to them
         self._superseded = newer
         while newer:
-            await remove_file(*newer[-1])
+            await remove_file(*newer[-1], session)
             newer.pop()
 
 

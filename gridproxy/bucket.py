@@ -8,13 +8,16 @@ from typing import Any
 
 from pymongo import ASCENDING, DESCENDING
 
+from .collecting import collect_bucket_garbage
 from .copying import copy_file
 from .editing import rename_file, rename_files, update_file
 from .errors import BadOption, FileMissing
 from .file import AsyncGridFile
+from .findings import GarbageReport
 from .info import FileInfo, utc_now
 from .many import upload_many
 from .options import check_filename, upload_request
+from .pointers import References, parse_references
 from .progress import Progress
 from .readable_bucket import ReadableBucket
 from .removal import remove_file, remove_files
@@ -22,6 +25,7 @@ from .sources import SourceLike
 from .staging import Staged, discard_id, discard_staged
 from .store import Session
 from .tasks import settle
+from .turns import turn_of
 from .upload import stage_source, upload_source
 from .writer import Writer
 
@@ -214,12 +218,14 @@ class Bucket(ReadableBucket):
         check_filename(filename)
         _check_revision(revision)
         order = ASCENDING if revision >= 0 else DESCENDING
-        record = await self.store.files.find_one(
-            {"filename": filename, "expires_at": {"$not": {"$lte": utc_now()}}},
-            sort=[("uploadDate", order)],
-            skip=revision if revision >= 0 else -revision - 1,
-            session=self.store.session_for(session),
-        )
+        session = self.store.session_for(session)
+        async with turn_of(session):
+            record = await self.store.files.find_one(
+                {"filename": filename, "expires_at": {"$not": {"$lte": utc_now()}}},
+                sort=[("uploadDate", order)],
+                skip=revision if revision >= 0 else -revision - 1,
+                session=session,
+            )
         if record is None:
             raise FileMissing(message=f"no file has the name {filename!r} and the revision {revision}")
         info = FileInfo.from_record(record)
@@ -257,7 +263,7 @@ class Bucket(ReadableBucket):
     async def delete_by_name(self, filename: str, *, session: Session | None = None) -> int:
         """Remove every revision of a name; how many. Raises `FileMissing` for none (GridFS spec)."""
         check_filename(filename)
-        ids = await self.store.ids_by_name(filename, self.store.session_for(session))
+        ids = await self.store.find_ids({"filename": filename}, self.store.session_for(session))
         if not ids:
             raise FileMissing(message=f"no file has the name {filename!r}")
         return await remove_files(self.store, ids, session)
@@ -271,6 +277,37 @@ class Bucket(ReadableBucket):
     async def ensure_indexes(self, *, force: bool = False) -> None:
         """Create the two indexes of the GridFS spec, once per bucket and client; `force` looks again."""
         await self.store.ensure_indexes(force=force)
+
+    async def collect_garbage(
+        self,
+        older_than: timedelta = timedelta(days=1),
+        dry_run: bool = True,
+        *,
+        unreferenced: bool = False,
+        references: References | None = None,
+        progress: Progress | None = None,
+    ) -> GarbageReport:
+        """Remove what is safe to remove, or only tell what would be (`dry_run`, the default).
+
+        That is: chunks without a file, the youngest of which is older than `older_than` by the time in its `_id`; and
+        files whose `expires_at` has passed. With `unreferenced=True` also files that were uploaded longer ago than
+        that and that no document in `references` (as `check` takes them; name every place that holds files) points to.
+
+        An upload that sends nothing for as long as `older_than` looks like one that was cut off. Chunks whose `_id`
+        tells no time are counted and left; `discard(id)` removes them. What is decided is looked at again, on the
+        primary, before it is removed; interrupted at any point, the next run goes on. `progress` as in `check`.
+
+        Raises `BadOption` for an `older_than` below an hour, and for references that look mistyped (no such
+        collection, or no document with the path); nothing was removed then.
+        """
+        return await collect_bucket_garbage(
+            self.store,
+            older_than=older_than,
+            dry_run=dry_run,
+            unreferenced=unreferenced,
+            references=parse_references(self.store, references),
+            progress=progress,
+        )
 
     async def drop(self) -> None:
         """Remove the whole bucket, every file in it and its indexes."""

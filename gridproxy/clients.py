@@ -5,13 +5,14 @@ do.
 from __future__ import annotations
 
 import asyncio
-import weakref
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous import client_session
 from pymongo.asynchronous.client_session import AsyncClientSession
+
+from .identity import IdentityMap
 
 __all__ = ["Client", "ClientState", "bound_session", "state_of"]
 
@@ -27,33 +28,34 @@ class ClientState:
         self.limit = asyncio.Semaphore(max(1, pool - 1)) if pool else asyncio.Semaphore(2**31)
         self.indexed: set[tuple[str, str]] = set()
         self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self.transactions = False  # whether the server is known to have them
         # Client bulk writes are tried until the server does not know them. pymongo (4.20) changes their reply, which it
         # cannot where replies are decoded as raw documents.
         kind: object = client.codec_options.document_class
         self.bulk_write = not (isinstance(kind, type) and issubclass(kind, RawBSONDocument))
 
 
-# Not a WeakKeyDictionary: clients compare by address, and two of them in two loops must not share a limit.
-_states: dict[int, tuple[weakref.ref[Client], ClientState]] = {}
+# By identity: clients compare by address, and two of them in two loops must not share a limit.
+_states: IdentityMap[Client, ClientState] = IdentityMap()
 
 
 def state_of(client: Client) -> ClientState:
     """The state that belongs to this very client object."""
-    known = _states.get(id(client))
-    if known is not None and known[0]() is client:
-        return known[1]
-    state = ClientState(client)
-    key = id(client)
-    _states[key] = (weakref.ref(client, lambda _: _states.pop(key, None)), state)
+    state = _states.get(client)
+    if state is None:
+        state = ClientState(client)
+        _states.set(client, state)
     return state
 
 
-def bound_session(client: Client) -> AsyncClientSession | None:
-    """The session that pymongo's `session.bind()` put around this call, if any.
+def bound_session(client: Client | None) -> AsyncClientSession | None:
+    """The session that pymongo's `session.bind()` put around this call, if any; of this client, where one is given.
 
     pymongo 4.20 has no public way to ask, and older versions have no `bind()`. We have to know: a write that joins the
     caller's transaction by accident would take chunks into it.
     """
     variable = getattr(client_session, "_SESSION", None)
     session = None if variable is None else variable.get()
-    return session if isinstance(session, AsyncClientSession) and session.client is client else None
+    if not isinstance(session, AsyncClientSession):
+        return None
+    return session if client is None or session.client is client else None

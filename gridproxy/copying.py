@@ -8,20 +8,25 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
+from pymongo.errors import OperationFailure
 
 from .download import load_info
-from .errors import BadOption, CorruptFile, FileVanished
-from .footprint import Footprint
+from .errors import BadOption, CorruptFile, FileVanished, OutcomeUnknown
+from .footprint import Footprint, object_ids
 from .info import FileInfo
 from .options import UploadRequest, check_record, upload_request
-from .publish import check_id_is_free
+from .publish import DUPLICATE_KEY, check_id_is_free, id_in_progress
+from .removal import take_back_files
 from .store import Record, Session, Store
 from .tasks import settle
+from .variants import named_variants
 
 __all__ = ["copy_file"]
 
 # Chunks of one `$merge`: 64 MB of the usual ones, since a cancellation waits for it.
 _CHUNKS_PER_MERGE = 256
+# Computed anew, or said otherwise; and a copy of a thumbnail is nobody's thumbnail.
+_NOT_KEPT = {"sha256", "content_type", "variant_of"}
 
 
 async def copy_file(
@@ -40,7 +45,8 @@ async def copy_file(
     """Copy a file inside its bucket; what is not given stays as it is in the original, but a copy never expires by
     itself.
 
-    Raises `FileMissing`, `CorruptFile` (nothing is made of half a file), `BadOption` inside a transaction.
+    Raises `FileMissing`, `CorruptFile` (nothing is made of half a file), `FileAlreadyStored` or `UploadInProgress`
+    where `id` is taken, `BadOption` inside a transaction.
     """
     session = store.session_for(session)
     if session is not None and session.in_transaction:
@@ -56,7 +62,7 @@ async def copy_file(
         expires_after=expires_after,
     )
     # What stays is not checked again: other writers left names and keys that are refused here, and a copy is one.
-    kept = {key: value for key, value in source.metadata.items() if key not in ("sha256", "content_type")}
+    kept = {key: value for key, value in source.metadata.items() if key not in _NOT_KEPT}
     request = replace(
         given,
         filename=source.filename if filename is None else filename,
@@ -74,6 +80,7 @@ class _Copy:
         self._session = session
         self._id = ObjectId() if request.id is None else request.id
         self._footprint = Footprint(store, self._id, session)
+        self._variants: list[object] = []
 
     async def run(self) -> FileInfo:
         record = self._new_record()
@@ -82,13 +89,34 @@ class _Copy:
             await check_id_is_free(self._store, self._id, self._session)
         await self._store.ensure_indexes()
         try:
+            await self._copy_variants()
             await self._copy_chunks()
             record = self._new_record()
             await self._footprint.insert_record(record)
         except BaseException as error:
             await self._footprint.take_back(error)
+            if not isinstance(error, OutcomeUnknown):  # else the copy may be there, and needs them
+                await take_back_files(self._store, self._variants, self._session, error)
             raise
         return FileInfo.from_record(record)
+
+    async def _copy_variants(self) -> None:
+        """A picture's copy gets copies of what belongs to it."""
+        metadata = dict(self._request.metadata)
+        if (thumbnail := metadata.get("thumbnail_id")) is not None:
+            metadata["thumbnail_id"] = await self._copy_variant(thumbnail)
+        if variants := named_variants(metadata):
+            metadata["variants"] = {name: await self._copy_variant(id) for name, id in variants.items()}
+        self._request = replace(self._request, metadata=metadata)
+
+    async def _copy_variant(self, id: object) -> object:
+        """The id of a variant's copy; the same id where it is gone, or was only named there."""
+        record = await self._store.find_record(id, self._session)
+        if record is None or (record.get("metadata") or {}).get("variant_of") != self._source.id:
+            return id
+        copy = await copy_file(self._store, id, more_metadata={"variant_of": self._id}, session=self._session)
+        self._variants.append(copy.id)
+        return copy.id
 
     def _new_record(self) -> Record:
         source = self._source
@@ -98,9 +126,17 @@ class _Copy:
 
     async def _copy_chunks(self) -> None:
         count = self._source.chunk_count
-        for first in range(0, count, _CHUNKS_PER_MERGE):
-            ids = [self._footprint.new_chunk_id() for _ in range(min(_CHUNKS_PER_MERGE, count - first))]
-            await settle(self._store.copy_chunks(self._source, first, ids, self._id))
+        if not count:
+            return
+        first = 0
+        if self._request.id is not None:
+            # Whoever lands chunk 0 has the id. Were more copied with it, an upload could land a part beside them.
+            first = await self._merge(0, 1)
+            # Servers differ in whether they tell that a chunk was there already.
+            if await self._store.first_chunk_id(self._id) not in (None, next(object_ids(self._footprint.chunk_ids))):
+                raise id_in_progress(self._id)
+        while first < count:
+            first = await self._merge(first, _CHUNKS_PER_MERGE)
         found = await self._store.measure(self._id)
         if found != (count, self._source.length):
             if await self._store.find_record(self._source.id, primary=True) is None:
@@ -109,3 +145,14 @@ class _Copy:
                 self._source.id,
                 f"its chunks hold {found[1]} bytes in {found[0]} pieces instead of {self._source.length} in {count}",
             )
+
+    async def _merge(self, first: int, at_most: int) -> int:
+        """Copy chunks from `first` on; the number of the next one."""
+        ids = [self._footprint.new_chunk_id() for _ in range(min(at_most, self._source.chunk_count - first))]
+        try:
+            await settle(self._store.copy_chunks(self._source, first, ids, self._id))
+        except OperationFailure as error:
+            if error.code != DUPLICATE_KEY:
+                raise
+            raise id_in_progress(self._id) from None
+        return first + len(ids)

@@ -8,6 +8,7 @@ more are on their way, four at most. The record is asked for together with the f
 from __future__ import annotations
 
 import asyncio
+import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -33,7 +34,6 @@ __all__ = [
     "IN_FLIGHT",
     "Download",
     "check_offset",
-    "collect",
     "load_info",
     "read_all",
     "read_range",
@@ -43,6 +43,8 @@ __all__ = [
 IN_FLIGHT = 4
 # The first range: soon there, and most files fit into it whole.
 FIRST_BYTES = 5 * 255 * 1024
+# What a whole file is gathered in at first; larger memory is moved, and not copied, when it grows.
+_ROOM_BYTES = 64 * 1024 * 1024
 
 
 async def load_info(store: Store, id: object, session: Session | None = None) -> FileInfo:
@@ -126,6 +128,10 @@ class Download:
         """The file's record; where it is not known yet, the first bytes are fetched with it."""
         return self.info or await self._begin()
 
+    async def left(self) -> int:
+        """How many bytes `next` is going to give from now on."""
+        return max(0, self._end(await self.load()) - self.next_offset)
+
     async def next(self) -> Block | None:
         """The next block, in order, at least one byte long; None at the end.
 
@@ -140,7 +146,8 @@ class Download:
             if not self._fetching:
                 return None
             wanted, fetch = self._fetching[0]
-            await asyncio.wait({fetch})
+            if not fetch.done():
+                await asyncio.wait({fetch})
             self._check_open()
             pieces = await self._checked(info, wanted, fetch.result())
             self._check_open()
@@ -234,21 +241,19 @@ class Download:
         return check_range(info, wanted, documents)
 
 
-async def collect(download: Download) -> list[bytes]:
-    """Every byte that a download gives, in pieces; it is closed then."""
+async def read_all(download: Download, head: Sequence[bytes] = ()) -> bytes:
+    """Every byte that a download gives, behind those of `head`; it is closed then."""
     try:
-        gathered: list[bytes] = []
+        left = await download.left()
+        # Joined at the end, a file would stand in memory twice, and fresh memory costs more than the copy into it.
+        # A record may lie about its length: beyond this room the buffer grows as bytes come.
+        gathered = io.BytesIO(bytes(min(sum(map(len, head)) + left, _ROOM_BYTES)))
+        gathered.writelines(head)
         while (block := await download.next()) is not None:
-            gathered.extend(block.pieces)
-        return gathered
+            gathered.writelines(block.pieces)
+        return gathered.getvalue()
     finally:
         await download.aclose()
-
-
-async def read_all(download: Download) -> bytes:
-    """Every byte that a download gives; it is closed then."""
-    pieces = await collect(download)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 async def read_range(

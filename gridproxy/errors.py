@@ -22,6 +22,9 @@ Each class derives from `GridProxyError` and from the class that users already c
     ├── InfoNotLoaded            RuntimeError                       a record's field asked before any I/O
     ├── UploadInProgress         RuntimeError                       the file is being written at this moment
     ├── OutcomeUnknown           pymongo.errors.PyMongoError        the server may or may not hold the file
+    ├── CommitUnknown            pymongo.errors.PyMongoError        the server may or may not have committed
+    ├── NestedTransaction        pymongo.errors.InvalidOperation    a transaction inside another one
+    ├── TransactionsUnsupported  pymongo.errors.OperationFailure    a standalone server has no transactions
     ├── NotConnected             RuntimeError                       no database to work on
     ├── ValidationError          ValueError                         a document's field refuses a value
     ├── StaleDocument            RuntimeError                       somebody else changed the file field first
@@ -32,7 +35,7 @@ Each class derives from `GridProxyError` and from the class that users already c
 from __future__ import annotations
 
 from gridfs.errors import CorruptGridFile, FileExists, NoFile
-from pymongo.errors import ConfigurationError, PyMongoError
+from pymongo.errors import ConfigurationError, InvalidOperation, OperationFailure, PyMongoError
 
 __all__ = [
     "BadId",
@@ -40,6 +43,7 @@ __all__ = [
     "BadOption",
     "BadSource",
     "BufferFull",
+    "CommitUnknown",
     "ContentTypeRefused",
     "CorruptFile",
     "DocumentMissing",
@@ -51,12 +55,14 @@ __all__ = [
     "FileVanished",
     "GridProxyError",
     "InfoNotLoaded",
+    "NestedTransaction",
     "NotConnected",
     "OutcomeUnknown",
     "PictureRefused",
     "SeveralDocuments",
     "StaleDocument",
     "TooLarge",
+    "TransactionsUnsupported",
     "UnacknowledgedBucket",
     "UploadInProgress",
     "ValidationError",
@@ -223,6 +229,37 @@ class OutcomeUnknown(GridProxyError, PyMongoError):
         super().__init__(
             f"the server did not say whether the file {id!r} was stored; nothing was removed. "
             "Ask stat() when it answers again"
+        )
+
+
+class CommitUnknown(GridProxyError, PyMongoError):
+    """The server may or may not have committed a transaction: no answer came, however often it was asked.
+
+    `ids` are those of the files that were stored and deleted in it. No chunk of any of them was removed, and proxies
+    keep the new ids. `stat(id)` tells, once the server answers again; what is left over, `collect_garbage` removes.
+    """
+
+    def __init__(self, ids: list[object]) -> None:
+        self.ids = ids
+        super().__init__(
+            f"the server did not say whether the transaction was committed; nothing of the files {ids!r} was removed. "
+            "Ask stat() when it answers again, and reload() the documents",
+            error_labels=["UnknownTransactionCommitResult"],
+        )
+
+
+class NestedTransaction(GridProxyError, InvalidOperation):
+    """A transaction was begun inside another one."""
+
+
+class TransactionsUnsupported(GridProxyError, OperationFailure):
+    """The server is a standalone one; MongoDB has transactions on replica sets (of one node, too) and behind mongos."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this is a standalone server, which has no transactions: start it with --replSet and initiate a set of one "
+            "node, or leave the transaction out",
+            20,
         )
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import PyMongoError
 
 from .copying import copy_file
 from .editing import rename_file, update_file
-from .errors import FileAlreadyStored, FileClosed
+from .errors import BadOption, FileAlreadyStored, FileClosed
 from .info import FileInfo
+from .ledger import Memory
+from .new_file import NewFile
 from .options import FileOptions, UploadRequest, upload_request
+from .pictures import upload_picture
 from .progress import Progress
 from .readable import ReadableFile
 from .removal import remove_file
@@ -23,6 +26,7 @@ from .staging import Staged
 from .store import Session, Store
 from .tasks import settle
 from .upload import upload_source
+from .variants import named_variants, thumbnail_id
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -58,6 +62,24 @@ class AsyncGridFile(ReadableFile):
     def closed(self) -> bool:
         """False while a new file is being written, between `new_file()` and `close()` or `abort()`."""
         return self._writer is None
+
+    @property
+    def thumbnail(self) -> AsyncGridFile:
+        """A picture's thumbnail, a file of its own; an empty one where there is none."""
+        info = self._known("thumbnail")
+        return self._variant(thumbnail_id(info.metadata, info.extra))
+
+    @property
+    def variants(self) -> Mapping[str, AsyncGridFile]:
+        """A picture's named variants, files of their own."""
+        return {name: self._variant(id) for name, id in named_variants(self._known("variants").metadata).items()}
+
+    def _variant(self, id: object) -> AsyncGridFile:
+        known = self._variants.get(repr(id))  # the same object each time: it has a position
+        if not isinstance(known, AsyncGridFile):
+            known = AsyncGridFile(id, bucket=self._options.bucket, alias=self._options.db_alias)
+            self._variants[repr(id)] = known
+        return known
 
     # Putting in
 
@@ -150,7 +172,12 @@ class AsyncGridFile(ReadableFile):
             opened = source if isinstance(source, Staged) else open_source(source, encoding=request.encoding)
         with self._exclusive("being put"):
             store = self._store()
-            info = await upload_source(store, opened, request, session=session, progress=progress)
+            self._join(store.session_for(session))
+            image = self._options.image
+            if image is None:
+                info = await upload_source(store, opened, request, session=session, progress=progress)
+            else:
+                info = await upload_picture(store, opened, request, image, session=session, progress=progress)
             await self._swap(store, info, session)
             return info
 
@@ -191,6 +218,8 @@ class AsyncGridFile(ReadableFile):
         cancellation aborts, and everything is as before. Raises `FileAlreadyStored` on a stored file unless told
         `replace=True`, `UploadInProgress` where one is open already, and for options as `put`.
         """
+        if self._options.image is not None:
+            raise BadOption("a picture is decoded whole and not written bit by bit: put() or replace() it")
         request = upload_request(
             filename=filename,
             content_type=content_type,
@@ -253,6 +282,7 @@ class AsyncGridFile(ReadableFile):
             self._refuse_while_busy()
             raise self._stored_already("new_file")
         with self._exclusive("being written") as hold:
+            self._join(writing.upload.session)
             await writing.start()
             self._writer = writing
             hold()
@@ -278,11 +308,13 @@ class AsyncGridFile(ReadableFile):
     ) -> FileInfo:
         """Set and unset keys of the metadata in one step; the new info. Raises `FileMissing`, `BadMetadata`."""
         store, id = self._readable()
+        self._join(store.session_for(session))
         return self._edited(await update_file(store, id, changes, unset, more, session))
 
     async def rename(self, filename: str, *, session: Session | None = None) -> FileInfo:
         """Give the stored file another name; the new info. Raises `FileMissing`, `BadOption`."""
         store, id = self._readable()
+        self._join(store.session_for(session))
         return self._edited(await rename_file(store, id, filename, session))
 
     def _edited(self, info: FileInfo) -> FileInfo:
@@ -321,6 +353,7 @@ class AsyncGridFile(ReadableFile):
     async def delete(self, *, session: Session | None = None) -> None:
         """Remove the file; this object is empty then. No error on an empty one, nor where the file is gone already."""
         with self._exclusive("being deleted"):
+            self._join(self._session(session))
             self._content = None
             if self._id is not None:
                 # Together, since a cancellation is raised only after the removal came to its end.
@@ -330,64 +363,30 @@ class AsyncGridFile(ReadableFile):
         await remove_file(store, id, session)
         self._point_to(None, None)
 
-    async def finalize(self) -> None:
-        """The document that holds this file was saved by hand: remove the files that it replaced. Else no effect."""
-        if self._attachment is not None:
-            await self._attachment.finalize()
+    async def finalize(self, *, session: Session | None = None) -> None:
+        """The document that holds this file was saved by hand: remove the files that it replaced. Else no effect.
 
-    async def revert(self) -> None:
+        Where the document was saved in a transaction of ours, so is this called, and the files go with its commit.
+        """
+        if self._attachment is not None:
+            through = self._session(session)
+            self._join(through)
+            await self._attachment.finalize(through)
+
+    async def revert(self, *, session: Session | None = None) -> None:
         """Go back to the file that the saved document points to, and remove the new one. Unheld: no effect."""
         if self._attachment is not None:
             with self._exclusive("being reverted"):
-                await self._attachment.revert()
+                through = self._session(session)
+                self._join(through)
+                await self._attachment.revert(through)
 
+    def _memory(self) -> Memory:
+        memory = super()._memory()
 
-class NewFile:
-    """What `new_file()` returns: await it, or enter it; `as` binds the file."""
+        def aborted() -> None:
+            memory.aborted()
+            if self._writer is not None:
+                self._end_writing(self._writer)  # if it is the one that was given up
 
-    def __init__(
-        self,
-        file: AsyncGridFile,
-        request: UploadRequest,
-        replace: bool,
-        session: Session | None,
-        progress: Progress | None,
-    ) -> None:
-        self._file = file
-        self._request = request
-        self._replace = replace
-        self._session = session
-        self._progress = progress
-        self._writing: Writer | None = None
-
-    async def _start(self) -> NewFile:
-        if self._writing is None:
-            writing = Writer(self._file._store(), self._request, self._session, self._progress)
-            await self._file._start_writing(writing, self._replace)
-            self._writing = writing
-        return self
-
-    def __await__(self) -> Generator[Any, None, NewFile]:
-        return self._start().__await__()
-
-    async def __aenter__(self) -> AsyncGridFile:
-        await self._start()
-        return self._file
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # The body may have closed or aborted it, and may have begun another one: that one is not ours to end.
-        writing = self._writing
-        if writing is None or self._file._writer is not writing:
-            return
-        if error is None:
-            await self._file.close()
-            return
-        try:
-            await writing.abort(error)
-        finally:
-            self._file._end_writing(writing)
+        return replace(memory, aborted=aborted)

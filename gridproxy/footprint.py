@@ -63,6 +63,10 @@ class Footprint:
             self._outcome_unknown = True
             raise
 
+    def abandon_record(self) -> None:
+        """The transaction that the record stood in was given up, and the record with it."""
+        self._record = None
+
     async def take_back(self, cause: BaseException | None, in_flight: Collection[asyncio.Future[Any]] = ()) -> None:
         """Remove whatever was sent, once the inserts that are still `in_flight` have come to their end.
 

@@ -7,12 +7,14 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 
+from .chunks import ChunkRange
 from .errors import FileRefused
 from .info import FileInfo
 from .limits import HEAD_BYTES, Limits, Validator
+from .staging import Staged
 from .tasks import in_thread
 
-__all__ = ["Gate", "validate"]
+__all__ = ["Gate", "let_in_staged", "validate"]
 
 
 class Gate:
@@ -62,6 +64,18 @@ async def validate(limits: Limits, info: FileInfo, head: bytes) -> None:
             raise _refusal(limits, validator, str(error)) from error
         if verdict is False:
             raise _refusal(limits, validator, f"{_name(validator)} refuses this content")
+
+
+async def let_in_staged(staged: Staged, limits: Limits) -> None:
+    """The limits of the field that is going to hold what was staged without any; raises as an upload."""
+    info = staged.info
+    limits.check_size(info.length)
+    if limits.look_inside:
+        gate = Gate(limits)
+        head = ChunkRange(0, -(-min(HEAD_BYTES, info.length) // info.chunk_size), False)
+        for chunk in await staged.store.find_chunks(info.id, head, primary=True):
+            gate.take(chunk["data"], 0)
+        await gate.judge(info.content_type, lambda _: info)
 
 
 async def _verdict(validator: Validator, info: FileInfo, head: bytes) -> object:

@@ -6,7 +6,7 @@ Groups are made by bytes, so nothing grows past a batch but what the caller aske
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from bson import ObjectId
@@ -20,18 +20,17 @@ from .options import UploadRequest, check_record
 from .progress import Progress, report
 from .publish import encodes_alike, insert_wholes, withdraw_record
 from .removal import remove_files
+from .shipping import update_hash
 from .sources import Source, open_source
 from .store import Record, Session, Store
-from .tasks import gather, in_thread, settle
-from .upload import upload_source
+from .tasks import gather, settle
+from .upload import check_repeatable, close_after, upload_source
 
 __all__ = ["read_many", "read_together", "stat_many", "upload_many"]
 
 _IDS_PER_QUERY = 200
 _FILES_PER_REQUEST = 500
 _CHUNKS_PER_FILE = 64
-# Below this a worker thread costs more than the hash.
-_HASH_INLINE = 128 * 1024
 
 
 async def stat_many(store: Store, ids: Iterable[object], session: Session | None = None) -> dict[object, FileInfo]:
@@ -129,18 +128,24 @@ async def upload_many(
 
     All or nothing: an error, or a cancellation, removes those of this call that were stored already.
     """
-    uploads = _Uploads(store, store.session_for(session), progress)
+    session = store.session_for(session)
+    if isinstance(sources, Iterator):
+        check_repeatable(open_source(sources), session)
+    uploads = _Uploads(store, session, progress)
     pairs = sources.items() if isinstance(sources, Mapping) else ((None, source) for source in sources)
     try:
         await store.ensure_indexes()
         for name, source in pairs:
             opened = open_source(source, encoding=request.encoding)
             try:
+                check_repeatable(opened, session)
                 await opened.prepare()
                 named = request.completed_by(name or opened.name, opened.content_type)
                 await uploads.add(opened, named)
-            finally:
-                await opened.aclose()
+            except BaseException as error:
+                await close_after(opened, error)
+                raise
+            await opened.aclose()
         await uploads.flush()
     except BaseException as error:
         await uploads.take_back(error)
@@ -151,10 +156,9 @@ async def upload_many(
 class _Whole:
     """A small file, made ready: its chunks and its record."""
 
-    def __init__(self, store: Store, request: UploadRequest, data: bytes) -> None:
+    def __init__(self, store: Store, request: UploadRequest, data: bytes, sha256: str | None) -> None:
         id, size = ObjectId(), request.chunk_size or store.chunk_size
-        digest = hashlib.sha256(data).hexdigest() if store.checksum else None
-        self.record = request.record(id, len(data), size, digest)
+        self.record = request.record(id, len(data), size, sha256)
         check_record(self.record, size, store.codec_options)
         splitter = Splitter(size)
         payloads = [*splitter.feed(data), *filter(None, [splitter.flush()])]
@@ -184,14 +188,17 @@ class _Uploads:
             return
         if self._group and self._group_bytes + len(head) > BATCH_BYTES:
             await self.flush()
-        if len(head) <= _HASH_INLINE:
-            whole = _Whole(self._store, request, head)
-        else:
-            whole = await in_thread(lambda: _Whole(self._store, request, head))
-        self._group.append(whole)
+        self._group.append(_Whole(self._store, request, head, await self._sha256(head)))
         self._group_bytes += len(head)
         if len(self._group) == _FILES_PER_REQUEST:
             await self.flush()
+
+    async def _sha256(self, data: bytes) -> str | None:
+        if not self._store.checksum:
+            return None
+        digest = hashlib.sha256()
+        await update_hash(digest, [data])
+        return digest.hexdigest()
 
     def _may_share(self, request: UploadRequest, data: bytes) -> bool:
         few_chunks = len(data) <= _CHUNKS_PER_FILE * (request.chunk_size or self._store.chunk_size)
@@ -241,6 +248,7 @@ class _Rest(Source):
         self._head = head
         self._source = source
         self.size = source.size
+        self.repeatable = source.repeatable
 
     async def read(self) -> bytes | memoryview:
         head, self._head = self._head, b""

@@ -17,6 +17,7 @@ from bson.errors import InvalidDocument
 from bson.int64 import Int64
 
 from .errors import BadId, BadMetadata, BadOption, DuplicateKey, type_name
+from .images import ImageOptions
 from .info import utc_milliseconds, utc_now
 from .limits import Limits, Validator, checked_content_types, checked_validators
 
@@ -64,6 +65,8 @@ class FileOptions:
     synchronous ones in a worker thread, and refuse by raising ValueError or returning False. A refusal is a
     `FileRefused` with the field, the limit and what came; nothing is stored then.
 
+    `image` makes it a field of pictures: see `ImageOptions`.
+
     In a pydantic model it annotates a field: `photo: Annotated[AsyncGridFile, FileOptions(bucket="photos")]`.
     """
 
@@ -74,6 +77,7 @@ class FileOptions:
     max_size: int | None = None
     content_types: Iterable[str] | str | None = None
     validators: Iterable[Validator] | Validator | None = None
+    image: ImageOptions | None = None
     _limits: Limits = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +88,8 @@ class FileOptions:
         _check_max_size(self.max_size)
         _check_bucket(self.bucket)
         _check_alias(self.db_alias)
+        if self.image is not None and not isinstance(self.image, ImageOptions):
+            raise BadOption(f"image is an ImageOptions(...), not {type_name(self.image)}")
         limits = Limits(
             max_size=self.max_size,
             content_types=checked_content_types(self.content_types),
@@ -95,8 +101,13 @@ class FileOptions:
         object.__setattr__(self, "_limits", limits)
 
     def limits(self, field: str | None = None) -> Limits:
-        """What a field of this name lets in."""
-        return replace(self._limits, field=field)
+        """What a field of this name lets in; a pydantic model's field is known without one."""
+        return replace(self._limits, field=field or self._limits.field)
+
+    def _for_field(self, name: str | None) -> FileOptions:
+        named = replace(self)
+        object.__setattr__(named, "_limits", self.limits(name))
+        return named
 
     @classmethod
     def of_field(cls) -> FileOptions:
@@ -109,7 +120,7 @@ class FileOptions:
 
     def __get_pydantic_core_schema__(self, source: object, handler: Callable[[object], T]) -> T:
         # Around whatever lies inside: `Optional`, a list or a dict of files are annotated as a file is.
-        asked = [self]
+        asked = [self._for_field(getattr(handler, "field_name", None))]
         token = _annotating.set(asked)
         try:
             schema = handler(source)

@@ -12,19 +12,23 @@ from typing import TypeVar
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from .attachment import Attachment, Reference, attach
-from .errors import UploadInProgress
+from .clients import bound_session
+from .errors import FileMissing, UploadInProgress
 from .file import AsyncGridFile
 from .prefetch import load_infos
 from .store import Session
 from .tasks import settle
+from .turns import turn_of
 
 T = TypeVar("T")
 
 __all__ = [
     "complete_snapshots",
+    "confirm_stored",
     "delete_files",
     "delete_owner",
     "doubt",
+    "join",
     "references",
     "refuse_open_files",
     "save_owner",
@@ -39,6 +43,15 @@ def refuse_open_files(files: Iterable[tuple[str, AsyncGridFile]]) -> None:
     for field, file in files:
         if file._busy is not None:
             raise UploadInProgress(f"{field}: this file is {file._busy}; close() or abort() it before saving")
+
+
+def join(files: Iterable[AsyncGridFile], session: Session | None) -> None:
+    """Let the files of a document take part in the transaction that it is written in.
+
+    Raises `UploadInProgress` for one that takes part in another: the document would point to what may be taken back.
+    """
+    for file in files:
+        file._join(file._session(session))
 
 
 def unstored(files: Iterable[AsyncGridFile]) -> AsyncGridFile | None:
@@ -59,24 +72,32 @@ async def complete_snapshots(files: Iterable[AsyncGridFile], session: Session | 
     await load_infos([file for file in files if file.options.store == "snapshot"], session)
 
 
+async def confirm_stored(files: Iterable[AsyncGridFile], session: Session | None) -> None:
+    """Raise `FileMissing` for a file of a transaction that was not committed, where nobody knew that until now:
+
+    A document must not point to it.
+    """
+    for file in files:
+        if file._uncertain:
+            try:
+                await file.stat(session=session)
+            except FileMissing as error:
+                error.add_note("The transaction that it was put in was not committed: reload() the document.")
+                raise
+            file._uncertain = False
+
+
 def references(files: Iterable[AsyncGridFile]) -> list[tuple[AsyncGridFile, Reference]]:
     """What each file points to at this moment: taken before a document is written, for `saved` after it."""
     return [(file, (file.id, file.info)) for file in files]
 
 
 async def saved(written: Iterable[tuple[AsyncGridFile, Reference]], session: Session | None) -> None:
-    """The document was written, with these references: let go of what it points to no more.
-
-    Inside somebody's transaction the write may still be taken back, so the old files stay for the collector.
-    """
+    """The document was written, with these references: let go of what it points to no more."""
     written = list(written)
-    in_transaction = session is not None and session.in_transaction
     in_use = [now[0] for _, now in written]
     for file, now in written:
-        if in_transaction:
-            _attachment(file).forget(now)
-        else:
-            await _attachment(file).saved(now, in_use)
+        await _attachment(file).saved(now, in_use, file._session(session))
 
 
 def doubt(written: Iterable[tuple[AsyncGridFile, Reference]]) -> None:
@@ -108,7 +129,8 @@ async def save_owner(
     """Save a document by its ODM's own `write`: assigned content is stored before it, replaced files go after it.
 
     `files` gives the files that the document holds at the moment of the call, with their paths. Raises
-    `UploadInProgress` while one of them is being written, and whatever `write` raises: nothing is lost then.
+    `UploadInProgress` while one of them is being written, `FileMissing` for one of a transaction whose commit got no
+    answer and did not come true, and whatever `write` raises: nothing is lost then.
     """
 
     def attached() -> list[AsyncGridFile]:
@@ -116,10 +138,12 @@ async def save_owner(
         refuse_open_files(held)
         for path, file in held:
             attach(file, owner, path)
+        join((file for _, file in held), session)
         return [file for _, file in held]
 
     while (file := unstored(attached())) is not None:
         await store_content(file, session)
+    await confirm_stored(attached(), session)
     await complete_snapshots(attached(), session)
     # A cancelled write lands all the same, so it is seen to its end, and the old files' removal with it.
     return await settle(_save_owner(references(attached()), write, session))
@@ -129,7 +153,8 @@ async def _save_owner(
     written: list[tuple[AsyncGridFile, Reference]], write: Callable[[], Awaitable[T]], session: Session | None
 ) -> T:
     try:
-        result = await write()
+        async with turn_of(session or bound_session(None)):
+            result = await write()
     except PyMongoError as error:
         if not isinstance(error, DuplicateKeyError):  # of a unique index: an answer
             doubt(written)
@@ -146,13 +171,16 @@ async def delete_owner(
     """
     held = list(files)
     refuse_open_files(held)
+    join((file for _, file in held), session)
     await settle(_delete_owner([file for _, file in held], write, session))
 
 
 async def _delete_owner(
     files: list[AsyncGridFile], write: Callable[[], Awaitable[bool]], session: Session | None
 ) -> None:
-    if await write():
+    async with turn_of(session or bound_session(None)):
+        deleted = await write()
+    if deleted:
         going = [file for file in files if file.options.on_delete == "delete"]
         await delete_files(going, [file.id for file in going if _attachment(file).stored], session)
 

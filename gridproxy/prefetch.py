@@ -15,6 +15,7 @@ __all__ = ["load_infos", "prefetch"]
 
 # A content is small where it fits into one chunk of the usual size.
 _SMALL_BYTES = 255 * 1024
+_BEHIND_A_FILE = ("thumbnail", "variants")
 
 
 async def prefetch(
@@ -23,9 +24,9 @@ async def prefetch(
     """Load the infos of the files in these `fields` of many documents: one query for each bucket and 200 files.
 
     Documents are of any kind: models, dataclasses, mappings, plain objects. A field is a path: "photo", "album" (every
-    file of a list), "album.0", "owner.photo", "owners.photo" (of every owner in a list). Empty files, and what is not
-    there in one of the documents, are left out; so are infos that are known already. A file that is missing keeps
-    none.
+    file of a list), "album.0", "owner.photo", "owners.photo" (of every owner in a list), "photo.thumbnail" (a query
+    more, where the pictures' own infos are not known). Empty files, and what is not there in one of the documents, are
+    left out; so are infos that are known already. A file that is missing keeps none.
 
     `content` fetches contents as well, with one more query for each bucket and 200 files: those of at most 255 KiB, and
     4 MB of them in all, in the order of the documents. They stay with the files until the next `read()` to the end,
@@ -35,9 +36,17 @@ async def prefetch(
     """
     if not fields:
         raise BadOption("prefetch takes the names of the fields, too: prefetch(documents, 'photo')")
+    documents = list(documents)
     paths = [_path(field) for field in fields]
-    files = [file for document in documents for path in paths for file in _files_at(document, path, ".".join(path))]
+
+    def found() -> list[AsyncGridFile]:
+        return [file for document in documents for path in paths for file in _files_at(document, path, ".".join(path))]
+
+    files = found()
     await load_infos(files, session)
+    if any(set(path).intersection(_BEHIND_A_FILE) for path in paths):
+        files = found()  # what belongs to pictures can be named, now that these are known
+        await load_infos(files, session)
     if content:
         await _load_contents(files, session)
 
@@ -49,7 +58,7 @@ async def load_infos(files: Iterable[AsyncGridFile], session: Session | None) ->
         infos = await stat_many(store, [file.id for file in group], session)
         for file in group:
             if file.id in infos:
-                file._loaded(file.id)(infos[file.id])
+                file._loaded(file.id, store.session_for(session))(infos[file.id])
 
 
 async def _load_contents(files: list[AsyncGridFile], session: Session | None) -> None:
@@ -102,11 +111,11 @@ def _files_at(value: object, path: list[str], whole: str) -> Iterator[AsyncGridF
             inside = value
         for each in inside:
             yield from _files_at(each, path, whole)
+    elif isinstance(value, AsyncGridFile) and (not path or value.info is None):
+        yield value
     elif path:
         part = value.get(path[0]) if isinstance(value, Mapping) else _attribute(value, path[0], whole)
         yield from _files_at(part, path[1:], whole)
-    elif isinstance(value, AsyncGridFile):
-        yield value
     elif isinstance(value, Mapping):
         for each in value.values():
             yield from _files_at(each, path, whole)

@@ -23,10 +23,12 @@ from pymongo.errors import (
 
 from .errors import FileAlreadyStored, OutcomeUnknown, UploadInProgress
 from .info import FileInfo
+from .ledger import ledger_of
 from .store import Record, Session, Store
 from .tasks import both
 
 __all__ = [
+    "DUPLICATE_KEY",
     "check_id_is_free",
     "encodes_alike",
     "id_in_progress",
@@ -37,7 +39,7 @@ __all__ = [
     "withdraw_record",
 ]
 
-_DUPLICATE_KEY = 11000
+DUPLICATE_KEY = 11000
 _COMMAND_NOT_FOUND = 59
 _ATTEMPTS = 4
 _PAUSE = 0.1  # seconds before the first repetition; doubled with each
@@ -57,6 +59,12 @@ async def check_id_is_free(store: Store, id: object, session: Session | None) ->
     if record is not None:
         raise FileAlreadyStored(id)
     if chunks:
+        ledger = ledger_of(session)
+        if ledger is not None and ledger.is_freed(store, id):
+            raise UploadInProgress(
+                f"the file {id!r} was deleted in this transaction, and its chunks lie there until it is committed: "
+                "store the new one under another id, or in the next transaction"
+            )
         raise id_in_progress(id)
 
 
@@ -87,9 +95,7 @@ async def insert_record(
             raise
 
     if session is not None and session.in_transaction:
-        # Repeating a statement is the transaction's business: its abort takes the record back.
-        maybe_there = False
-        await insert()
+        await _insert_inside(store, record, own_chunk, session, maybe_there)
         return
     try:
         await _until_answered(insert)
@@ -97,6 +103,23 @@ async def insert_record(
         if not maybe_there:
             raise
         raise OutcomeUnknown(record["_id"]) from error
+
+
+async def _insert_inside(
+    store: Store, record: Record, own_chunk: ObjectId | None, session: Session, maybe_there: bool
+) -> None:
+    # Looked for before, since a duplicate key ends the transaction. Repeating what got no answer is not for us: that
+    # ends it, too, and the record goes with it.
+    found = await store.find_record(record["_id"], session) if maybe_there else None
+    if found is None:
+        try:
+            await store.insert_record(record, session)
+        except DuplicateKeyError:
+            raise FileAlreadyStored(record["_id"]) from None
+    elif not await _is_same(store, found, record, own_chunk):
+        raise FileAlreadyStored(record["_id"])
+    if (ledger := ledger_of(session)) is not None:
+        ledger.inserted(store, record["_id"])
 
 
 async def insert_whole(store: Store, chunks: Sequence[Record], record: Record) -> None:
@@ -140,6 +163,8 @@ async def withdraw_record(store: Store, record: Record, session: Session | None)
         if not in_transaction:
             raise
         # A statement that fails in a transaction has aborted it, and the record with it.
+    if (ledger := ledger_of(session)) is not None:
+        ledger.withdrawn(store, record["_id"])
 
 
 def encodes_alike(store: Store, record: Record) -> bool:
@@ -167,8 +192,10 @@ async def _until_answered(work: Callable[[], Awaitable[None]]) -> None:
 
 async def _is_ours(store: Store, record: Record, own_chunk: ObjectId | None) -> bool:
     found = await store.find_record(record["_id"], primary=True)
-    if found is None:
-        return False
+    return found is not None and await _is_same(store, found, record, own_chunk)
+
+
+async def _is_same(store: Store, found: Record, record: Record, own_chunk: ObjectId | None) -> bool:
     there, ours = FileInfo.from_record(found), FileInfo.from_record(record)
     if (there.length, there.upload_date) != (ours.length, ours.upload_date):
         return False
@@ -197,7 +224,7 @@ async def _insert_missing(store: Store, chunks: Sequence[Record], id: object) ->
 
 def is_duplicate_key(error: BulkWriteError) -> bool:
     """Whether nothing but taken keys made this insert fail."""
-    return {each.get("code") for each in error.details.get("writeErrors", [])} == {_DUPLICATE_KEY}
+    return {each.get("code") for each in error.details.get("writeErrors", [])} == {DUPLICATE_KEY}
 
 
 def _may_have_landed(store: Store, error: Exception) -> bool:
@@ -209,7 +236,7 @@ def _may_have_landed(store: Store, error: Exception) -> bool:
         elif error.write_errors:
             # A retry that the server did not recognise finds its own documents there.
             first = error.write_errors[0]
-            if first["code"] == _DUPLICATE_KEY:  # type: ignore[index]  # pymongo's hint says WriteError; it gives the reply's dict
+            if first["code"] == DUPLICATE_KEY:  # type: ignore[index]  # pymongo's hint says WriteError; it gives the reply's dict
                 return True
     if isinstance(error, ConnectionFailure) and not isinstance(error, ServerSelectionTimeoutError):
         return True

@@ -9,12 +9,12 @@ from .download import Download, check_offset, load_info, read_range, read_ranges
 from .errors import FileMissing
 from .handle import Handle
 from .info import FileInfo
-from .maintenance import verify_file
 from .progress import Progress
 from .reader import DownloadStream, Reader
 from .sinks import SinkLike, save
 from .sources import Source
 from .store import Session, Store
+from .verifying import verify_file
 
 __all__ = ["ReadableFile"]
 
@@ -57,7 +57,8 @@ class ReadableFile(Handle):
         return reader
 
     def _new_reader(self, store: Store, id: object, session: Session | None, at: int = 0) -> Reader:
-        return Reader(store, id, at, chunk_size=self._chunk_size_hint(), session=session, on_info=self._loaded(id))
+        on_info = self._loaded(id, store.session_for(session))
+        return Reader(store, id, at, chunk_size=self._chunk_size_hint(), session=session, on_info=on_info)
 
     def _keep(self, store: Store, session: Session | None, content: bytes) -> None:
         """Let the next read find the whole content here."""
@@ -96,7 +97,7 @@ class ReadableFile(Handle):
                 stop,
                 chunk_size=self._chunk_size_hint(),
                 session=session,
-                on_info=self._loaded(id),
+                on_info=self._loaded(id, store.session_for(session)),
             )
         )
 
@@ -109,7 +110,8 @@ class ReadableFile(Handle):
         Raises as `read`.
         """
         store, id = self._readable()
-        return await read_range(store, id, start, stop, session, self._chunk_size_hint(), self._loaded(id))
+        on_info = self._loaded(id, store.session_for(session))
+        return await read_range(store, id, start, stop, session, self._chunk_size_hint(), on_info)
 
     async def read_ranges(self, ranges: Sequence[tuple[int, int]], *, session: Session | None = None) -> list[bytes]:
         """The bytes of each (start, stop), in the order given; a chunk that several touch is fetched once.
@@ -131,7 +133,8 @@ class ReadableFile(Handle):
         The stored filename plays no part in it. Raises as `read`, `BadSource` for what cannot be written to, OSError.
         """
         store, id = self._readable()
-        download = Download(store, id, chunk_size=self._chunk_size_hint(), session=session, on_info=self._loaded(id))
+        on_info = self._loaded(id, store.session_for(session))
+        download = Download(store, id, chunk_size=self._chunk_size_hint(), session=session, on_info=on_info)
         async with DownloadStream(download) as stream:
             info = await stream.info()
             await save(stream, sink, info.length, progress)
@@ -144,8 +147,9 @@ class ReadableFile(Handle):
     async def stat(self, *, session: Session | None = None) -> FileInfo:
         """The record as it is now; raises `FileMissing`, on an empty file too."""
         store, id = self._readable()
+        loaded = self._loaded(id, store.session_for(session))
         info = await load_info(store, id, session)
-        self._loaded(id)(info)
+        loaded(info)
         return info
 
     async def exists(self, *, session: Session | None = None) -> bool:
@@ -161,12 +165,15 @@ class ReadableFile(Handle):
     async def verify(self, *, session: Session | None = None) -> FileInfo:
         """Read everything again: number and sizes of the chunks, SHA-256; raises `CorruptFile` saying what is wrong."""
         store, id = self._readable()
+        loaded = self._loaded(id, store.session_for(session))
         info = await verify_file(store, id, session)
-        self._loaded(id)(info)
+        loaded(info)
         return info
 
 
 class _StoredFile(Source):
+    repeatable = True
+
     def __init__(self, stream: DownloadStream) -> None:
         self._stream = stream
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Literal, Self
 
 from pymongo import ASCENDING, DESCENDING, WriteConcern
@@ -10,12 +11,18 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
 
+from .census import check_age
+from .checking import check_bucket
 from .download import Download, check_offset, load_info, read_range, read_ranges
+from .findings import Finding
 from .info import FileInfo
-from .maintenance import verify_file
 from .many import read_many, stat_many
+from .pointers import References, parse_references
+from .progress import Progress
 from .reader import DownloadStream
 from .store import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
+from .turns import in_turns
+from .verifying import verify_file
 
 __all__ = ["ReadableBucket"]
 
@@ -132,16 +139,39 @@ class ReadableBucket:
         `sort` is a key, with a '-' before it for downwards, or pairs as pymongo takes them.
         The filter is a query of yours: what comes from outside belongs into its values only, as `{"$eq": value}`.
         """
-        cursor = self.store.files.find(
-            filter or {}, sort=_order(sort), skip=skip, limit=limit, session=self.store.session_for(session)
-        )
+        session = self.store.session_for(session)
+        cursor = self.store.files.find(filter or {}, sort=_order(sort), skip=skip, limit=limit, session=session)
         async with cursor:
-            async for record in cursor:
+            async for record in in_turns(session, cursor):
                 yield FileInfo.from_record(record)
 
-    async def verify(self, id: object, *, session: Session | None = None) -> FileInfo:
-        """Read a file again and compare number, sizes and SHA-256 of its chunks; raises `CorruptFile`."""
-        return await verify_file(self.store, id, session)
+    async def verify(self, id: object, *, session: Session | None = None, progress: Progress | None = None) -> FileInfo:
+        """Read a file again and compare number, sizes and SHA-256 of its chunks; raises `CorruptFile`.
+
+        `progress` is called with the bytes read, and the bytes in all.
+        """
+        return await verify_file(self.store, id, session, progress)
+
+    def check(
+        self,
+        *,
+        references: References | None = None,
+        older_than: timedelta = timedelta(0),
+        progress: Progress | None = None,
+    ) -> AsyncIterator[Finding]:
+        """Whatever is not as it should be in the whole bucket, one `Finding` at a time (see there for the kinds).
+
+        Files whose chunks are missing or wrong by number or size (no bytes come here: `verify` compares those), expired
+        files, and chunks without a file, running uploads included. With `references`, where documents hold files
+        (`[("animals", "photo"), ("zoos", "rooms.photos")]`: a collection's name or an `AsyncCollection`, and a dotted
+        path through sub-documents, lists and maps, `*` for every key of a map), also files that no document points to,
+        and documents that point to no file. Pictures point to their thumbnails.
+
+        `older_than` leaves out chunks without a file, and unreferenced files, that are younger. `progress` is called
+        with the numbers of records and documents looked at, and to be looked at. Memory is bounded. No transaction
+        takes part, neither does a bound session. Raises `BadOption`.
+        """
+        return check_bucket(self.store, parse_references(self.store, references), check_age(older_than), progress)
 
 
 def _order(sort: str | Sequence[tuple[str, int]] | None) -> Sequence[tuple[str, int]] | None:

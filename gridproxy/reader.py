@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import ByteReceiveStream
 
 from .chunks import Block
-from .download import FIRST_BYTES, IN_FLIGHT, Download, check_offset, collect
+from .download import FIRST_BYTES, IN_FLIGHT, Download, check_offset, read_all
 from .errors import BadOption, FileClosed
 from .info import FileInfo
 from .store import Session, Store
@@ -214,20 +214,20 @@ class Reader:
 
     async def _read_rest(self) -> bytes:
         position = self._position
-        gathered: list[bytes] = []
+        head: list[bytes] = []
         block = self._block
         if block is not None and block.offset <= position < block.end:
-            gathered, at = block.pieces_from(position)
-            gathered[0] = gathered[0][at:]
+            head, at = block.pieces_from(position)
+            head[0] = head[0][at:]
             position = block.end
         download, self._download, self._block = self._download, None, None
         if download is not None and download.next_offset != position:
             await download.aclose()
             download = None
         # Sequential from here to the end is certain, so all that may be on its way at once is.
-        gathered += await collect(download or self._from(position, FIRST_BYTES, ahead=IN_FLIGHT))
-        self._position += sum(map(len, gathered))
-        return gathered[0] if len(gathered) == 1 else b"".join(gathered)
+        rest = await read_all(download or self._from(position, FIRST_BYTES, ahead=IN_FLIGHT), head)
+        self._position += len(rest)
+        return rest
 
     async def _piece(self, wanted: int) -> tuple[bytes, int]:
         """The piece that holds the position, and the place in it; empty at the end. Does not move the position."""

@@ -1,18 +1,23 @@
 """Taking files away: the record first, so that nobody opens half a file, then the chunks.
 
-Inside a transaction only the record goes; its chunks stay until the transaction's own clean-up, or the collector.
+Inside a transaction only the record goes; its chunks stay until a transaction of ours is committed, or for the
+collector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .info import is_plain_id
-from .store import Session, Store
-from .tasks import settle
+from pymongo.errors import PyMongoError
 
-__all__ = ["remove_file", "remove_files"]
+from .info import id_filter, is_plain_id
+from .ledger import ledger_of
+from .store import Record, Session, Store
+from .tasks import settle
+from .variants import variant_ids
+
+__all__ = ["remove_file", "remove_files", "take_back_files"]
 
 _IDS_PER_REQUEST = 100
 
@@ -22,11 +27,33 @@ async def remove_file(store: Store, id: object, session: Session | None = None) 
     return await settle(_remove_file(store, id, store.session_for(session)))
 
 
-async def _remove_file(store: Store, id: object, session: Session | None) -> bool:
-    existed = await store.delete_record(id, session)
+async def _remove_file(
+    store: Store, id: object, session: Session | None, matching: Mapping[str, Any] | None = None
+) -> bool:
+    record = await store.delete_record(id, session, matching)
+    if record is None and matching is not None:
+        return False  # there may be a file, and it is another one
     if session is None or not session.in_transaction:
         await store.delete_chunks(id)
-    return existed
+    elif record is not None:
+        _free(store, [id], session)
+    if record is not None:
+        await _remove_variants(store, record, session)
+    return record is not None
+
+
+async def _remove_variants(store: Store, record: Record, session: Session | None) -> None:
+    """What belongs to a picture goes as the picture went; of files that only were named there, none."""
+    for variant in variant_ids(record):
+        matching = {} if variant == record.get("thumbnail_id") else {"metadata.variant_of": id_filter(record["_id"])}
+        await _remove_file(store, variant, session, matching)
+
+
+def _free(store: Store, ids: Iterable[object], session: Session) -> None:
+    """Their chunks go with the commit. Not those of a file that was not there: another one's upload may be going on."""
+    if (ledger := ledger_of(session)) is not None:
+        for id in ids:
+            ledger.free(store, id)
 
 
 async def remove_files(store: Store, ids: Iterable[object], session: Session | None = None) -> int:
@@ -47,7 +74,25 @@ async def remove_files(store: Store, ids: Iterable[object], session: Session | N
 
 
 async def _remove_some(store: Store, ids: list[Any], session: Session | None) -> int:
-    removed = await store.delete_records({"_id": {"$in": ids}}, session)
+    query = {"_id": {"$in": ids}}
+    pictures = await store.records_with_variants(ids, session)
     if session is None or not session.in_transaction:
+        removed = await store.delete_records(query, session)
         await store.delete_chunks_of(ids)
+    else:
+        there = await store.find_ids(query, session)
+        removed = await store.delete_records(query, session)
+        _free(store, there, session)
+    for record in pictures:
+        await _remove_variants(store, record, session)
     return removed
+
+
+async def take_back_files(store: Store, ids: list[object], session: Session | None, cause: BaseException) -> None:
+    """Remove what was stored on the way to something that failed; a clean-up that fails, too, is noted on `cause`."""
+    if not ids:
+        return
+    try:
+        await settle(remove_files(store, ids, session), fresh=True)
+    except PyMongoError as error:
+        cause.add_note(f"The clean-up failed too ({error!r}): files {ids} may be left in {store!r}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from pymongo.errors import BulkWriteError
@@ -13,25 +14,29 @@ from .publish import id_in_progress, is_duplicate_key
 from .store import Record, Session, Store
 from .tasks import in_thread, spawn
 
-__all__ = ["IN_FLIGHT", "Shipping"]
+__all__ = ["IN_FLIGHT", "Shipping", "update_hash"]
 
 IN_FLIGHT = 4
-# Below this a worker thread costs more than the hash.
-_HASH_INLINE = 128 * 1024
+# Below this a worker thread costs more than the hash, which keeps the loop for less than a millisecond.
+_HASH_INLINE = 1024 * 1024
 
 
 class Shipping:
     """The chunks of one new file, numbered in the order that they are given; the first failure sticks.
 
-    `contested` says that somebody else may upload under the same id at the same time.
+    `contested` says that somebody else may upload under the same id at the same time, `majority` that the record may
+    be inserted in a transaction later.
     """
 
-    def __init__(self, store: Store, id: object, session: Session | None, *, contested: bool) -> None:
+    def __init__(
+        self, store: Store, id: object, session: Session | None, *, contested: bool, majority: bool = False
+    ) -> None:
         self.footprint = Footprint(store, id, session)
         self.stored = 0  # bytes that the server has confirmed
         self._store = store
         self._id = id
         self._contested = contested
+        self._majority = majority
         self._session = session
         self._hash = hashlib.sha256() if store.checksum else None
         self._hashed: asyncio.Task[None] | None = None
@@ -92,14 +97,14 @@ class Shipping:
         if self._hash is not None:
             self._hashed = spawn(_hash_in_turn(self._hash, payloads, self._hashed))
         # Chunks whose record will stand in a transaction must not roll back below it.
-        majority = self._session is not None and self._session.in_transaction
+        majority = self._majority or (self._session is not None and self._session.in_transaction)
         task = spawn(_send(self._store, documents, self._hashed, majority))
         self._in_flight[task] = sum(map(len, payloads))
 
     async def prepare(self, payloads: list[bytes]) -> list[Record]:
         """The chunks of a small file, hashed and not sent: for `footprint.insert_whole`."""
         if self._hash is not None:
-            await _update(self._hash, payloads)
+            await update_hash(self._hash, payloads)
         return self._documents(payloads)
 
     def _documents(self, payloads: list[bytes]) -> list[Record]:
@@ -128,10 +133,12 @@ async def _send(store: Store, documents: list[Record], hashing: asyncio.Task[Non
 async def _hash_in_turn(digest: Any, payloads: list[bytes], before: asyncio.Task[None] | None) -> None:
     if before is not None:
         await asyncio.wait({before})
-    await _update(digest, payloads)
+    await update_hash(digest, payloads)
 
 
-async def _update(digest: Any, payloads: list[bytes]) -> None:
+async def update_hash(digest: Any, payloads: Sequence[bytes]) -> None:
+    """Feed `digest` (of `hashlib`), beside the loop where that takes long."""
+
     def update() -> None:
         for payload in payloads:
             digest.update(payload)

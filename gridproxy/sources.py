@@ -13,14 +13,24 @@ import io
 import numbers
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from .chunks import BATCH_BYTES
 from .errors import BadSource, type_name
 from .tasks import in_thread
 
-__all__ = ["AsyncReadable", "Data", "Readable", "Source", "SourceLike", "Streamed", "as_bytes", "open_source"]
+__all__ = [
+    "AsyncReadable",
+    "Data",
+    "Readable",
+    "Source",
+    "SourceLike",
+    "Spent",
+    "Streamed",
+    "as_bytes",
+    "open_source",
+]
 
 Data = bytes | bytearray | memoryview | str
 
@@ -67,6 +77,8 @@ class Source(ABC):
     name: str | None = None
     content_type: str | None = None
     size: int | None = None
+    what = "this source"  # for error messages
+    repeatable = False  # whether a second source of the same thing gives the same bytes
 
     async def prepare(self) -> None:  # noqa: B027  # most sources have nothing to prepare
         """Learn name and length, where that takes I/O; called once, before the first read."""
@@ -154,7 +166,19 @@ def _block(item: object, what: str) -> bytes:
     raise BadSource(f"{what} gave {type_name(item)} instead of bytes")
 
 
+class Spent(Source):
+    """Stands for content that can be read only once, and was."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    async def read(self) -> bytes:
+        raise BadSource(f"{self.what} was read already, in a transaction that was aborted: give the content again")
+
+
 class _Bytes(Source):
+    repeatable = True
+
     def __init__(self, data: bytes) -> None:
         self.size = len(data)
         self._data = memoryview(data)
@@ -167,6 +191,8 @@ class _Bytes(Source):
 
 
 class _Path(Source):
+    repeatable = True
+
     def __init__(self, path: os.PathLike[Any]) -> None:
         self._path = path
         self._file: BinaryIO | None = None
@@ -193,7 +219,7 @@ class _File(Source):
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self._what = type_name(file)
+        self.what = type_name(file)
         self._asynchronous = inspect.iscoroutinefunction(file.read)
         # The standard library's files have a `name`; to ask a GzipFile for its `filename` is deprecated.
         uploaded_as = None if isinstance(file, io.IOBase) else getattr(file, "filename", None)
@@ -214,8 +240,8 @@ class _File(Source):
                 self._asynchronous = True
                 item = await item
         if item is None:
-            raise BadSource(f"{self._what} gave None: a non-blocking file cannot be a source")
-        return _block(item, self._what)
+            raise BadSource(f"{self.what} gave None: a non-blocking file cannot be a source")
+        return _block(item, self.what)
 
 
 def _bytes_left(file: Any) -> int | None:
@@ -239,7 +265,8 @@ class _Iterable(Source):
     """Items are gathered in a worker thread: a generator may well block on what it reads."""
 
     def __init__(self, items: Iterable[object]) -> None:
-        self._what = type_name(items)
+        self.what = type_name(items)
+        self.repeatable = isinstance(items, Sequence)
         self._items: Iterator[object] = iter(items)
         if isinstance(items, list | tuple) and all(isinstance(item, bytes) for item in items):
             self.size = sum(map(len, items))
@@ -250,7 +277,7 @@ class _Iterable(Source):
     def _gather(self) -> bytes:
         gathered = bytearray()
         for item in self._items:
-            gathered += _block(item, self._what)
+            gathered += _block(item, self.what)
             if len(gathered) >= _READ_BYTES:
                 break
         return bytes(gathered)
@@ -258,13 +285,13 @@ class _Iterable(Source):
 
 class _AsyncIterable(Source):
     def __init__(self, items: AsyncIterable[object]) -> None:
-        self._what = type_name(items)
+        self.what = type_name(items)
         self._items: AsyncIterator[object] = aiter(items)
         self._own = self._items is not items
 
     async def read(self) -> bytes:
         async for item in self._items:
-            block = _block(item, self._what)
+            block = _block(item, self.what)
             if block:
                 return block
         return b""

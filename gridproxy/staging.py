@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .errors import FileAlreadyStored, FileClosed
+from .errors import FileAlreadyStored, FileClosed, UploadInProgress
 from .footprint import object_ids
 from .info import FileInfo
+from .ledger import Ledger, ledger_of
 from .publish import insert_record
 from .store import Record, Session, Store
 from .tasks import settle
@@ -20,6 +21,7 @@ class Staged:
         self.record = record
         self.chunk_ids = chunk_ids
         self.discarded = False
+        self.published_in: Ledger | None = None  # the last transaction of ours that it was published in
 
     @property
     def id(self) -> object:
@@ -36,17 +38,25 @@ class Staged:
 
 
 async def publish_staged(staged: Staged, session: Session | None = None) -> FileInfo:
-    """Insert the record; doing it again does no harm. Raises `FileClosed` after a discard, and as an upload does."""
+    """Insert the record; doing it again does no harm, and after an aborted transaction it is what is to be done.
+
+    Raises `FileClosed` after a discard, and as an upload does.
+    """
     if staged.discarded:
         raise FileClosed(f"{staged!r} was discarded; its bytes are gone")
     own_chunk = next(object_ids(staged.chunk_ids), None)
     session = staged.store.session_for(session)
+    staged.published_in = ledger_of(session)
     await settle(insert_record(staged.store, staged.record, own_chunk, session, maybe_there=True))
     return staged.info
 
 
 async def discard_staged(staged: Staged) -> None:
-    """Remove the chunks; raises `FileAlreadyStored` where they have become a file."""
+    """Remove the chunks; raises `FileAlreadyStored` where they have become a file, `UploadInProgress` where they are
+    becoming one in a transaction that is not over.
+    """
+    if staged.published_in is not None and staged.published_in.open:
+        raise UploadInProgress(f"{staged!r} was published in a transaction that is not over: discard it afterwards")
     await _refuse_stored(staged.store, staged.id)
     staged.discarded = True
     await settle(staged.store.delete_chunks_by_id(staged.id, object_ids(staged.chunk_ids)))

@@ -1,14 +1,13 @@
 """The two collections of a bucket: one method, one round trip.
 
-Records take the caller's session; chunks never do. Every chunk operation runs in a session of ours, since a write
-without one would join a transaction that `session.bind()` put around the caller.
+Records take the caller's session, one operation at a time; chunks never do. Every chunk operation runs in a session of
+ours, since a write without one would join a transaction that `session.bind()` put around the caller.
 """
 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bson import ObjectId
@@ -24,9 +23,10 @@ from pymongo.read_preferences import _ServerMode
 from .chunks import BATCH_BYTES, ChunkRange, payload_size
 from .clients import Client, ClientState, bound_session, state_of
 from .errors import BadOption, UnacknowledgedBucket, type_name
-from .info import FileInfo, id_filter
+from .info import FileInfo, id_filter, is_plain_id
 from .options import check_chunk_size
 from .tasks import settle, spawn
+from .turns import turn_of
 
 __all__ = ["DEFAULT_CHUNK_SIZE", "DEFAULT_NAME", "Record", "Session", "Store", "store_database"]
 
@@ -37,6 +37,8 @@ Session = AsyncClientSession
 
 # Servers look up long `$in` lists slowly (the embedded one in quadratic time).
 _IDS_PER_DELETE = 250
+# Where a picture's record names what belongs to it (see `variants`).
+_VARIANTS = {"metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1}
 _FILES_INDEX = [("filename", ASCENDING), ("uploadDate", ASCENDING)]
 _CHUNKS_INDEX = [("files_id", ASCENDING), ("n", ASCENDING)]
 
@@ -113,11 +115,9 @@ class Store:
         """The caller's session: the one given, else the one bound around the call."""
         return session or bound_session(self.client)
 
-    @asynccontextmanager
-    async def own_session(self) -> AsyncIterator[Session]:
-        """A session that no transaction of the caller's reaches."""
-        async with self.client.start_session(causal_consistency=False) as session:
-            yield session
+    def own_session(self) -> Session:
+        """A session that no transaction of the caller's reaches; to be entered, which ends it."""
+        return self.client.start_session(causal_consistency=False)
 
     # Records
 
@@ -126,45 +126,61 @@ class Store:
         files = self.files
         if primary and not _in_transaction(session):
             files = files.with_options(read_preference=ReadPreference.PRIMARY)
-        return await files.find_one({"_id": id_filter(id)}, session=session)
+        async with turn_of(session):
+            return await files.find_one({"_id": id_filter(id)}, session=session)
 
     async def find_records(self, ids: list[Any], session: Session | None = None) -> list[Record]:
         """The `files` documents of these ids, which are plain values; in no order."""
-        async with self.files.find({"_id": {"$in": ids}}, session=session).batch_size(len(ids) + 1) as cursor:
+        found = self.files.find({"_id": {"$in": ids}}, session=session).batch_size(len(ids) + 1)
+        async with turn_of(session), found as cursor:
             return await cursor.to_list()
 
     async def insert_record(self, record: Record, session: Session | None = None) -> None:
         """Make the file visible."""
-        await self.files.insert_one(record, session=session)
+        async with turn_of(session):
+            await self.files.insert_one(record, session=session)
 
     async def delete_record(
         self, id: object, session: Session | None = None, matching: Mapping[str, Any] | None = None
-    ) -> bool:
-        """Take the file out of sight, if its record has what `matching` says; whether there was one."""
+    ) -> Record | None:
+        """Take the file out of sight, if its record has what `matching` says; what it said of variants, None where
+        there was none.
+        """
         query = {"_id": id_filter(id), **(matching or {})}
-        return (await self.files.delete_one(query, session=session)).deleted_count > 0
+        async with turn_of(session):
+            return await self.files.find_one_and_delete(query, projection=_VARIANTS, session=session)
+
+    async def records_with_variants(self, ids: list[Any], session: Session | None = None) -> list[Record]:
+        """What the `files` documents of these ids, which are plain values, say of variants; those that do."""
+        query = {"_id": {"$in": ids}, "$or": [{key: {"$exists": True}} for key in _VARIANTS]}
+        found = self.files.find(query, _VARIANTS, session=session)
+        async with turn_of(session), found.batch_size(len(ids) + 1) as cursor:
+            return await cursor.to_list()
 
     async def delete_records(self, query: Mapping[str, Any], session: Session | None) -> int:
         """Take every file that fits out of sight; how many."""
-        return (await self.files.delete_many(query, session=session)).deleted_count
+        async with turn_of(session):
+            return (await self.files.delete_many(query, session=session)).deleted_count
 
-    async def ids_by_name(self, filename: str, session: Session | None) -> list[object]:
-        """The ids of every file of this name, of those too whose records are no good for anything else."""
-        async with self.files.find({"filename": filename}, {"_id": 1}, session=session) as cursor:
+    async def find_ids(self, query: Mapping[str, Any], session: Session | None) -> list[object]:
+        """The ids of every file that fits, of those too whose records are no good for anything else."""
+        async with turn_of(session), self.files.find(query, {"_id": 1}, session=session) as cursor:
             return [record["_id"] async for record in cursor]
 
     async def rename_records(self, filename: str, new: str, session: Session | None) -> int:
         """Give every file of this name another one; how many there were."""
         update = {"$set": {"filename": new}}
-        return (await self.files.update_many({"filename": filename}, update, session=session)).matched_count
+        async with turn_of(session):
+            return (await self.files.update_many({"filename": filename}, update, session=session)).matched_count
 
     async def update_record(
         self, id: object, update: Mapping[str, Any] | Sequence[Mapping[str, Any]], session: Session | None
     ) -> Record | None:
         """Edit the record; the new one, or None where there is none."""
-        found: Record | None = await self.files.find_one_and_update(
-            {"_id": id_filter(id)}, update, return_document=ReturnDocument.AFTER, session=session
-        )
+        async with turn_of(session):
+            found: Record | None = await self.files.find_one_and_update(
+                {"_id": id_filter(id)}, update, return_document=ReturnDocument.AFTER, session=session
+            )
         return found
 
     # Chunks
@@ -205,8 +221,6 @@ class Store:
     ) -> list[Record]:
         chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY) if primary else self.chunks
         query = {"files_id": id_filter(id), "n": places}
-        found: list[Record] = []
-        size = 0
         async with (
             self.state.limit,
             self.own_session() as session,
@@ -214,12 +228,16 @@ class Store:
                 query, {"_id": 0, "n": 1, "data": 1}, sort=[("n", ASCENDING)], limit=limit, session=session
             ).batch_size(batch) as cursor,
         ):
+            if most_bytes is None:
+                return await cursor.to_list()
+            found: list[Record] = []
+            size = 0
             async for document in cursor:
                 found.append(document)
                 size += payload_size(document)
-                if most_bytes is not None and size >= most_bytes:
+                if size >= most_bytes:
                     break
-        return found
+            return found
 
     async def find_chunks_of(self, ids: list[Any]) -> list[Record]:
         """Every chunk under any of these ids, which are plain values, with its `files_id`; for small files."""
@@ -261,6 +279,16 @@ class Store:
         """Every chunk under any of these ids, which are plain values."""
         async with self.own_session() as session:
             await self.chunks.delete_many({"files_id": {"$in": ids}}, session=session)
+
+    async def delete_chunks_of_all(self, ids: Sequence[object]) -> None:
+        """Every chunk under any of these ids, whatever they are and however many."""
+        plain = [id for id in ids if is_plain_id(id)]
+        alone = [id for id in ids if not is_plain_id(id)] if len(plain) > 1 else ids
+        for id in alone:
+            await self.delete_chunks(id)
+        if len(plain) > 1:
+            for at in range(0, len(plain), _IDS_PER_DELETE):
+                await self.delete_chunks_of(plain[at : at + _IDS_PER_DELETE])
 
     async def delete_chunks_by_id(self, id: object, chunk_ids: Iterable[ObjectId]) -> None:
         """Just these chunks, never those of another upload under the same id."""

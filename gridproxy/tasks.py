@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
+from .turns import fresh_context
+
 __all__ = ["both", "end_tasks", "gather", "in_thread", "settle", "spawn"]
 
 T = TypeVar("T")
@@ -41,11 +43,11 @@ def _forget(task: asyncio.Task[Any]) -> None:
 async def settle(work: Coroutine[Any, Any, T], *, fresh: bool = False) -> T:
     """Run `work` to its end in a task of its own; a cancellation that came meanwhile is raised after it.
 
-    `fresh` runs it in an empty context, where neither a bound session nor a deadline of the caller's applies: for
-    clean-ups.
+    `fresh` runs it in an empty context (but for the turn that is held), where neither a bound session nor a deadline of
+    the caller's applies: for clean-ups.
     An error of `work` itself wins over a cancellation only in that it is its `__context__`.
     """
-    task = spawn(work, context=contextvars.Context() if fresh else None)
+    task = spawn(work, context=fresh_context() if fresh else None)
     cancelled: asyncio.CancelledError | None = None
     # The shield spares anyio's scopes their retrying at every turn of the loop; native cancels come through it.
     with anyio.CancelScope(shield=True):

@@ -16,20 +16,20 @@ from typing import Any
 import anyio.lowlevel
 from bson import ObjectId
 
-from .chunks import BATCH_BYTES, ChunkRange, Splitter, chunks_per_batch
+from .chunks import BATCH_BYTES, Splitter, chunks_per_batch
 from .errors import BadOption, BadSource, BufferFull, FileClosed, TooLarge, type_name
-from .gate import Gate
+from .gate import Gate, let_in_staged
 from .info import FileInfo
-from .limits import HEAD_BYTES, Limits
+from .ledger import ledger_of
 from .options import UploadRequest, check_record, upload_request
 from .progress import Progress, report
 from .publish import check_id_is_free, encodes_alike
 from .shipping import Shipping
-from .sources import Data, as_bytes, open_source
+from .sources import Data, Source, as_bytes, open_source
 from .staging import Staged, publish_staged
 from .store import Record, Session, Store
 
-__all__ = ["UNAWAITED_BYTES", "State", "Upload", "stage_source", "upload_source"]
+__all__ = ["UNAWAITED_BYTES", "State", "Upload", "check_repeatable", "close_after", "stage_source", "upload_source"]
 
 # Bytes that may be written without awaiting before `write` refuses.
 UNAWAITED_BYTES = 64 * 1024 * 1024
@@ -56,6 +56,7 @@ class Upload:
         session: Session | None = None,
         progress: Progress | None = None,
         total: int | None = None,
+        staging: bool = False,
     ) -> None:
         self.state = State.NEW
         self.store = store
@@ -69,7 +70,9 @@ class Upload:
         self._reported = -1
         self.info: FileInfo | None = None
         self._gate = Gate(request.limits)
-        self._shipping = Shipping(store, self.id, self.session, contested=request.id is not None)
+        contested = request.id is not None
+        self._shipping = Shipping(store, self.id, self.session, contested=contested, majority=staging)
+        self._ledger = None if staging else ledger_of(self.session)
         self._splitter = Splitter(self.chunk_size)
         self._per_batch = chunks_per_batch(self.chunk_size)
         self._batch: list[bytes] = []
@@ -95,6 +98,8 @@ class Upload:
             await check_id_is_free(self.store, self.id, self.session)
         await self.store.ensure_indexes()
         self.state = State.OPEN
+        if self._ledger is not None:
+            self._ledger.expect(self)
 
     # Taking bytes
 
@@ -209,7 +214,11 @@ class Upload:
             await self._passes(whole=True)
             # Before the record and not after it: a callback that fails must not leave a file that nobody knows.
             await self._report(self.length, self.length)
-            return await work()
+            record = await work()
+            if self._ledger is not None and not self._ledger.open:
+                self._shipping.footprint.abandon_record()
+                raise FileClosed("the transaction that this file was to be stored in ended meanwhile")
+            return record
         except BaseException as error:
             await self._take_back(error)
             raise
@@ -266,6 +275,19 @@ class Upload:
         if self.state in (State.NEW, State.OPEN):
             await self._take_back(cause)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether it is still being written."""
+        return self.state in (State.OPEN, State.CLOSING)
+
+    async def undo(self, cause: BaseException | None) -> None:
+        """Its transaction was given up: take away the chunks. One that is being closed sees that by itself."""
+        if self.state is State.OPEN:
+            await self._take_back(cause)
+        elif self.state is not State.CLOSING:
+            self._shipping.footprint.abandon_record()
+            await self._shipping.take_back(cause)
+
     async def _take_back(self, cause: BaseException | None) -> None:
         self.state = State.ABORTED
         self._batch, self._splitter = [], Splitter(self.chunk_size)
@@ -305,27 +327,15 @@ async def _published(store: Store, staged: Staged, request: UploadRequest, sessi
     if request != upload_request(encoding=request.encoding, limits=request.limits):
         raise BadOption("what is staged has its name, metadata and id already; give them to stage()")
     if not staged.discarded:
-        await _let_in(staged, request.limits)
+        await let_in_staged(staged, request.limits)
     return await publish_staged(staged, session)
-
-
-async def _let_in(staged: Staged, limits: Limits) -> None:
-    """The limits of the field that is going to hold what was staged without any."""
-    info = staged.info
-    limits.check_size(info.length)
-    if limits.look_inside:
-        gate = Gate(limits)
-        head = ChunkRange(0, -(-min(HEAD_BYTES, info.length) // info.chunk_size), False)
-        for chunk in await staged.store.find_chunks(info.id, head, primary=True):
-            gate.take(chunk["data"], 0)
-        await gate.judge(info.content_type, lambda _: info)
 
 
 async def stage_source(
     store: Store, source: object, request: UploadRequest, *, progress: Progress | None = None
 ) -> Staged:
     """The chunks of all of `source`, and no record."""
-    return await (await _taken(store, source, request, None, progress)).stage()
+    return await (await _taken(store, source, request, None, progress, staging=True)).stage()
 
 
 async def _taken(
@@ -334,12 +344,16 @@ async def _taken(
     request: UploadRequest,
     session: Session | None,
     progress: Progress | None,
+    *,
+    staging: bool = False,
 ) -> Upload:
     opened = open_source(source, encoding=request.encoding)
     try:
+        if not staging:
+            check_repeatable(opened, store.session_for(session))
         await opened.prepare()
         named = request.completed_by(opened.name, opened.content_type)
-        upload = Upload(store, named, session, progress, opened.size)
+        upload = Upload(store, named, session, progress, opened.size, staging)
         try:
             if opened.size is not None:  # what is too long by its own word is not read at all
                 request.limits.check_size(opened.size)
@@ -350,8 +364,8 @@ async def _taken(
         except BaseException as error:
             await upload.abort(error)
             raise
-    except BaseException:
-        await opened.aclose()
+    except BaseException as error:
+        await close_after(opened, error)
         raise
     try:
         await opened.aclose()
@@ -359,3 +373,21 @@ async def _taken(
         await upload.abort(error)
         raise
     return upload
+
+
+async def close_after(source: Source, cause: BaseException) -> None:
+    """Close the source of an upload that failed because of `cause`; what fails now is noted on it."""
+    try:
+        await source.aclose()
+    except Exception as error:  # noqa: BLE001  # whatever it is, the caller has to see what came first
+        cause.add_note(f"Closing the source failed too: {error!r}")
+
+
+def check_repeatable(source: Source, session: Session | None) -> None:
+    """Raise `BadSource` for what can be read only once, in a transaction that may have to be run again."""
+    ledger = ledger_of(session)
+    if ledger is not None and ledger.repeated and not source.repeatable:
+        raise BadSource(
+            f"{source.what} can be read only once, and with_transaction() may run its callback again: "
+            "stage(...) it before, and put what that gave; nothing was read"
+        )

@@ -78,7 +78,7 @@ def _parts(value: object) -> list[tuple[object, object]] | None:
         return list(value.items())
     if isinstance(value, list | tuple):
         return list(enumerate(value))
-    if hasattr(type(value), "__pydantic_fields__"):  # a model of pydantic's, which is not imported for that
+    if hasattr(type(value), "__pydantic_fields_set__"):  # a model of pydantic's, which is not imported for that
         extra = getattr(value, "__pydantic_extra__", None)
         return [*vars(value).items(), *(extra or {}).items()]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

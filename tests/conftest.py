@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
 _server_label = pytest.StashKey[str]()
+_worker_labels = pytest.StashKey[set[str]]()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,8 +40,33 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    label = terminalreporter.config.stash.get(_server_label, "none was needed")
-    terminalreporter.write_line(f"server: {label}")
+    for label in sorted(_labels(terminalreporter.config)) or ["none was needed"]:
+        terminalreporter.write_line(f"server: {label}")
+
+
+def _labels(config: pytest.Config) -> set[str]:
+    own = config.stash.get(_server_label, None)
+    return config.stash.setdefault(_worker_labels, set()) | ({own} if own else set())
+
+
+class _Workers:
+    """pytest-xdist's workers each have a server of their own; the one that reports is told which."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        label = getattr(node, "workeroutput", {}).get("server")
+        if label:
+            node.config.stash.setdefault(_worker_labels, set()).add(label)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_Workers())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["server"] = session.config.stash.get(_server_label, None)
 
 
 @pytest.fixture(scope="session")

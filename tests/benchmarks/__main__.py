@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks`: ours beside pymongo's async bucket and Motor's, in one run.
 
-Prints a table, and writes a picture. Contenders take turns at every operation, so that a machine whose speed changes
-changes it for all of them; what counts is the ratio of one round, and the median of the rounds.
+Prints a table, and writes it beside a picture. Contenders take turns at every operation, so that a machine whose
+speed changes changes it for all of them; what counts is the ratio of one round, and the median of the rounds.
 """
 
 from __future__ import annotations
@@ -22,20 +22,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gridproxy import Bucket
 from gridproxy.embedded import EmbeddedServerUnavailable
 from tests.proxy import child_server, delaying_proxy
 
-from .contenders import MOTOR, OURS_BARE, names
+from .interface import DRIVER, MOTOR, OURS_BARE, names
 from .plot import draw
-from .results import SERVER, STUB, Growth, Row, table
+from .results import SERVER, STUB, Growth, Row, markdown, table
 from .servers import address, benchmark_server, moved, ping
 from .streaming import measure_streams
 from .wire import Wire, measure_wire
 from .work import FULL, QUICK, WORKS, Sizes, at_place, make_files, measure_growth, measure_works, size_text, stub_files
 
 _OTHER_WORKS = ("growth", "wire", "streams")
-_PICTURE = Path(__file__).with_name("figures.svg")
+_PICTURE = Path(__file__).with_name("benchmark.svg")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,19 +50,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = _Run(given, uri, options, stack, say)
         for line in run.headline(label):
             print(line, flush=True)
-        run.measure()
+        try:
+            run.measure()
+        except BaseException:
+            say.end()
+            print(table(run.rows, with_goals=False))
+            print("\nThe run was cut off: the rows above are what it has found, and nothing was written.")
+            raise
     say.end()
-    print(table(run.rows, with_goals=not given.quick))
-    for line in run.remarks():
-        print(line)
+    _publish(run, given, label)
+    return 0
+
+
+def _publish(run: _Run, given: argparse.Namespace, label: str) -> None:
+    with_goals = not given.quick
+    print(table(run.rows, with_goals=with_goals))
+    remarks = list(run.remarks())
+    print("", *remarks, sep="\n")
     if given.quick:
         print("\n--quick: the sizes are not the issue's, so its goals are not shown.")
+    given.plot.write_text(draw(run.rows, run.growth, run.caption(label), with_goals=with_goals))
+    page = given.plot.with_suffix(".md")
+    page.write_text(markdown(run.rows, run.headline(label), remarks, with_goals=with_goals))
+    written = [given.plot, page]
     if given.json:
         given.json.write_text(json.dumps(run.as_json(label), indent=1) + "\n")
-        print(f"\nAll values: {given.json}")
-    given.plot.write_text(draw(run.rows, run.growth, run.caption(label), with_goals=not given.quick))
-    print(f"\nPicture: {given.plot}")
-    return 0
+        written.append(given.json)
+    print("\nWritten:", *written)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", nargs="+", choices=known, metavar="NAME", help="just these works: " + ", ".join(known)
     )
-    parser.add_argument("--plot", type=Path, default=_PICTURE, metavar="PATH", help="the picture (%(default)s)")
+    parser.add_argument(
+        "--plot", type=Path, default=_PICTURE, metavar="PATH", help="the picture, and beside it the table (%(default)s)"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every single value, too")
     return parser
 
@@ -138,8 +153,6 @@ class _Run:
         self._rounds: int = given.rounds or (2 if given.quick else 5)
         self._names = names()
         self._works = [work for work in WORKS if not given.only or work.name in given.only]
-        self._missing = sorted({work.needs for work in self._works if work.needs and not hasattr(Bucket, work.needs)})
-        self._works = [work for work in self._works if work.needs not in self._missing]
         self._distances: dict[float, float] = {}
         self._began = time.monotonic()
 
@@ -149,8 +162,6 @@ class _Run:
         yield f"Python {platform.python_version()}, {versions}, {motor}; {os.cpu_count()} cores, {platform.platform()}"
         yield f"server: {label}"
         yield f"{self._rounds} rounds; medians; ratios are of the same round"
-        if self._missing:
-            yield f"left out: Bucket has no {', '.join(self._missing)} yet"
 
     def caption(self, label: str) -> str:
         quick = "A QUICK TRIAL, not the figures. " if self._given.quick else ""
@@ -172,7 +183,7 @@ class _Run:
             self.wire = measure_wire(self._stub_port, self._sizes.large, self._rounds)
         if self._wanted("streams"):
             stub = self._stub
-            unwanted = (OURS_BARE, MOTOR) if self._given.quick else (OURS_BARE,)
+            unwanted = (OURS_BARE, DRIVER, MOTOR) if self._given.quick else (OURS_BARE, DRIVER)
             streaming = [name for name in self._names if name not in unwanted]
             rounds = min(3, self._rounds)
             self.rows += measure_streams(STUB, stub, {}, self._sizes.streams, streaming, rounds, self._say)
@@ -195,15 +206,14 @@ class _Run:
     async def _measure_works(self) -> None:
         self._say("files to read from")
         files = await make_files(self._uri, self._options, self._sizes)
-        by_distance: list[Row] = []
         for rtt in self._given.rtt:
             works = [work for work in self._works if rtt <= work.most_rtt]
             uri = self._away(rtt)
             async with at_place(SERVER, rtt, uri, self._options, self._names, self._sizes, files) as place:
-                by_distance += await measure_works(works, place, self._rounds, self._say)
+                self.rows += await measure_works(works, place, self._rounds, self._say)
         # The same work at all distances stands together.
         order = {work.label(self._sizes): index for index, work in enumerate(self._works)}
-        self.rows += sorted(by_distance, key=lambda row: (order[row.label], row.subject))
+        self.rows.sort(key=lambda row: (order[row.label], row.subject))
         works = [work for work in self._works if work.stub]
         if works:
             there = stub_files(self._sizes)
@@ -219,7 +229,12 @@ class _Run:
         return uri
 
     def remarks(self) -> Iterator[str]:
-        yield ""
+        """What else there is to say, one line each."""
+        if any(row.ceiling is not None for row in self.rows):
+            yield (
+                f"{DRIVER}: pymongo's own insert_many, bulk_write and find in the best shape known, nothing hashed, "
+                "checked or taken back; '/ driver' is pymongo's bucket over it: what this driver lets anybody reach"
+            )
         if MOTOR not in self._names:
             yield "Motor is not installed (pip install motor), so its column is empty."
         if self._distances:
@@ -241,7 +256,9 @@ class _Run:
             "about": list(self.headline(label)),
             "quick": self._given.quick,
             "pings": self._distances,
-            "rows": [{**asdict(row), "ratio": row.ratio, "reached": row.reached} for row in self.rows],
+            "rows": [
+                {**asdict(row), "ratio": row.ratio, "ceiling": row.ceiling, "reached": row.reached} for row in self.rows
+            ],
             "growth": [{**asdict(line), "exponent": line.exponent} for line in self.growth],
             "wire": asdict(self.wire) if self.wire is not None else None,
         }

@@ -1,12 +1,9 @@
-"""Ours, pymongo's and Motor's buckets behind one interface: what a user of each would write."""
+"""Ours, pymongo's and Motor's buckets: what a user of each would write."""
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-import importlib.util
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Literal
@@ -16,73 +13,10 @@ from pymongo import AsyncMongoClient
 
 from gridproxy import Bucket
 
-__all__ = ["DATABASE", "MOTOR", "OURS", "OURS_BARE", "PYMONGO", "Closing", "Contender", "contender", "names"]
+from .ceiling import Driver
+from .interface import DATABASE, DRIVER, MOTOR, OURS_BARE, PYMONGO, Closing, Contender
 
-PYMONGO, OURS, OURS_BARE, MOTOR = "pymongo", "ours", "ours, checksum=None", "Motor"
-DATABASE = "gridproxy_benchmarks"
-
-Closing = Callable[[], Awaitable[object]]
-
-
-def names() -> list[str]:
-    """The contenders that can run here: Motor only where it is installed."""
-    return [PYMONGO, OURS, OURS_BARE, *([MOTOR] if importlib.util.find_spec("motor") else [])]
-
-
-class Contender(ABC):
-    """One way to GridFS; `bucket` is a bucket's name everywhere."""
-
-    @abstractmethod
-    async def upload(self, bucket: str, data: bytes) -> Any:
-        """Store one file; its id."""
-
-    @abstractmethod
-    async def upload_blocks(self, bucket: str, block: bytes, count: int) -> Any:
-        """Store `count` times the block as one file, as a producer would that has no more than a block; its id."""
-
-    @abstractmethod
-    async def read(self, bucket: str, id: Any) -> bytes:
-        """One whole file."""
-
-    @abstractmethod
-    async def read_range(self, bucket: str, id: Any, start: int, stop: int) -> bytes:
-        """A part of one file."""
-
-    @abstractmethod
-    async def stream(self, bucket: str, id: Any) -> int:
-        """Take a file block by block and keep none; its length."""
-
-    @abstractmethod
-    async def first_block(self, bucket: str, id: Any) -> Closing:
-        """Begin to read a large file and have its first bytes; what ends the reading."""
-
-    @abstractmethod
-    async def delete(self, bucket: str, id: Any) -> None:
-        """Remove one file."""
-
-    async def upload_many(self, bucket: str, contents: Sequence[bytes], *, gathered: bool) -> None:
-        """Store many small files in the best way there is; `gathered` where that is up to the caller."""
-        await _each([partial(self.upload, bucket, content) for content in contents], gathered)
-
-    async def read_many(self, bucket: str, ids: Sequence[Any], *, gathered: bool) -> None:
-        """Read many small files, likewise."""
-        await _each([partial(self.read, bucket, id) for id in ids], gathered)
-
-    async def stat_many(self, bucket: str, ids: Sequence[Any], *, gathered: bool) -> None:
-        """The records of many files, likewise."""
-        await _each([partial(self.stat, bucket, id) for id in ids], gathered)
-
-    @abstractmethod
-    async def stat(self, bucket: str, id: Any) -> object:
-        """One file's record."""
-
-
-async def _each(works: Sequence[Callable[[], Awaitable[object]]], gathered: bool) -> None:
-    if gathered:
-        await asyncio.gather(*(work() for work in works))
-        return
-    for work in works:
-        await work()
+__all__ = ["contender"]
 
 
 class _Ours(Contender):
@@ -125,12 +59,10 @@ class _Ours(Contender):
         await self._bucket(bucket).delete(id)
 
     async def upload_many(self, bucket: str, contents: Sequence[bytes], *, gathered: bool) -> None:
-        # Looked up by name until the bucket has it: rows that need it are left out before that.
-        await getattr(self._bucket(bucket), "upload_many")(contents)  # noqa: B009
+        await self._bucket(bucket).upload_many(contents)
 
     async def read_many(self, bucket: str, ids: Sequence[Any], *, gathered: bool) -> None:
-        found = await getattr(self._bucket(bucket), "read_many")(ids)  # noqa: B009
-        assert len(found) == len(ids)
+        assert len(await self._bucket(bucket).read_many(ids)) == len(ids)
 
     async def stat_many(self, bucket: str, ids: Sequence[Any], *, gathered: bool) -> None:
         assert len(await self._bucket(bucket).stat_many(ids)) == len(ids)
@@ -216,5 +148,7 @@ async def contender(name: str, uri: str, options: Mapping[str, Any]) -> AsyncIte
         database = native[DATABASE]
         if name == PYMONGO:
             yield _GridFSBucket(partial(AsyncGridFSBucket, database))
+        elif name == DRIVER:
+            yield Driver(native)
         else:
             yield _Ours(database, None if name == OURS_BARE else "sha256")

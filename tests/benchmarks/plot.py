@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 
-from .contenders import MOTOR, OURS, OURS_BARE, PYMONGO
+from .interface import MOTOR, OURS, OURS_BARE, PYMONGO
 from .results import SERVER, STUB, Growth, Row, in_unit
 
 __all__ = ["draw"]
@@ -50,6 +50,11 @@ class _Canvas:
     def goal(self, x: float, top: float, bottom: float) -> None:
         self.line((x, top), (x, bottom), "#ffffff", 4.5)  # stands out on dark bars, too
         self.line((x, top), (x, bottom), _GOAL, 2)
+
+    def diamond(self, x: float, y: float) -> None:
+        self._parts.append(
+            f'<path d="M{x - 4.5:.1f},{y:.1f} l4.5,-4.5 l4.5,4.5 l-4.5,4.5 z" fill="#ffffff" stroke="{_INK}"/>'
+        )
 
     def curve(self, points: Sequence[tuple[float, float]], stroke: str, dash: str = "") -> None:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -111,10 +116,14 @@ def _draw_ratios(canvas: _Canvas, rows: Sequence[Row], x: float, y: float, width
         canvas.rect(at, y + 13, 10, 10, colour)
         canvas.text(at + 15, y + 22, text, 11, fill=_FAINT)
         at += 29 + len(text) * 6
-    canvas.goal(at + 1, y + 12, y + 24)
-    canvas.text(at + 7, y + 22, "goal", 11, fill=_FAINT)
-    canvas.line((at + 42, y + 18), (at + 60, y + 18), _INK)
-    canvas.text(at + 65, y + 22, "all rounds", 11, fill=_FAINT)
+    y += 17
+    canvas.line((x, y + 18), (x + 18, y + 18), _INK)
+    canvas.text(x + 24, y + 22, "all rounds", 11, fill=_FAINT)
+    canvas.goal(x + 110, y + 12, y + 24)
+    canvas.text(x + 117, y + 22, "goal", 11, fill=_FAINT)
+    if any(row.ceiling is not None for row in rows):
+        canvas.diamond(x + 180, y + 18)
+        canvas.text(x + 190, y + 22, "the driver alone: what can be reached through it", 11, fill=_FAINT)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         label = row.label.removesuffix(", stub server") + (", no checksum" if row.subject == OURS_BARE else "")
@@ -122,8 +131,8 @@ def _draw_ratios(canvas: _Canvas, rows: Sequence[Row], x: float, y: float, width
     top = y + 46
     bottom = top + sum(len(group) * _BAR + _GAP for group in groups.values()) + 12
     start = x + 250
-    highest = max(max(row.ratios) for row in rows)
-    lowest = min(min(row.ratios) for row in rows)
+    shown = [ratio for row in rows for ratio in (*row.ratios, row.ceiling) if ratio is not None]
+    highest, lowest = max(shown), min(shown)
     scale = _LogScale((min(0.7, lowest * 0.9), max(4.0, highest * 1.1)), (start, x + width - 42))
     for mark in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500):
         if start <= scale(mark) <= x + width - 42:
@@ -152,9 +161,11 @@ def _draw_ratio(canvas: _Canvas, row: Row, y: float, scale: _LogScale, colour: s
     low, high = scale(min(row.ratios)), scale(max(row.ratios))
     middle = y + (_BAR - 1.5) / 2
     canvas.line((low, middle), (high, middle), _INK, 0.8)
+    if row.ceiling is not None:
+        canvas.diamond(scale(row.ceiling), middle)
     digits = 0 if row.ratio >= 20 else 1 if row.ratio >= 3 else 2
     text = f"{row.ratio:.{digits}f}{_TIMES}"
-    right = max(one, end, high) + 5
+    right = max(one, end, high, 0.0 if row.ceiling is None else scale(row.ceiling) + 3) + 5
     if row.goal is not None and row.goal.at_least is not None:
         goal = scale(row.goal.at_least)
         canvas.goal(goal, y - 0.5, y + _BAR - 1)

@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .contenders import MOTOR, OURS, OURS_BARE, PYMONGO
+from .interface import DRIVER, MOTOR, OURS, OURS_BARE, PYMONGO
 
-__all__ = ["SERVER", "STUB", "Goal", "Growth", "Row", "goal_of", "in_unit", "table"]
+__all__ = ["SERVER", "STUB", "Goal", "Growth", "Row", "goal_of", "in_unit", "markdown", "table"]
 
 SERVER, STUB = "server", "stub"
 
@@ -43,13 +43,22 @@ class Row:
     @property
     def ratios(self) -> list[float]:
         """pymongo's value over ours, round by round: those two were measured right after each other."""
-        theirs, ours = self.values.get(PYMONGO, []), self.values.get(self.subject, [])
-        return [their / our for their, our in zip(theirs, ours, strict=False) if our > 0]
+        return self._beside(self.subject)
+
+    def _beside(self, name: str) -> list[float]:
+        theirs, others = self.values.get(PYMONGO, []), self.values.get(name, [])
+        return [their / other for their, other in zip(theirs, others, strict=False) if other > 0]
 
     @property
     def ratio(self) -> float | None:
         """The median of the ratios."""
         return statistics.median(self.ratios) if self.ratios else None
+
+    @property
+    def ceiling(self) -> float | None:
+        """The same median for the driver alone: what can be reached through it; None where it was not measured."""
+        ratios = self._beside(DRIVER)
+        return statistics.median(ratios) if ratios else None
 
     @property
     def reached(self) -> bool | None:
@@ -141,35 +150,59 @@ def in_unit(value: float | None, unit: str) -> str:
 
 def table(rows: Sequence[Row], *, with_goals: bool) -> str:
     """All rows as text, one line each."""
-    head = ["work", "RTT", PYMONGO, "ours", "Motor", "pymongo / ours (min - max)", "goal", ""]
-    lines = [head]
+    head, *lines = _cells(rows, with_goals)
+    blank = [""] * len(head)
+    widths = [max(len(line[column]) for line in [head, *lines, blank]) for column in range(len(head))]
+    texts = ["  ".join(_aligned(line, widths)).rstrip() for line in [head, *lines]]
+    return "\n".join([texts[0], "-" * max(map(len, texts)), *_parted(texts[1:], rows)])
+
+
+def markdown(rows: Sequence[Row], about: Iterable[str], remarks: Iterable[str], *, with_goals: bool) -> str:
+    """The same as a page: what was measured, the table, what else there is to say."""
+    head, *lines = _cells(rows, with_goals)
+    body = [head, ["---" if column == 0 else "--:" for column in range(len(head))], *lines]
+    parts = [
+        *(f"{line}  " for line in about),
+        "",
+        *("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in body),
+        "",
+        *(f"- {line}" for line in remarks if line),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _cells(rows: Sequence[Row], with_goals: bool) -> list[list[str]]:
+    lines = [["work", "RTT", PYMONGO, "ours", MOTOR, DRIVER, "pymongo / ours (min - max)", "/ driver", "goal", ""]]
     for row in rows:
-        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}  ({min(row.ratios):.2f} - {max(row.ratios):.2f})"
+        ratio = "-" if row.ratio is None else f"{row.ratio:.2f} ({min(row.ratios):.2f} - {max(row.ratios):.2f})"
         lines.append(
             [
                 row.label + (" (checksum=None)" if row.subject == OURS_BARE else ""),
-                "-" if row.rtt is None else f"{row.rtt:g} ms",
+                "" if row.rtt is None else f"{row.rtt:g} ms",
                 *(in_unit(row.median(name), row.unit) for name in (PYMONGO, row.subject, MOTOR)),
+                "" if row.ceiling is None else in_unit(row.median(DRIVER), row.unit),
                 ratio,
+                "" if row.ceiling is None else f"{row.ceiling:.2f}",
                 *(_goal_texts(row) if with_goals else ("", "")),
             ]
         )
-    blank = [""] * len(head)
-    widths = [max(len(line[column]) for line in [*lines, blank]) for column in range(len(head))]
-    texts = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
-    return "\n".join([texts[0], "-" * len(texts[0]), *_parted(texts[1:], rows)])
+    return lines
 
 
 def _goal_texts(row: Row) -> tuple[str, str]:
     if row.goal is None:
         return "", ""
     wanted = f">= {row.goal.at_least:g}" if row.goal.at_least is not None else f"<= {row.goal.at_most:g} {row.unit}"
-    return wanted, "reached" if row.reached else "MISSED"
+    if row.reached:
+        return wanted, "reached"
+    # What the driver alone does not reach either, nobody does through it.
+    beyond = row.goal.at_least is not None and row.ceiling is not None and row.ceiling < row.goal.at_least
+    return wanted, "beyond the driver" if beyond else "MISSED"
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
     for column, (text, width) in enumerate(zip(line, widths, strict=True)):
-        yield text.ljust(width) if column == 0 or column > 4 else text.rjust(width)
+        yield text.ljust(width) if column == 0 or column > 7 else text.rjust(width)
 
 
 def _parted(texts: Sequence[str], rows: Sequence[Row]) -> Iterable[str]:

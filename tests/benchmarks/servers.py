@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 
 from gridproxy.embedded import EmbeddedServer
 
-from .contenders import DATABASE
+from .interface import DATABASE
 
 __all__ = ["address", "benchmark_server", "moved", "ping"]
 

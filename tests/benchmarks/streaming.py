@@ -18,7 +18,8 @@ from typing import Any
 
 from bson import ObjectId
 
-from .contenders import MOTOR, OURS, PYMONGO, contender
+from .contenders import contender
+from .interface import MOTOR, OURS, PYMONGO
 from .results import STUB, Row, goal_of
 from .stub import stub_id
 from .work import size_text

@@ -13,7 +13,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_small_selection_gives_rows_and_a_picture(mongodb_uri: str, tmp_path: Path) -> None:
-    picture, values = tmp_path / "figures.svg", tmp_path / "values.json"
+    picture, page, values = (tmp_path / name for name in ("figures.svg", "figures.md", "values.json"))
     works = ["upload-small", "upload-large", "first-byte", "middle", "growth", "wire", "streams"]
     command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--rounds", "1", "--rtt", "0,5", "--only", *works]
     done = subprocess.run(
@@ -32,6 +32,9 @@ def test_a_small_selection_gives_rows_and_a_picture(mongodb_uri: str, tmp_path: 
     assert {("middle", "server", 0), ("middle", "server", 5), ("upload-large", "stub", 0)} <= measured
     assert {("memory-up", "stub", None), ("stall-down", "stub", None)} <= measured
     assert all(seconds for line in found["growth"] for seconds in line["seconds"].values())
+    ceilings = {(row["work"], row["place"]) for row in found["rows"] if row["ceiling"] is not None}
+    assert {("upload-large", "server"), ("upload-large-bare", "stub")} <= ceilings
+    assert "| upload 1 KB | 5 ms |" in page.read_text()
     assert ElementTree.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from .contenders import MOTOR, OURS, OURS_BARE, PYMONGO, Contender, contender
+from .contenders import contender
+from .interface import DRIVER, MOTOR, OURS, OURS_BARE, PYMONGO, Contender
 from .results import STUB, Growth, Row, goal_of
 from .stub import stub_id
 
@@ -91,7 +92,7 @@ class Place:
 
     def upload_bucket(self, name: str, kind: str) -> str:
         """A bucket of the contender's own: large files beside small ones would slow down pymongo's index check."""
-        return f"up_{kind}_{'bare' if name == OURS_BARE else name.lower()}"
+        return f"up_{kind}_{name.lower().replace(' ', '_').replace(',', '').replace('=', '_')}"
 
 
 _Run = Callable[[Place, str, Contender], Awaitable[Any]]
@@ -108,9 +109,9 @@ class Work:
     repeat: tuple[int, int] = (1, 1)  # operations of one round: without delay, and with one
     large: bool = False
     stub: bool = False
-    bare: bool = False  # whether a checksum makes a difference
+    bare: bool = False  # whether a checksum makes a difference, so that the work is done without one, too
+    ceiling: bool = False  # whether the driver alone does it, too
     most_rtt: float = float("inf")
-    needs: str | None = None  # a method that our bucket may not have yet
 
 
 async def _upload(place: Place, name: str, one: Contender, *, kind: str) -> Any:
@@ -184,11 +185,11 @@ def _concurrent(text: str) -> Callable[[Sizes], str]:
     return lambda sizes: text.format(sizes.concurrent, size_text(sizes.small))
 
 
-def _pair(name: str, text: str, run: Any, needs: str) -> list[Work]:
+def _pair(name: str, text: str, run: Any) -> list[Work]:
     """A work on many files, against one after another and against all gathered."""
     return [
-        Work(f"{name}", _many(text + ", theirs in turn"), partial(run, gathered=False), needs=needs, most_rtt=5),
-        Work(f"{name}-gathered", _many(text + ", theirs gathered"), partial(run, gathered=True), needs=needs),
+        Work(f"{name}", _many(text + ", theirs in turn"), partial(run, gathered=False), most_rtt=5),
+        Work(f"{name}-gathered", _many(text + ", theirs gathered"), partial(run, gathered=True)),
     ]
 
 
@@ -199,8 +200,17 @@ WORKS: Sequence[Work] = [
         partial(_upload, kind="small"),
         repeat=(20, 8),
         stub=True,
+        ceiling=True,
     ),
-    Work("upload-medium", _sized("upload {}", "medium"), partial(_upload, kind="medium"), repeat=(4, 2)),
+    Work(
+        "upload-medium",
+        _sized("upload {}", "medium"),
+        partial(_upload, kind="medium"),
+        repeat=(4, 2),
+        stub=True,
+        bare=True,
+        ceiling=True,
+    ),
     Work(
         "upload-large",
         _sized("upload {}", "large"),
@@ -209,20 +219,41 @@ WORKS: Sequence[Work] = [
         large=True,
         stub=True,
         bare=True,
+        ceiling=True,
     ),
     Work("upload-concurrent", _concurrent("upload {} x {} at once"), _upload_concurrently, repeat=(2, 2)),
-    *_pair("upload-many", "upload {} x {}", _upload_many, "upload_many"),
-    Work("download-small", _sized("download {}", "small"), partial(_read, kind="small"), repeat=(30, 8), stub=True),
-    Work("download-medium", _sized("download {}", "medium"), partial(_read, kind="medium"), repeat=(8, 4)),
-    Work("download-large", _sized("download {}", "large"), partial(_read, kind="large"), large=True, stub=True),
-    Work("stream-large", _sized("stream {}, keep nothing", "large"), _stream, large=True, stub=True),
+    *_pair("upload-many", "upload {} x {}", _upload_many),
+    Work(
+        "download-small",
+        _sized("download {}", "small"),
+        partial(_read, kind="small"),
+        repeat=(30, 8),
+        stub=True,
+        ceiling=True,
+    ),
+    Work(
+        "download-medium",
+        _sized("download {}", "medium"),
+        partial(_read, kind="medium"),
+        repeat=(8, 4),
+        stub=True,
+        ceiling=True,
+    ),
+    Work(
+        "download-large",
+        _sized("download {}", "large"),
+        partial(_read, kind="large"),
+        large=True,
+        stub=True,
+        ceiling=True,
+    ),
+    Work("stream-large", _sized("stream {}, keep nothing", "large"), _stream, large=True, stub=True, ceiling=True),
     Work("download-concurrent", _concurrent("download {} x {} at once"), _read_concurrently, repeat=(2, 2)),
-    *_pair("read-many", "download {} x {}", _read_many, "read_many"),
+    *_pair("read-many", "download {} x {}", _read_many),
     Work(
         "stat-many",
         _many("records of {} files, theirs gathered"),
         partial(_stat_many, gathered=True),
-        needs="stat_many",
     ),
     Work("first-byte", _sized("first byte of {}", "large"), _first_byte, tidy=_end, repeat=(4, 4)),
     Work("middle", _sized("64 KB from the middle of {}", "large"), _middle, repeat=(3, 2)),
@@ -243,11 +274,15 @@ async def measure_works(works: Sequence[Work], place: Place, rounds: int, say: C
 async def _sample(work: Work, place: Place, start: int) -> dict[str, tuple[float, float]]:
     """Seconds of wall clock and of CPU of one operation, for each contender: the mean of a few, taken in turns."""
     repeat = max(1, work.repeat[place.rtt > 0] // place.sizes.fewer)
-    names = [name for name in place.contenders if work.bare or name != OURS_BARE]
+    # A checksum is CPU: it shows where nothing is waited for.
+    unwanted = {OURS_BARE: not work.bare or place.rtt > 0, DRIVER: not work.ceiling}
+    names = [name for name in place.contenders if not unwanted.get(name)]
     wall, cpu = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for turn in range(start, start + repeat):
         first = turn % len(names)
-        for name in names[first:] + names[:first]:
+        turned = names[first:] + names[:first]
+        # Forwards and backwards: nobody is always the one who comes after a spendthrift.
+        for name in turned[:: -1 if turn % 2 else 1]:
             one = place.contenders[name]
             if work.large:
                 gc.collect()
@@ -263,12 +298,12 @@ async def _sample(work: Work, place: Place, start: int) -> dict[str, tuple[float
 def _rows(work: Work, place: Place, samples: Mapping[str, Sequence[tuple[float, float]]]) -> list[Row]:
     rows = []
     where = ", stub server" if place.key == STUB else ""
-    for subject in (OURS, OURS_BARE) if work.bare and work.large else (OURS,):
+    for subject in (OURS, OURS_BARE) if OURS_BARE in samples else (OURS,):
         for index, clock in enumerate(["", "-cpu"] if work.large and place.key == STUB else [""]):
             key = work.name + ("-bare" if subject == OURS_BARE else "") + clock
             label = work.label(place.sizes) + (": CPU" if clock else "") + where
             row = Row(key, label, place.key, place.rtt, "s", subject, goal_of(key, place.key, place.rtt))
-            for name in (PYMONGO, subject, MOTOR):
+            for name in (PYMONGO, subject, DRIVER, MOTOR):
                 if name in samples:
                     row.values[name] = [sample[index] for sample in samples[name]]
             rows.append(row)

@@ -176,11 +176,12 @@ async def run_cancelled(
     return outcome
 
 
-async def cancelled_everywhere(make: Callable[[], Awaitable[Work]], *, stride: int = 1) -> None:
+async def cancelled_everywhere(make: Callable[[], Awaitable[Work]], *, stride: int = 1) -> int:
     """Make work anew and cancel it after step 0, 1, 2 ... in every way, until it ends uncancelled; check after each.
 
-    With a `stride` each way takes other steps: together they leave none out.
+    With a `stride` each way takes other steps: together they leave none out. Gives how often it was cancelled.
     """
+    times = 0
     for number, way in enumerate(Way):
         at, cancelled = number % stride, 0
         outcome = Outcome.CANCELLED
@@ -196,6 +197,8 @@ async def cancelled_everywhere(make: Callable[[], Awaitable[Work]], *, stride: i
             at += stride
         # A shield holds anyio's scopes off: what cannot be given up at any point returns, and they cancel what follows.
         assert cancelled or way is Way.SCOPE, f"nothing was cancelled by {way.value}"
+        times += cancelled
+    return times
 
 
 @dataclass(frozen=True)

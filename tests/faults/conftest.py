@@ -4,19 +4,44 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, common
 
 from gridproxy import Bucket, download, publish, reader, shipping, upload
 from gridproxy.download import Download
 
 from ..observing import Commands
 from .failing import FailingServer, failing_server
+from .ledger import Ledger
+from .link import Link
+from .operation import Scene
 from .whole import Database
 
 CHUNK = 1024
+# Long enough for every command that is not stalled.
+TIMEOUT_MS = 100
+_ledger = pytest.StashKey[Ledger]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_ledger] = Ledger()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    lines = list(terminalreporter.config.stash[_ledger].lines())
+    if lines:
+        terminalreporter.section("faults tried and survived")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def ledger(pytestconfig: pytest.Config) -> Ledger:
+    """Where tests note which faults an operation has survived."""
+    return pytestconfig.stash[_ledger]
 
 
 @pytest.fixture
@@ -28,6 +53,10 @@ async def client(mongodb_uri: str) -> AsyncIterator[AsyncMongoClient[dict[str, A
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_batches_small(monkeypatch)
+
+
+def make_batches_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two chunks a batch, two batches in flight, every hash in a thread."""
 
     def two(*_: Any) -> int:
@@ -78,3 +107,34 @@ async def failing(
     bucket = Bucket(server.client[database.name], chunk_size=CHUNK)
     await bucket.ensure_indexes()
     return bucket
+
+
+@pytest.fixture
+async def link(mongodb_uri: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Link]:
+    # After a broken connection pymongo waits for its monitor's next look at the server, for half a second and more.
+    monkeypatch.setattr(common, "MIN_HEARTBEAT_INTERVAL", 0.01)
+    async with Link.to(mongodb_uri) as link:
+        yield link
+
+
+@pytest.fixture
+async def scenes(
+    link: Link, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> AsyncIterator[tuple[Scene, Scene]]:
+    """The same bucket twice: through a client without a `timeoutMS`, and through one with it."""
+    monkeypatch.setattr(publish, "_PAUSE", 0)
+    monkeypatch.setattr(publish, "_ATTEMPTS", 2)
+    await bucket.ensure_indexes()
+    async with (
+        AsyncMongoClient[dict[str, Any]](link.uri, serverMonitoringMode="poll") as patient,
+        AsyncMongoClient[dict[str, Any]](link.uri, serverMonitoringMode="poll", timeoutMS=TIMEOUT_MS) as hasty,
+    ):
+        one, other = (Bucket(client[bucket.database.name], chunk_size=CHUNK) for client in (patient, hasty))
+        for each in (one, other):
+            each.store.state.indexed.add(bucket.store.key)
+        yield Scene(one, bucket, tmp_path), Scene(other, bucket, tmp_path)
+
+
+@pytest.fixture
+def scene(scenes: tuple[Scene, Scene]) -> Scene:
+    return scenes[0]

@@ -92,6 +92,48 @@ async def test_the_error_of_a_source_comes_out_itself_and_nothing_is_stored(
     assert await stored_files(bucket.database) == {file.id: OLD}
 
 
+class FailingTwice:
+    """An async iterable that fails, and whose closing fails after it."""
+
+    def __init__(self, *blocks: bytes, error: Exception | None = GONE) -> None:
+        self._blocks = list(blocks)
+        self._error = error
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        outer = self
+
+        class Blocks:
+            async def __anext__(self) -> bytes:
+                if outer._blocks:
+                    return outer._blocks.pop()
+                raise outer._error or StopAsyncIteration
+
+            def __aiter__(self) -> Blocks:
+                return self
+
+            async def aclose(self) -> None:
+                raise OSError("it cannot be closed")
+
+        return Blocks()
+
+
+async def test_the_first_error_of_a_source_wins_over_that_of_its_closing(bucket: Bucket) -> None:
+    for call in (bucket.upload, bucket.stage, lambda source: bucket.upload_many([source])):
+        GONE.__notes__ = []
+        with pytest.raises(OSError, match="the disk is gone") as caught:
+            await call(FailingTwice(BLOCK * 4))
+        assert caught.value is GONE
+        assert caught.value.__notes__ == ["Closing the source failed too: OSError('it cannot be closed')"]
+    assert await stored_files(bucket.database) == {}
+
+
+async def test_a_source_that_cannot_be_closed_after_all_went_well_is_not_stored(bucket: Bucket) -> None:
+    for call in (bucket.upload, bucket.stage, lambda source: bucket.upload_many([source])):
+        with pytest.raises(OSError, match="it cannot be closed"):
+            await call(FailingTwice(BLOCK * 4, error=None))
+    assert await stored_files(bucket.database) == {}
+
+
 @SOURCES
 async def test_a_replacement_that_fails_midway_leaves_the_old_file(bucket: Bucket, source: Callable[[], Any]) -> None:
     file = AsyncGridFile(bucket=bucket)

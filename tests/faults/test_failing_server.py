@@ -188,7 +188,7 @@ async def test_a_replace_that_cannot_remove_the_old_file_keeps_the_new_one(
     file = AsyncGridFile(bucket=failing)
     await file.put(SMALL)
     old = file.id
-    await server.fail("delete", errorCode=UNAUTHORIZED)
+    await server.fail("findAndModify", errorCode=UNAUTHORIZED)
     with pytest.raises(OperationFailure):
         await file.replace(LARGE)
     await server.recover()

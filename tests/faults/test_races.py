@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure
 
-from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, FileClosed, FileInfo, UploadInProgress, upload
+from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, FileClosed, FileInfo, UploadInProgress, copying, upload
 from gridproxy.store import Record, Session, Store
 
 from .conftest import CHUNK
@@ -55,6 +55,71 @@ async def test_of_two_uploads_under_one_id_exactly_one_wins(
         assert not hasattr(loser, "__notes__")
         assert await stored_files(bucket.database) == {"mine": one if errors[0] is None else other}
         await bucket.delete("mine")
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["as it comes", "past the check"])
+@pytest.mark.parametrize(
+    ("copied", "uploaded"),
+    [(EMPTY, SMALL), (SMALL, SMALL), (SMALL, LARGE), (LARGE, SMALL), (LARGE, LARGE)],
+    ids=["empty, small", "small, small", "small, large", "large, small", "large, large"],
+)
+async def test_of_a_copy_and_an_upload_under_one_id_exactly_one_wins(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, copied: bytes, uploaded: bytes, checked: bool
+) -> None:
+    original = await bucket.upload(copied)
+    uploaded = uploaded[::-1]  # to be told from the copy
+    if not checked:
+        monkeypatch.setattr(upload, "check_id_is_free", unchecked)
+        monkeypatch.setattr(copying, "check_id_is_free", unchecked)
+    for turns in (0, 2, 4, 8, 16):
+        tasks = [
+            asyncio.create_task(bucket.copy(original.id, new_id="mine")),
+            asyncio.create_task(upload_late(bucket, uploaded, turns)),
+        ]
+        await asyncio.wait(tasks)
+        errors = [task.exception() for task in tasks]
+        assert errors.count(None) == 1, errors
+        loser = next(error for error in errors if error is not None)
+        assert isinstance(loser, FileAlreadyStored | UploadInProgress)
+        assert not hasattr(loser, "__notes__")
+        kept = copied if errors[0] is None else uploaded
+        assert await stored_files(bucket.database) == {original.id: copied, "mine": kept}
+        await bucket.delete("mine")
+
+
+async def test_a_copy_puts_no_chunk_beside_another_uploads_first(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = await bucket.upload(LARGE)
+    writer = await bucket.open_upload(id="mine")
+    await writer.write(LARGE)  # its first batch is there, the others are held back
+    monkeypatch.setattr(copying, "check_id_is_free", unchecked)
+    with pytest.raises(UploadInProgress):
+        await bucket.copy(original.id, new_id="mine")
+    await writer.close()
+    assert await stored_files(bucket.database) == {original.id: LARGE, "mine": LARGE}
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (DuplicateKeyError("E11000 duplicate key error", 11000), UploadInProgress),
+        (OperationFailure("no", 2), OperationFailure),
+    ],
+    ids=["a chunk was there", "anything else"],
+)
+async def test_a_server_that_refuses_to_copy_a_chunk_is_understood(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, error: OperationFailure, raised: type[Exception]
+) -> None:
+    # MongoDB tells of it, the embedded server passes over it, and no failpoint can be told to give this code.
+    async def refuse(*_: object) -> None:
+        raise error
+
+    original = await bucket.upload(LARGE)
+    monkeypatch.setattr(Store, "copy_chunks", refuse)
+    with pytest.raises(raised):
+        await bucket.copy(original.id, new_id="mine")
+    assert await stored_files(bucket.database) == {original.id: LARGE}
 
 
 @pytest.mark.parametrize("data", [EMPTY, SMALL, LARGE], ids=["empty", "small", "large"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from typing import Any
 
@@ -9,11 +10,18 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 Database = AsyncDatabase[dict[str, Any]]
 
-__all__ = ["Database", "stored_files"]
+__all__ = ["Database", "files_and_orphans", "stored_files"]
 
 
 async def stored_files(database: Database, bucket: str = "fs") -> dict[Any, bytes]:
     """The content of every file by id; fails for a chunk without a record and a record without its chunks."""
+    files, orphans = await files_and_orphans(database, bucket)
+    assert not orphans, f"chunks without a record: {orphans!r}"
+    return files
+
+
+async def files_and_orphans(database: Database, bucket: str = "fs") -> tuple[dict[Any, bytes], list[Any]]:
+    """The content of every file by id, and the ids under which chunks lie without a record."""
     chunks: dict[Any, dict[int, bytes]] = defaultdict(dict)
     async for chunk in database[f"{bucket}.chunks"].find():
         assert chunk["n"] not in chunks[chunk["files_id"]], f"two chunks {chunk['n']} of {chunk['files_id']!r}"
@@ -25,6 +33,7 @@ async def stored_files(database: Database, bucket: str = "fs") -> dict[Any, byte
         content = b"".join(pieces[n] for n in sorted(pieces))
         assert len(content) == record["length"], "a file of another length than its record says"
         assert all(len(pieces[n]) == record["chunkSize"] for n in sorted(pieces)[:-1]), "a short chunk in the midst"
+        digest = record.get("metadata", {}).get("sha256")
+        assert digest in (None, hashlib.sha256(content).hexdigest()), "other bytes than were put in"
         files[record["_id"]] = content
-    assert not chunks, f"orphan chunks: { {id: sorted(numbers) for id, numbers in chunks.items()} }"
-    return files
+    return files, list(chunks)

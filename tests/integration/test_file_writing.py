@@ -199,7 +199,7 @@ async def test_a_second_close_while_the_old_file_is_removed_keeps_the_new_one(
     removing, go_on = asyncio.Event(), asyncio.Event()
     delete_record = Store.delete_record
 
-    async def slowly(*args: Any, **kwargs: Any) -> bool:
+    async def slowly(*args: Any, **kwargs: Any) -> Any:
         removing.set()
         await go_on.wait()
         return await delete_record(*args, **kwargs)

@@ -189,9 +189,19 @@ def test_a_field_of_the_record_is_known_with_info_only(field: str) -> None:
             getattr(file, field)
 
 
+PICTURE = ["width", "height", "format", "thumbnail", "variants"]
+
+
+@pytest.mark.parametrize("field", PICTURE)
+def test_what_a_picture_says_of_itself_is_known_with_info_only(field: str) -> None:
+    assert not getattr(AsyncGridFile(ID, info=INFO), field)  # it is none
+    with pytest.raises(InfoNotLoaded, match=rf"^{field} is not loaded yet"):
+        getattr(AsyncGridFile(ID), field)
+
+
 def test_every_public_property_is_tried_above() -> None:
     public = {name for name, _ in inspect.getmembers(AsyncGridFile, lambda each: isinstance(each, property))}
-    assert public == {*FIELDS, "id", "info", "options", "closed"}
+    assert public == {*FIELDS, *PICTURE, "id", "info", "options", "closed"}
 
 
 def test_attributes_that_are_none_are_attribute_errors_and_no_io() -> None:

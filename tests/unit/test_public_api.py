@@ -23,6 +23,7 @@ EXTRAS = [
     "aiofiles",
     "attrs",
     "beanie",
+    "click",
     "httpx",
     "numpy",
     "odmantic",
@@ -34,11 +35,12 @@ EXTRAS = [
 ]
 
 NAMES = """
-AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull ContentTypeRefused CorruptFile DocumentMissing
-DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused FileVanished
-GridProxyError InfoNotLoaded NotConnected OutcomeUnknown PictureRefused Reader SeveralDocuments Staged StaleDocument
-TooLarge UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references
-using
+AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown ContentTypeRefused CorruptFile
+DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused
+FileVanished Finding GarbageReport GridProxyError ImageOptions InfoNotLoaded NestedTransaction NotConnected
+OutcomeUnknown PictureRefused Reader SeveralDocuments Staged StaleDocument Tally TooLarge Transaction
+TransactionsUnsupported UnacknowledgedBucket UploadInProgress ValidationError Writer connect disconnect prefetch
+rewrite_references transaction using with_transaction wrap_field
 """
 
 # What an upload can be told.
@@ -60,7 +62,9 @@ delete await (*, session=)
 etag property
 exists await (*, session=)
 filename property
-finalize await ()
+finalize await (*, session=)
+format property
+height property
 id property
 info property
 length property
@@ -75,16 +79,19 @@ read_ranges await (ranges, *, session=)
 readline await (*, session=)
 rename await (filename, *, session=)
 replace await (source, *, {UPLOAD}, session=, progress=, **more_metadata)
-revert await ()
+revert await (*, session=)
 save_to await (sink, progress=, *, session=)
 seek await (offset, whence=, *, session=)
 sha256 property
 stat await (*, session=)
 stream (start=, stop=, *, session=)
 tell ()
+thumbnail property
 update_metadata await (changes=, *, unset=, session=, **more)
 upload_date property
+variants property
 verify await (*, session=)
+width property
 write (data)
 writelines (lines)
 """
@@ -92,6 +99,8 @@ writelines (lines)
 BUCKET = f"""
 __init__ (database, name=, *, chunk_size=, checksum=, write_concern=, read_concern=, read_preference=)
 by_name await (filename, revision=, *, session=)
+check (*, references=, older_than=, progress=)
+collect_garbage await (older_than=, dry_run=, *, unreferenced=, references=, progress=)
 copy await (id, *, filename=, content_type=, metadata=, new_id=, expires_at=, expires_after=, session=)
 database property
 delete await (id, *, session=)
@@ -117,7 +126,7 @@ stream (id, start=, stop=, *, session=)
 update_metadata await (id, changes=, *, unset=, session=, **more)
 upload await (source, *, {UPLOAD}, session=, progress=)
 upload_many await (sources, *, {MANY}, session=, progress=)
-verify await (id, *, session=)
+verify await (id, *, session=, progress=)
 """
 
 

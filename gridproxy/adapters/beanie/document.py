@@ -71,12 +71,13 @@ class FileDocument(_Mixed):
         given = {id(file) for _, file in files_in(value)}
         with at_home(type(self)):
             value = self._assigned(name, field, value)
-            super().__setattr__(name, value)
         for path, file in files_in(value):
             attachment = file._attachment
             if attachment is not None and attachment.unowned and id(file) not in given:
                 file._attachment = None  # made from an id that was only assigned: it may be somebody else's file
             self._take(f"{name}.{path}" if path else name, file, given)
+        with at_home(type(self)):
+            super().__setattr__(name, value)
 
     def _assigned(self, name: str, field: FileField, value: Any) -> Any:
         current = vars(self).get(name)
@@ -107,7 +108,7 @@ class FileDocument(_Mixed):
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
-        self._take_in()  # a pickled bucket has kept its name only
+        self._take_in(())  # a pickled bucket has kept its name only
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         # With `keep_nulls = False` Beanie sets what this gives and unsets what is null: an empty file may not be both.
@@ -127,7 +128,7 @@ class FileDocument(_Mixed):
     def _set_attr(self, name: str, value: Any) -> None:
         with at_home(type(self)):
             super()._set_attr(name, value)
-        self._take_in({})
+        self._take_in(())
 
     # Saving
 
@@ -269,15 +270,17 @@ class FileDocument(_Mixed):
             self._take(path, file, given)
 
     def _take(self, path: str, file: AsyncGridFile, given: Collection[int] | None) -> None:
-        """Let a file be one of this document's, in its database."""
+        """Let a file be one of this document's, in its database.
+
+        What somebody has given, rather than stored, may lie elsewhere: `given` are the objects, None means all.
+        """
         attachment, name = file._attachment, path.partition(".")[0]
         if attachment is None or attachment.unowned or attachment.belongs_to(self, name):
             field = file_fields(type(self)).get(name)
             # A default is not validated, and does not know of the field's options; nor does what was put into a list.
             bare = field is not None and (path == name or file.options == FileOptions())
             options = options_at_home(type(self), field.options if field and bare else file.options)
-            by_hand = attachment is None if given is None else id(file) in given
-            if by_hand and file.info is not None and file.options != options:
+            if (given is None or id(file) in given) and file.info is not None and file.options != options:
                 _check_place(name, file, options)
             file._options = options
         attach(file, self, name)

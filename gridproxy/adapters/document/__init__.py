@@ -5,12 +5,12 @@ from .fields import (
     DateTimeField,
     DictField,
     Field,
-    FileField,
     FloatField,
     IntField,
     ListField,
     StringField,
 )
+from .file_fields import FileField, ImageField
 from .model import Document
 from .query import QuerySet
 
@@ -22,6 +22,7 @@ __all__ = [
     "Field",
     "FileField",
     "FloatField",
+    "ImageField",
     "IntField",
     "ListField",
     "QuerySet",

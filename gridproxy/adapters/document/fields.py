@@ -11,18 +11,11 @@ from copy import deepcopy
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
-from bson import ObjectId
-
-from ...attachment import attach
-from ...errors import BadId, BadSource, ValidationError, type_name
-from ...field_value import assigned_file, loaded_file, stored_value, unchanged_value
+from ...errors import ValidationError, type_name
 from ...file import AsyncGridFile
 from ...info import id_filter, utc_milliseconds
-from ...limits import Validator
-from ...options import FileOptions, OnDelete, StoreAs
 
 if TYPE_CHECKING:
-    from ...bucket import Bucket
     from .model import Document
 
 __all__ = [
@@ -30,7 +23,6 @@ __all__ = [
     "DateTimeField",
     "DictField",
     "Field",
-    "FileField",
     "FloatField",
     "IntField",
     "ListField",
@@ -47,6 +39,7 @@ class Field(Generic[Got, Given]):
     """One attribute of a document. `default` is a value, or a callable that makes one for each new document."""
 
     name = "value"
+    two_forms = False  # whether one value may be stored in several ways
 
     def __init__(self, *, required: bool = False, default: Given | Callable[[], Given] | None = None) -> None:
         self.required = required
@@ -113,7 +106,11 @@ class Field(Generic[Got, Given]):
 
     def condition(self, owner: Document, value: Any) -> Mapping[str, Any]:
         """What a query asks of this field: to be a value, never an operator."""
-        return {self.name: id_filter(self.compared(owner, value))}
+        return self.equals(self.name, self.compared(owner, value))
+
+    def equals(self, path: str, stored: Any) -> Mapping[str, Any]:
+        """What a query asks of a place in a document that may hold this field's value."""
+        return {path: id_filter(stored)}
 
     def refuse(self, wanted: str, value: object) -> ValidationError:
         """The error for a value of the wrong kind."""
@@ -207,105 +204,6 @@ class DictField(Field[dict[str, Any], Mapping[str, Any] | None]):
         return dict(value) if isinstance(value, dict) else value
 
 
-class FileField(Field[AsyncGridFile, Any]):
-    """A file: `AsyncGridFile`, always there, empty or stored. Takes what `FileOptions` takes.
-
-    Assigning bytes, a path or an open file does no I/O: the next `save()` stores it. Assigning another file, its id
-    (also in hex) or None moves the reference.
-    """
-
-    def __init__(
-        self,
-        *,
-        bucket: Bucket | str | None = None,
-        db_alias: str | None = None,
-        store: StoreAs = "id",
-        on_delete: OnDelete = "keep",
-        max_size: int | None = None,
-        content_types: Iterable[str] | str | None = None,
-        validators: Iterable[Validator] | Validator | None = None,
-        required: bool = False,
-    ) -> None:
-        super().__init__(required=required)
-        self.options = FileOptions(
-            bucket=bucket,
-            db_alias=db_alias,
-            store=store,
-            on_delete=on_delete,
-            max_size=max_size,
-            content_types=content_types,
-            validators=validators,
-        )
-
-    def options_in(self, owner: Document) -> FileOptions:
-        """The field's options, with the document's own database where the field names none."""
-        return self.options.in_database(owner._db_alias)
-
-    def new_value(self, owner: Document) -> AsyncGridFile:
-        return self.loaded(owner, None)
-
-    def assigned(self, owner: Document, value: Any) -> AsyncGridFile:
-        current = owner._values.get(self.name)
-        if not isinstance(current, AsyncGridFile):
-            current = self.loaded(owner, None)
-        return self._taken(owner, current, value)
-
-    def checked(self, owner: Document, value: Any) -> AsyncGridFile:
-        if isinstance(value, AsyncGridFile):
-            return self._taken(owner, value, value)
-        return self._taken(owner, self.loaded(owner, None), value)
-
-    def _taken(self, owner: Document, current: AsyncGridFile, value: Any) -> AsyncGridFile:
-        try:
-            file = assigned_file(current, value, self.options_in(owner))
-        except (BadId, BadSource) as error:
-            raise ValidationError(self.name, str(error)) from error
-        attach(file, owner, self.name)
-        return file
-
-    def loaded(self, owner: Document, raw: Any) -> AsyncGridFile:
-        file = loaded_file(AsyncGridFile, raw, self.options_in(owner))
-        attach(file, owner, self.name, stored=raw is not None)
-        return file
-
-    def stored(self, value: Any) -> Any:
-        # What was put into a list by hand is a file only once the list was checked.
-        return stored_value(value) if isinstance(value, AsyncGridFile) else value
-
-    def untouched(self, raw: Any) -> Any:
-        return unchanged_value(raw, self.options)
-
-    def cloned(self, owner: Document, value: Any) -> Any:
-        if not isinstance(value, AsyncGridFile):
-            return value
-        # With the field's own options: a pickled Bucket has kept its name only.
-        state = {**value.__getstate__(), "options": self.options_in(owner)}
-        file = AsyncGridFile.__new__(AsyncGridFile)
-        file.__setstate__(state)
-        attach(file, owner, self.name, stored=value.id is not None)
-        return file
-
-    def files(self, value: Any) -> Iterator[AsyncGridFile]:
-        if isinstance(value, AsyncGridFile):
-            yield value
-
-    def compared(self, owner: Document, value: Any) -> Any:
-        # Asking for a file is no place that holds it: it is not attached to anything.
-        if isinstance(value, AsyncGridFile):
-            return value.id
-        if value is not None and not isinstance(value, str | ObjectId):
-            raise self.refuse("a file, an id or None", value)
-        return self.assigned(owner, value).id
-
-    def condition(self, owner: Document, value: Any) -> Mapping[str, Any]:
-        return _points_to(self.name, self.compared(owner, value))
-
-
-def _points_to(path: str, id: Any) -> Mapping[str, Any]:
-    # Either form, whatever the field stores now: documents keep the one that they were saved with.
-    return {path: None} if id is None else {"$or": [{path: id_filter(id)}, {f"{path}._id": id_filter(id)}]}
-
-
 class ListField(Field[list[Any], Iterable[Any] | None]):
     """A list, of values that `inner` allows where it is given (a `FileField` too); empty where none was given."""
 
@@ -380,10 +278,9 @@ class ListField(Field[list[Any], Iterable[Any] | None]):
     def condition(self, owner: Document, value: Any) -> Mapping[str, Any]:
         if self.inner is not None and not isinstance(value, list | tuple):
             return self.inner.condition(owner, value)  # the same path: MongoDB looks into the list by itself
-        if isinstance(self.inner, FileField):
-            ids = self.compared(owner, value)
-            each = [_points_to(f"{self.name}.{n}", id) for n, id in enumerate(ids)]
-            return {"$and": [{self.name: {"$size": len(ids)}}, *each]}
+        if self.inner is not None and self.inner.two_forms:
+            each = [self.inner.equals(f"{self.name}.{n}", item) for n, item in enumerate(self.compared(owner, value))]
+            return {"$and": [{self.name: {"$size": len(each)}}, *each]}
         return super().condition(owner, value)
 
     def compared(self, owner: Document, value: Any) -> Any:

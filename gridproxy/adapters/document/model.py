@@ -20,11 +20,14 @@ from ...errors import BadId, BadOption, DocumentMissing, StaleDocument, Validati
 from ...field_value import ids_in
 from ...file import AsyncGridFile
 from ...info import id_filter
+from ...ledger import Ledger, is_foreign, ledger_of
 from ...options import check_id
 from ...owner import (
     complete_snapshots,
+    confirm_stored,
     delete_files,
     doubt,
+    join,
     references,
     refuse_open_files,
     saved,
@@ -33,8 +36,12 @@ from ...owner import (
 )
 from ...store import Session
 from ...tasks import settle
-from .fields import Field, FileField, ListField
+from ...turns import turn_of
+from .fields import Field, ListField
+from .file_fields import FileField
+from .memory import remember_state, remember_values, remember_written
 from .query import Objects
+from .raw import copied, exactly, flat
 
 __all__ = ["Document"]
 
@@ -128,22 +135,35 @@ class Document:
         Assigned content is stored first; replaced files go after the document was written. Raises `ValidationError`
         naming the field, `UploadInProgress` while a file of it is being written, `StaleDocument` when somebody else
         changed a file field meanwhile, `DocumentMissing` when it was deleted; nothing is lost then, and a failed save
-        may be repeated. So may one in a transaction that was aborted: but `reload()` what had its files deleted there.
+        may be repeated. So may one in a transaction that was aborted: after `gridproxy.transaction` everything is what
+        it was before; after a transaction of pymongo's own `reload()` what had its files deleted there.
         """
         async with self._turn:
             refuse_open_files(self._named_files())
+            self._join(session)
             self._check_fields()
             while (file := unstored(self._files())) is not None:
                 await store_content(file, session)
                 self._check_fields()  # more may have been assigned, or put into lists, meanwhile
+            await confirm_stored(self._files(), session)
             await complete_snapshots(self._files(), session)
             # Copied, since lists and dicts may be changed in place while they are on their way.
-            now = {name: _copied(field.stored(self._values[name])) for name, field in self._fields.items()}
+            now = {name: copied(field.stored(self._values[name])) for name, field in self._fields.items()}
             for name, value in now.items():
                 self._encoded(name, value)
+            join(self._files(), session)  # those that came meanwhile
             # A cancelled write lands all the same, so it is seen to its end, and the old files' removal with it.
             await settle(self._write(now, references(self._files()), session))
         return self
+
+    def _join(self, session: Session | None) -> Ledger | None:
+        join(self._files(), session)
+        if (ledger := ledger_of(self._session(session))) is not None:
+            remember_state(self, ledger)
+        return ledger
+
+    def _session(self, session: Session | None) -> Session | None:
+        return session or bound_session(self._collection().database.client)
 
     def _check_fields(self) -> None:
         for name, field in self._fields.items():
@@ -175,7 +195,7 @@ class Document:
             raise ValidationError(name, f"this cannot be stored: {error}") from error
 
     async def _write(self, now: Raw, written: list[tuple[AsyncGridFile, Reference]], session: Session | None) -> None:
-        session = session or bound_session(self._collection().database.client)
+        session = self._session(session)
         try:
             if self._stored is None:
                 stored = await self._insert(now, session)
@@ -186,8 +206,11 @@ class Document:
                 doubt(written)
             raise
         # Inside a transaction this may still be taken back, and what was sent stays without an answer.
-        if not _in_transaction(session):
+        if not is_foreign(session):
             self._stored = stored
+        if (ledger := ledger_of(session)) is not None:
+            remember_written(self, ledger)
+        elif not _in_transaction(session):
             self._unsure.clear()
         await saved(written, session)
 
@@ -199,7 +222,8 @@ class Document:
         landed = await self._landed(session)
         if landed is None:
             try:
-                await self._collection().insert_one(document, session=session)
+                async with turn_of(session):
+                    await self._collection().insert_one(document, session=session)
             except DuplicateKeyError:
                 landed = await self._landed(session)  # an earlier attempt, only now
                 if landed is None:
@@ -243,9 +267,10 @@ class Document:
         return {**stored, **changes}
 
     async def _update_once(self, before: Raw, changes: Raw, session: Session | None) -> bool:
-        query = {"_id": id_filter(self._id), **{name: _expected(value) for name, value in before.items()}}
+        query = {"_id": id_filter(self._id), **{name: exactly(value) for name, value in before.items()}}
         try:
-            result = await self._collection().update_one(query, {"$set": changes}, session=session)
+            async with turn_of(session):
+                result = await self._collection().update_one(query, {"$set": changes}, session=session)
         except PyMongoError as error:
             if not isinstance(error, DuplicateKeyError):  # of a unique index: an answer
                 self._unsure.append(changes)
@@ -255,7 +280,9 @@ class Document:
         return result.matched_count > 0
 
     async def _found(self, session: Session | None) -> Raw | None:
-        return await self._collection().find_one({"_id": id_filter(self._id)}, session=session)
+        session = self._session(session)
+        async with turn_of(session):
+            return await self._collection().find_one({"_id": id_filter(self._id)}, session=session)
 
     def _holds_files(self, name: str) -> bool:
         field: Field[Any, Any] | None = self._fields[name]
@@ -270,12 +297,14 @@ class Document:
         """
         async with self._turn:
             refuse_open_files(self._named_files())
+            if (ledger := self._join(session)) is not None:
+                remember_values(self, ledger)
             raw = None if self._id is None else await self._found(session)
             if raw is None:
                 raise DocumentMissing(f"{type(self).__name__} {self._id!r} is not stored")
             for name, field in self._fields.items():
                 current = self._values[name]
-                value = self._values[name] = field.loaded(self, _copied(raw.get(name)))
+                value = self._values[name] = field.loaded(self, copied(raw.get(name)))
                 if isinstance(field, FileField):
                     self._values[name] = _kept(current, value)
             self._stored = raw
@@ -286,20 +315,24 @@ class Document:
         """Remove the document, then the files of fields with `on_delete="delete"`. Raises `DocumentMissing`."""
         async with self._turn:
             refuse_open_files(self._named_files())
+            self._join(session)
             await settle(self._delete(session))
 
     async def _delete(self, session: Session | None) -> None:
         collection = self._collection()
-        session = session or bound_session(collection.database.client)
+        session = self._session(session)
         query = {"_id": id_filter(self._id)}
-        if self._id is None or not (await collection.delete_one(query, session=session)).deleted_count:
+        async with turn_of(session):
+            deleted = self._id is not None and (await collection.delete_one(query, session=session)).deleted_count
+        if not deleted:
             raise DocumentMissing(f"{type(self).__name__} {self._id!r} is not stored")
         before = self._stored or {}
-        if not _in_transaction(session):
-            self._stored, self._unsure = None, []
+        if not is_foreign(session):
+            self._stored = None
+            self._unsure.clear()
         for name, field in self._fields.items():
             files = [file for file in field.files(self._values[name]) if file.options.on_delete == "delete"]
-            await delete_files(files, _flat(ids_in(before.get(name))), session)
+            await delete_files(files, flat(ids_in(before.get(name))), session)
 
     # Inside
 
@@ -324,7 +357,7 @@ class Document:
         document._begin(raw.get("_id"))
         document._stored = raw
         for name, field in cls._fields.items():
-            document._values[name] = field.loaded(document, _copied(raw.get(name)))
+            document._values[name] = field.loaded(document, copied(raw.get(name)))
         return document
 
     @classmethod
@@ -363,20 +396,5 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def _expected(value: Any) -> Any:
-    return {"$eq": value} if isinstance(value, list) else id_filter(value)
-
-
 def _in_transaction(session: Session | None) -> bool:
     return session is not None and session.in_transaction
-
-
-def _flat(value: Any) -> list[Any]:
-    return [each for item in value for each in _flat(item)] if isinstance(value, list) else [value]
-
-
-def _copied(value: Any) -> Any:
-    """Containers anew, scalars as they are: what is changed in place must show against what was stored."""
-    if isinstance(value, dict):
-        return {key: _copied(each) for key, each in value.items()}
-    return [_copied(each) for each in value] if isinstance(value, list) else value

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pymongo import ASCENDING, DESCENDING
 from pymongo.asynchronous.collection import AsyncCollection
 
+from ...clients import bound_session
 from ...errors import BadOption, DocumentMissing, SeveralDocuments, ValidationError
 from ...store import Session
+from ...turns import in_turns, turn_of
 
 if TYPE_CHECKING:
     from .model import Document
@@ -88,15 +90,17 @@ class QuerySet(Generic[D]):
     async def count(self) -> int:
         """How many there are, skip and limit taken into account."""
         window = {"skip": self._skip, "limit": self._limit}
-        return await self._collection().count_documents(
-            self._query(), session=self._session, **{name: value for name, value in window.items() if value}
-        )
+        async with turn_of(self._through()):
+            return await self._collection().count_documents(
+                self._query(), session=self._session, **{name: value for name, value in window.items() if value}
+            )
 
     async def delete(self) -> int:
         """Remove them all; how many they were. Their files stay, whatever `on_delete` says: no hook runs here."""
         if self._skip or self._limit:
             raise BadOption("a query with skip or limit cannot delete: MongoDB would remove every document that fits")
-        return (await self._collection().delete_many(self._query(), session=self._session)).deleted_count
+        async with turn_of(self._through()):
+            return (await self._collection().delete_many(self._query(), session=self._session)).deleted_count
 
     def __aiter__(self) -> AsyncIterator[D]:
         return self._found(self._limit)
@@ -107,8 +111,11 @@ class QuerySet(Generic[D]):
             self._query(), sort=list(self._order) or None, skip=self._skip, limit=limit, session=self._session
         )
         async with cursor:
-            async for raw in cursor:
+            async for raw in in_turns(self._through(), cursor):
                 yield self._model._from_stored(raw)
+
+    def _through(self) -> Session | None:
+        return self._session or bound_session(self._collection().database.client)
 
     def _collection(self) -> AsyncCollection[dict[str, Any]]:
         return self._model._collection()

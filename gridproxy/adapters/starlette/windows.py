@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from ...download import Download, collect, load_info
+from ...download import Download, load_info, read_all
 from ...file import AsyncGridFile
 from ...http import Span
 from ...info import FileInfo
@@ -107,7 +107,7 @@ class _Window:
     def __init__(self, start: int, stop: int, download: Download) -> None:
         self._start = start
         self._stop = stop
-        self._fetching = spawn(collect(download))
+        self._fetching = spawn(read_all(download))
 
     def covers(self, start: int, stop: int) -> bool:
         return self._start <= start and stop <= self._stop
@@ -117,13 +117,8 @@ class _Window:
 
     async def pieces(self, start: int, stop: int) -> list[bytes]:
         """The bytes `start` to `stop` of the file."""
-        cut: list[bytes] = []
-        at = self._start
-        for piece in await self._fetching:
-            if at < stop and start < at + len(piece):
-                cut.append(piece[max(0, start - at) : stop - at])
-            at += len(piece)
-        return cut
+        cut = (await self._fetching)[start - self._start : stop - self._start]
+        return [cut] if cut else []
 
     async def aclose(self) -> None:
         await end_tasks([self._fetching])

@@ -1,4 +1,4 @@
-"""Upkeep: whether what is stored is what was put in."""
+"""Verifying one file: whether what is stored is what was put in."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from .download import IN_FLIGHT, Download, load_info
 from .errors import CorruptFile
 from .info import FileInfo
+from .progress import Progress, report
 from .store import Session, Store
 from .tasks import in_thread
 
 __all__ = ["verify_file"]
 
 
-async def verify_file(store: Store, id: object, session: Session | None = None) -> FileInfo:
+async def verify_file(
+    store: Store, id: object, session: Session | None = None, progress: Progress | None = None
+) -> FileInfo:
     """Read a file again, chunk by chunk, and compare number, sizes and SHA-256; its info.
 
     Raises `FileMissing`, or `CorruptFile` saying what is wrong. Memory is bounded, whatever the file's length.
@@ -27,6 +30,7 @@ async def verify_file(store: Store, id: object, session: Session | None = None) 
     try:
         while (block := await download.next()) is not None:
             await in_thread(functools.partial(_update, digest, block.pieces))
+            await report(progress, block.end, info.length)
     finally:
         await download.aclose()
     if info.sha256 is not None and digest.hexdigest() != info.sha256:

@@ -1,0 +1,145 @@
+"""Fields that hold files: what is stored of them is an id or a snapshot, and their content lies in GridFS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bson import ObjectId
+
+from ...attachment import attach
+from ...errors import BadId, BadSource, ValidationError
+from ...field_value import assigned_file, loaded_file, stored_value, unchanged_value
+from ...file import AsyncGridFile
+from ...images import ImageOptions, Size
+from ...info import id_filter
+from ...limits import Validator
+from ...options import FileOptions, OnDelete, StoreAs
+from .fields import Field
+
+if TYPE_CHECKING:
+    from ...bucket import Bucket
+    from .model import Document
+
+__all__ = ["FileField", "ImageField"]
+
+
+class FileField(Field[AsyncGridFile, Any]):
+    """A file: `AsyncGridFile`, always there, empty or stored. Takes what `FileOptions` takes.
+
+    Assigning bytes, a path or an open file does no I/O: the next `save()` stores it. Assigning another file, its id
+    (also in hex) or None moves the reference.
+    """
+
+    two_forms = True
+
+    def __init__(
+        self,
+        *,
+        bucket: Bucket | str | None = None,
+        db_alias: str | None = None,
+        store: StoreAs = "id",
+        on_delete: OnDelete = "keep",
+        max_size: int | None = None,
+        content_types: Iterable[str] | str | None = None,
+        validators: Iterable[Validator] | Validator | None = None,
+        required: bool = False,
+    ) -> None:
+        super().__init__(required=required)
+        self.options = FileOptions(
+            bucket=bucket,
+            db_alias=db_alias,
+            store=store,
+            on_delete=on_delete,
+            max_size=max_size,
+            content_types=content_types,
+            validators=validators,
+        )
+
+    def options_in(self, owner: Document) -> FileOptions:
+        """The field's options, with the document's own database where the field names none."""
+        return self.options.in_database(owner._db_alias)
+
+    def new_value(self, owner: Document) -> AsyncGridFile:
+        return self.loaded(owner, None)
+
+    def assigned(self, owner: Document, value: Any) -> AsyncGridFile:
+        current = owner._values.get(self.name)
+        if not isinstance(current, AsyncGridFile):
+            current = self.loaded(owner, None)
+        return self._taken(owner, current, value)
+
+    def checked(self, owner: Document, value: Any) -> AsyncGridFile:
+        if isinstance(value, AsyncGridFile):
+            return self._taken(owner, value, value)
+        return self._taken(owner, self.loaded(owner, None), value)
+
+    def _taken(self, owner: Document, current: AsyncGridFile, value: Any) -> AsyncGridFile:
+        try:
+            file = assigned_file(current, value, self.options_in(owner))
+        except (BadId, BadSource) as error:
+            raise ValidationError(self.name, str(error)) from error
+        attach(file, owner, self.name)
+        return file
+
+    def loaded(self, owner: Document, raw: Any) -> AsyncGridFile:
+        file = loaded_file(AsyncGridFile, raw, self.options_in(owner))
+        attach(file, owner, self.name, stored=raw is not None)
+        return file
+
+    def stored(self, value: Any) -> Any:
+        # What was put into a list by hand is a file only once the list was checked.
+        return stored_value(value) if isinstance(value, AsyncGridFile) else value
+
+    def untouched(self, raw: Any) -> Any:
+        return unchanged_value(raw, self.options)
+
+    def cloned(self, owner: Document, value: Any) -> Any:
+        if not isinstance(value, AsyncGridFile):
+            return value
+        # With the field's own options: a pickled Bucket has kept its name only.
+        state = {**value.__getstate__(), "options": self.options_in(owner)}
+        file = AsyncGridFile.__new__(AsyncGridFile)
+        file.__setstate__(state)
+        attach(file, owner, self.name, stored=value.id is not None)
+        return file
+
+    def files(self, value: Any) -> Iterator[AsyncGridFile]:
+        if isinstance(value, AsyncGridFile):
+            yield value
+
+    def compared(self, owner: Document, value: Any) -> Any:
+        # Asking for a file is no place that holds it: it is not attached to anything.
+        if isinstance(value, AsyncGridFile):
+            return value.id
+        if value is not None and not isinstance(value, str | ObjectId):
+            raise self.refuse("a file, an id or None", value)
+        return self.assigned(owner, value).id
+
+    def equals(self, path: str, stored: Any) -> Mapping[str, Any]:
+        # Either form, whatever the field stores now: documents keep the one that they were saved with.
+        return (
+            {path: None} if stored is None else {"$or": [{path: id_filter(stored)}, {f"{path}._id": id_filter(stored)}]}
+        )
+
+
+class ImageField(FileField):
+    """A picture (extra `images`), with a thumbnail and variants that come and go with it.
+
+    `size`, `thumbnail_size` and each of `variants` are (width, height) or (width, height, force), see `ImageOptions`;
+    all else is as in `FileField`. Besides a file's own members a picture has `width`, `height`, `format`, `thumbnail`
+    and `variants`.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: Size | None = None,
+        thumbnail_size: Size | None = None,
+        variants: Mapping[str, Size] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        image = ImageOptions(size=size, thumbnail_size=thumbnail_size, variants=variants or {})
+        self.options = replace(self.options, image=image)

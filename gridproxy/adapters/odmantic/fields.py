@@ -1,0 +1,93 @@
+"""Which fields of an ODMantic model hold files, and the documents that lack them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin
+
+from odmantic.field import ODMEmbedded, ODMEmbeddedGeneric, ODMField, ODMReference
+from odmantic.model import Model, _BaseODMModel
+from pydantic import BaseModel
+
+from ...file import AsyncGridFile
+from ...options import FileOptions
+
+__all__ = ["FileField", "completed", "file_fields"]
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FileField:
+    """A field whose type has a file in it, and that file's options.
+
+    `direct` is one that holds a file itself, `embeds` one of models that hold files, `optional` one that may be None.
+    """
+
+    options: FileOptions
+    direct: bool
+    embeds: bool
+    optional: bool
+
+
+def file_fields(kind: type[BaseModel]) -> dict[str, FileField]:
+    """The fields of a model that hold files, by their names; not those of the models that it refers to."""
+    found = {}
+    for name, field in kind.model_fields.items():
+        if _holds_files(field.annotation):
+            parts = list(_parts(field.annotation))
+            options = next((each for each in [*field.metadata, *parts] if isinstance(each, FileOptions)), FileOptions())
+            embeds = not any(_is_file(part) for part in parts)
+            direct = not embeds and _container_of(field.annotation) is None
+            found[name] = FileField(options, direct, embeds, NoneType in parts)
+    return found
+
+
+def _is_file(part: object) -> bool:
+    return isinstance(part, type) and issubclass(part, AsyncGridFile)
+
+
+def _holds_files(annotation: object) -> bool:
+    for part in _parts(annotation):
+        if _is_file(part):
+            return True
+        if isinstance(part, type) and issubclass(part, BaseModel) and not issubclass(part, Model) and file_fields(part):
+            return True
+    return False
+
+
+def _parts(annotation: object) -> Iterator[object]:
+    yield annotation
+    for part in get_args(annotation):
+        yield from _parts(part)
+
+
+def _container_of(annotation: object) -> type | None:
+    """The list, dict or tuple that an annotation asks for, through `Optional` and `Annotated`."""
+    origin = get_origin(annotation)
+    if isinstance(origin, type) and issubclass(origin, list | tuple | set | frozenset | dict):
+        return origin
+    within = get_args(annotation)[:1] if origin is Annotated else get_args(annotation)
+    return next((found for part in within if (found := _container_of(part)) is not None), None)
+
+
+def completed(kind: type[_BaseODMModel], raw: Any) -> Any:
+    """The stored document with an empty place for each file field that it lacks: ODMantic would refuse to load it."""
+    if not isinstance(raw, Mapping):
+        return raw
+    whole = dict(raw)
+    files = file_fields(kind)
+    for name, field in kind.__odm_fields__.items():
+        key = field.key_name
+        if isinstance(field, ODMReference | ODMEmbedded) and key in raw:
+            whole[key] = completed(field.model, raw[key])
+        elif isinstance(field, ODMEmbeddedGeneric) and isinstance(raw.get(key), list):
+            whole[key] = [completed(field.model, item) for item in raw[key]]
+        elif isinstance(field, ODMEmbeddedGeneric) and isinstance(raw.get(key), Mapping):
+            whole[key] = {at: completed(field.model, item) for at, item in raw[key].items()}
+        elif name in files and isinstance(field, ODMField) and key not in raw and field.is_required_in_doc():
+            container = None if files[name].optional else _container_of(kind.model_fields[name].annotation)
+            whole[key] = None if container is None else container()
+    return whole

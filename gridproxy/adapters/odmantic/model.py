@@ -1,0 +1,353 @@
+"""Files in ODMantic's models: `class Animal(FileModel, Model): photo: AsyncGridFile`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import pydantic
+from bson import ObjectId
+from odmantic.exceptions import DocumentParsingError
+from odmantic.model import EmbeddedModel, Model, _BaseODMModel
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pymongo.asynchronous.database import AsyncDatabase
+
+from ...attachment import Attachment, attach
+from ...bucket import Bucket
+from ...connection import store_for, using
+from ...errors import BadId, BadOption, BadSource, ValidationError
+from ...field_value import assigned_file, given_file, stored_value
+from ...file import AsyncGridFile
+from ...identity import IdentityMap
+from ...options import FileOptions
+from ...owner import unstored
+from ...store import DEFAULT_NAME
+from ...walk import files_in
+from .fields import FileField, completed, file_fields
+
+if TYPE_CHECKING:
+    _Mixed = _BaseODMModel
+else:
+    _Mixed = object  # ODMantic makes a collection of every subclass of Model
+
+__all__ = ["FileModel", "Home"]
+
+
+class Home:
+    """The database of an engine, and its buckets."""
+
+    def __init__(self, database: AsyncDatabase[Any]) -> None:
+        self.database = database
+        self._buckets: dict[str, Bucket] = {}
+
+    def options(self, options: FileOptions) -> FileOptions:
+        """The same options, in this database where they name none of their own."""
+        if options.db_alias is not None or isinstance(options.bucket, Bucket):
+            return options
+        name = options.bucket or DEFAULT_NAME
+        if name not in self._buckets:
+            self._buckets[name] = Bucket(self.database, name)
+        return replace(options, bucket=self._buckets[name])
+
+
+@dataclass
+class _State:
+    home: Home | None = None
+    clean: dict[str, object] = field(default_factory=dict)  # what the collection holds of the file fields
+    sent: dict[str, object] = field(default_factory=dict)  # what was dumped for a save that did not succeed, or not yet
+
+
+# An ODMantic model has no place for attributes that are no fields.
+_states: IdentityMap[FileModel, _State] = IdentityMap()
+_modified: Any = vars(_BaseODMModel)["__fields_modified__"]
+
+
+class FileModel(_Mixed):
+    """What makes an ODMantic model keep its files: mix it in first, `class Animal(FileModel, Model)`, and into embedded
+    models that hold files.
+
+    Fields are `photo: AsyncGridFile`, with options `Annotated[AsyncGridFile, FileOptions(...)]`; also in lists, dicts
+    and embedded models. Files lie in the database of the engine that found or saved the document, before that in the
+    ambient one, unless their options say otherwise. A file that changed marks its field as modified, and only then a
+    save writes it.
+
+    `AsyncEngine` stores assigned content, and removes what was replaced, or goes with its document. ODMantic's own
+    `AIOEngine` has no place to do so: put files by `await photo.put(...)`, and after a save call `photo.finalize()`.
+    """
+
+    _file_fields: ClassVar[dict[str, FileField]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        order = cls.__mro__
+        if _BaseODMModel not in order or order.index(_BaseODMModel) < order.index(FileModel):
+            raise BadOption(f"{cls.__name__}: write FileModel before Model, class {cls.__name__}(FileModel, Model)")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        cls._file_fields = file_fields(cls)
+        # ODMantic rewrites at every save what it takes for mutable: a stale copy would point to an old file again.
+        cls.__mutable_fields__ = cls.__mutable_fields__ - cls._file_fields.keys()
+
+    def __init__(self, **values: Any) -> None:
+        given = [file for _, file in files_in(values)]
+        # A file that another document holds lies in that one's database, and this document can only belong there.
+        placed = next((file.options.bucket for file in given if isinstance(file.options.bucket, Bucket)), None)
+        with nullcontext() if placed is None else using(placed.database):
+            super().__init__(**values)
+        self._take_in({id(file) for file in given})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kept = self._file_fields.get(name)
+        if kept is None:
+            super().__setattr__(name, value)
+            return
+        given = {id(file) for _, file in files_in(value)}
+        with self._at_home():
+            super().__setattr__(name, self._assigned(name, kept, value))
+        self._take_in(given)
+
+    def _assigned(self, name: str, kept: FileField, value: Any) -> Any:
+        current = vars(self).get(name)
+        if not kept.direct or not isinstance(current, AsyncGridFile) or (value is None and kept.optional):
+            return value
+        try:
+            if value is not None and not isinstance(value, ObjectId | str | Mapping):
+                return assigned_file(current, value, current.options)
+            file = given_file(AsyncGridFile, value, current.options)
+        except (BadId, BadSource) as error:
+            raise ValidationError(name, str(error)) from error
+        if file.id != current.id:
+            return file
+        current._content = None  # back to what it was: the same file stays the same object
+        return current
+
+    # What is modified
+
+    def _fields_modified(self) -> set[str]:
+        modified: set[str] = _modified.__get__(self)
+        state = _state(self)
+        for name, before in state.clean.items():
+            if self._stored_form(name) != before:
+                modified.add(name)
+            elif name not in state.sent:
+                modified.discard(name)
+        return modified
+
+    def _set_fields_modified(self, names: set[str]) -> None:
+        _modified.__set__(self, names)
+        state = _state(self)
+        if names:  # all of them: nothing of it is stored yet
+            state.clean = {}
+            return
+        # It was saved, or loaded. A file that changed while it was being saved is not what the collection has.
+        written, state.sent = state.sent, {}
+        for name in self._file_fields:
+            if name in written:
+                state.clean[name] = written[name]
+            elif name not in state.clean:
+                state.clean[name] = self._stored_form(name)
+
+    if TYPE_CHECKING:  # ODMantic has a slot there
+        __fields_modified__: ClassVar[set[str]]
+    else:
+        __fields_modified__ = property(
+            _fields_modified,
+            _set_fields_modified,
+            doc="The names of the fields that the next save writes; those whose files changed are among them.",
+        )
+
+    def _stored_form(self, name: str) -> object:
+        value = vars(self)[name]
+        if isinstance(value, AsyncGridFile):
+            return _UNSTORED if value._content is not None else stored_value(value)
+        if unstored(file for _, file in files_in(value)) is not None:
+            return _UNSTORED
+        return self.model_dump(include={name})[name]
+
+    def model_dump_doc(self, include: Any = None) -> dict[str, Any]:
+        """ODMantic's `model_dump_doc`. Raises `BadSource` for content that is not stored, `BadId`."""
+        names = [name for name in self._file_fields if include is None or name in include]
+        for name, file in self._held_files():
+            if name in names:
+                _check_storable(f"{type(self).__name__}.{name}", file)
+        document = super().model_dump_doc(include)
+        if include is not None:
+            _state(self).sent.update({name: self._stored_form(name) for name in names})
+        return document
+
+    def model_update(self, patch_object: Any, **options: Any) -> None:
+        """ODMantic's `model_update`, which makes every value anew; a file that is the same stays the object it is."""
+        before = {name: vars(self)[name] for name in self._file_fields}
+        modified = set(self.__fields_modified__)
+        with self._at_home():
+            super().model_update(patch_object, **options)
+        for name, value in before.items():
+            came, vars(self)[name] = vars(self)[name], value
+            if _ids(came) != _ids(value):
+                setattr(self, name, came.id if isinstance(came, AsyncGridFile) else came)
+            elif name not in modified:
+                _modified.__get__(self).discard(name)
+
+    # Loading
+
+    @classmethod
+    def model_validate_doc(cls, raw_doc: dict[str, Any]) -> Self:
+        """ODMantic's `model_validate_doc`; a field for a file that the document lacks is empty."""
+        errors, values = cls._parse_doc_to_obj(completed(cls, raw_doc))
+        if errors:
+            raise DocumentParsingError(errors=errors, model=cls)
+        try:
+            document = cls.model_validate(values)
+        except pydantic.ValidationError as error:
+            # ODMantic stumbles over errors of a kind that pydantic does not have itself.
+            raise DocumentParsingError(errors=[_custom(each) for each in error.errors()], model=cls) from error
+        document._loaded()
+        return document
+
+    def _loaded(self) -> None:
+        for name, file in self._held_files():
+            file._attachment = Attachment(file, self, name, stored=True)
+        # ODMantic writes a document that another one refers to as a whole with it: its files are as they were.
+        for name in self.__references__:
+            document = getattr(self, name)
+            if isinstance(document, FileModel):
+                document._loaded()
+                _modified.__get__(document).difference_update(document._file_fields)
+                _state(document).clean = {each: document._stored_form(each) for each in document._file_fields}
+
+    # Copies
+
+    def __copy__(self) -> Self:
+        copied: Self = super().__copy__()
+        held = vars(copied)
+        held.update({name: copy.copy(value) for name, value in held.items() if isinstance(value, AsyncGridFile)})
+        return self._carried(copied)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self._carried(super().__deepcopy__(memo))
+
+    def _carried(self, copied: Self) -> Self:
+        """The copy, with what pydantic does not copy."""
+        state = _state(self)
+        _modified.__set__(copied, set(self.__fields_modified__))
+        _states.set(copied, _State(home=state.home, clean=dict(state.clean)))
+        copied._take_in(None)
+        return copied
+
+    def __getstate__(self) -> dict[Any, Any]:
+        return {**super().__getstate__(), "modified": self.__fields_modified__, "clean": _state(self).clean}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        _modified.__set__(self, state["modified"])
+        _state(self).clean = state["clean"]
+        self._take_in(None)
+
+    # Inside
+
+    def _held_files(self) -> Iterator[tuple[str, AsyncGridFile]]:
+        """The files of this document with their fields' names; not those of documents that it refers to."""
+        for path, file in files_in(self, beyond=_is_document):
+            yield path.partition(".")[0], file
+
+    def _at_home(self) -> AbstractContextManager[None]:
+        home = _state(self).home
+        return nullcontext() if home is None else using(home.database)
+
+    def _move_in(self, home: Home) -> None:
+        """Let the document and those that it refers to be in this database, and their files with them."""
+        _state(self).home = home
+        self._take_in(None)
+
+    def _take_in(self, given: Collection[int] | None) -> None:
+        """Let the files be this document's; `given` are those that somebody handed over as files, None for all."""
+        home = _state(self).home
+        for model in _embedded(list(vars(self).values())):
+            _state(model).home = home
+        for name, file in list(self._held_files()):
+            attachment = file._attachment
+            unowned = attachment is not None and attachment.unowned
+            if unowned and given is not None and id(file) not in given:
+                file._attachment = attachment = None  # made from an id that was only assigned: it may be somebody's
+            if isinstance(self, EmbeddedModel):
+                continue  # it is the document around it that owns them
+            if home is not None:
+                kept = self._file_fields[name]
+                options = home.options(file.options if kept.embeds else kept.options)
+                _check_place(f"{type(self).__name__}.{name}", file, options)
+                if attachment is None or unowned or attachment.belongs_to(self, name):
+                    file._options = options
+            attach(file, self, name)
+
+    def _check_containers(self) -> None:
+        """Content that was put into a list or a dict by hand becomes a file."""
+        for name, kept in self._file_fields.items():
+            value = vars(self)[name]
+            parts = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+            if not kept.direct and any(not isinstance(part, AsyncGridFile | _BaseODMModel) for part in parts):
+                setattr(self, name, value)
+                checked = vars(self)[name]
+                value.clear()
+                value.extend(checked) if isinstance(value, list) else value.update(checked)
+                vars(self)[name] = value
+
+
+_UNSTORED = object()
+
+
+def _state(model: FileModel) -> _State:
+    state = _states.get(model)
+    if state is None:
+        state = _State()
+        _states.set(model, state)
+    return state
+
+
+def _is_document(value: object) -> bool:
+    return isinstance(value, Model)
+
+
+def _embedded(value: object) -> Iterator[FileModel]:
+    """The embedded models in a value that are file models, however deep."""
+    if isinstance(value, FileModel):
+        if isinstance(value, EmbeddedModel):
+            yield value
+            yield from _embedded(list(vars(value).values()))
+    elif isinstance(value, list | tuple | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _embedded(part)
+
+
+def _custom(error: ErrorDetails) -> InitErrorDetails:
+    kind = PydanticCustomError(error["type"], "{message}", {"message": error["msg"]})
+    return InitErrorDetails(type=kind, loc=error["loc"], input=error["input"])
+
+
+def _ids(value: object) -> list[tuple[str, object]]:
+    return [(path, file.id) for path, file in files_in(value)]
+
+
+def _check_storable(place: str, file: AsyncGridFile) -> None:
+    if file._content is not None:
+        raise BadSource(
+            f"{place}: content was assigned and is not stored yet; AsyncEngine.save() does that, and ODMantic's own "
+            "engine cannot: `await` its put() or replace() first"
+        )
+    if file.id is not None and not isinstance(file.id, ObjectId):
+        raise BadId(f"{place}: a model's file has an ObjectId; {file.id!r} could not be loaded again")
+
+
+def _check_place(place: str, file: AsyncGridFile, options: FileOptions) -> None:
+    """Refuse a file that lies in another database than its document will."""
+    attachment = file._attachment
+    put_here = file.info is not None and (attachment is None or attachment.put_here(file.id))
+    if file.id is None or not (put_here or isinstance(file.options.bucket, Bucket)):
+        return  # an id alone lies where its document is
+    lies_in, wanted = (store_for(each.bucket, each.db_alias) for each in (file.options, options))
+    if not lies_in.same_as(wanted):
+        raise BadId(f"{place}: {file!r} lies in {lies_in!r}, and its document belongs to {wanted!r}")

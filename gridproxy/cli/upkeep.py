@@ -1,0 +1,163 @@
+"""Commands of upkeep: verify, check, gc."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+
+import click
+
+from ..bucket import Bucket
+from ..errors import CorruptFile, FileMissing
+from ..findings import Finding, GarbageReport, Tally
+from .arguments import command, duration, id_of, one_of, references_option
+from .running import FOUND, MISSING, Work
+from .screen import Screen, readable_size, shown_id
+
+__all__ = ["check", "gc", "verify"]
+
+
+@command
+@click.argument("ids", nargs=-1, type=id_of)
+@click.option("--name", metavar="FILENAME", help="The newest file of this name, instead of ids.")
+@click.option("--all", "everything", is_flag=True, help="Every file in the bucket.")
+def verify(ids: Sequence[object], name: str | None, everything: bool) -> Work:
+    """Read files again, and compare sizes and SHA-256; exit code 1 where one is corrupt."""
+    one_of(IDS=ids, **{"--name": name is not None, "--all": everything})
+
+    async def work(bucket: Bucket, screen: Screen) -> int | None:
+        corrupt = missing = good = 0
+        with screen.bytes_bar("verifying") as progress:
+            async for id in _wanted(bucket, ids, name, everything):
+                reason = ""
+                try:
+                    await bucket.verify(id, progress=progress)
+                    good += 1
+                except FileMissing as error:
+                    if everything:
+                        continue  # deleted since, or expired
+                    missing += 1
+                    reason = str(error)
+                except CorruptFile as error:
+                    corrupt += 1
+                    reason = error.reason
+                if screen.as_json:
+                    screen.document({"id": id, "ok": not reason, **({"reason": reason} if reason else {})})
+                elif reason:
+                    screen.line(shown_id(id), reason, style="red")
+        screen.note(f"{good} whole, {corrupt} corrupt, {missing} missing")
+        return FOUND if corrupt else MISSING if missing else None
+
+    return work
+
+
+async def _wanted(bucket: Bucket, ids: Sequence[object], name: str | None, everything: bool) -> AsyncIterator[object]:
+    if name is not None:
+        yield (await bucket.by_name(name)).id
+    for id in ids:
+        yield id
+    if everything:
+        async for record in bucket.store.files.find({}, {"_id": 1}, sort=[("_id", 1)]):
+            yield record["_id"]
+
+
+@command
+@references_option
+@click.option(
+    "--older-than",
+    type=duration,
+    default="0s",
+    metavar="DURATION",
+    help="Leave out chunks without a file, and unreferenced files, that are younger: 1h spares running uploads.",
+)
+def check(references: Sequence[tuple[str, str]], older_than: timedelta) -> Work:
+    """Look for what is wrong in the bucket; exit code 1 where something is.
+
+    Chunks without a file, files with missing or wrong chunks, expired files; with --reference, files that no document
+    points to, and documents that point to no file.  Nothing is changed.
+    """
+
+    async def work(bucket: Bucket, screen: Screen) -> int | None:
+        rows: list[list[str]] = []
+        kinds: dict[str, int] = {}
+        with screen.count_bar("checking") as progress:
+            async for finding in bucket.check(references=references, older_than=older_than, progress=progress):
+                kinds[finding.kind] = kinds.get(finding.kind, 0) + 1
+                if screen.as_json:
+                    screen.document(finding.as_dict())
+                else:
+                    rows.append([finding.kind, shown_id(finding.id), _size_of(finding), finding.reason])
+        if rows:
+            screen.table({"KIND": "left", "ID": "left", "SIZE": "right", "WHAT IS WRONG": "left"}, rows)
+        screen.note(", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing is wrong")
+        return FOUND if kinds else None
+
+    return work
+
+
+def _size_of(finding: Finding) -> str:
+    return readable_size(finding.bytes) if finding.chunks else ""
+
+
+@command
+@click.option(
+    "--older-than",
+    type=duration,
+    default="1d",
+    show_default=True,
+    metavar="DURATION",
+    help="Touch nothing that is younger; an hour at least.",
+)
+@click.option(
+    "--dry-run/--no-dry-run",
+    " /--delete",
+    default=True,
+    help="Only tell what would be removed (the default); --delete removes it.",
+)
+@click.option(
+    "--unreferenced",
+    is_flag=True,
+    help="Also files that no document points to; needs --reference for every place that holds files.",
+)
+@references_option
+def gc(older_than: timedelta, dry_run: bool, unreferenced: bool, references: Sequence[tuple[str, str]]) -> Work:
+    """Remove what is left over: chunks without a file, and files that have expired.
+
+    Without --delete it only tells.  Safe beside running uploads; interrupted, the next run goes on.
+    """
+
+    async def work(bucket: Bucket, screen: Screen) -> None:
+        with screen.count_bar("looking" if dry_run else "collecting") as progress:
+            report = await bucket.collect_garbage(
+                older_than, dry_run, unreferenced=unreferenced, references=references, progress=progress
+            )
+        if screen.as_json:
+            screen.document(report.as_dict())
+        else:
+            _show_report(report, screen)
+
+    return work
+
+
+def _show_report(report: GarbageReport, screen: Screen) -> None:
+    removed = "would be removed" if report.dry_run else "removed"
+    lines: list[tuple[str, Tally, str]] = [
+        ("chunks without a file", report.orphans, removed),
+        ("expired files", report.expired, removed),
+        ("files without a document", report.unreferenced, removed),
+        ("chunks that may be a running upload", report.young, "left"),
+        ("chunks of unknown age", report.unknown_age, "left"),
+    ]
+    rows = [
+        [what, str(each.ids), str(each.chunks), readable_size(each.bytes), then]
+        for what, each, then in lines
+        if each.ids
+    ]
+    if rows:
+        screen.table({"WHAT": "left", "IDS": "right", "CHUNKS": "right", "SIZE": "right", "": "left"}, rows)
+    for id in report.contested:
+        screen.note(f"a file appeared under the id {id!r} meanwhile: verify it", style="red")
+    if not report.removed.ids:
+        screen.note("nothing to remove")
+    elif report.dry_run:
+        screen.note("nothing was removed: --delete does that")

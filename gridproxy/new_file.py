@@ -1,0 +1,68 @@
+"""NewFile: what begins the writing of a new file, awaited or entered."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .options import UploadRequest
+from .progress import Progress
+from .store import Session
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from .file import AsyncGridFile
+
+__all__ = ["NewFile"]
+
+
+class NewFile:
+    """What `new_file()` returns: await it, or enter it; `as` binds the file."""
+
+    def __init__(
+        self,
+        file: AsyncGridFile,
+        request: UploadRequest,
+        replace: bool,
+        session: Session | None,
+        progress: Progress | None,
+    ) -> None:
+        self._file = file
+        self._request = request
+        self._replace = replace
+        self._session = session
+        self._progress = progress
+        self._writing: Writer | None = None
+
+    async def _start(self) -> NewFile:
+        if self._writing is None:
+            writing = Writer(self._file._store(), self._request, self._session, self._progress)
+            await self._file._start_writing(writing, self._replace)
+            self._writing = writing
+        return self
+
+    def __await__(self) -> Generator[Any, None, NewFile]:
+        return self._start().__await__()
+
+    async def __aenter__(self) -> AsyncGridFile:
+        await self._start()
+        return self._file
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # The body may have closed or aborted it, and may have begun another one: that one is not ours to end.
+        writing = self._writing
+        if writing is None or self._file._writer is not writing:
+            return
+        if error is None:
+            await self._file.close()
+            return
+        try:
+            await writing.abort(error)
+        finally:
+            self._file._end_writing(writing)

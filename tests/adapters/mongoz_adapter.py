@@ -1,0 +1,57 @@
+"""An adapter for Mongoz, as the README shows it: what a field needs of an ODM that gridproxy does not know."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import mongoz
+from mongoz.core.db.fields.base import MongozField
+
+from gridproxy import AsyncGridFile
+from gridproxy.attachment import attach
+from gridproxy.field_value import assigned_file
+from gridproxy.owner import delete_owner, save_owner
+from gridproxy.walk import files_in
+
+if TYPE_CHECKING:
+    Mixed = mongoz.Document
+else:
+    Mixed = object
+
+
+class FileDocument(Mixed):
+    """`class Animal(FileDocument, mongoz.Document): photo: AsyncGridFile`, in the database of `gridproxy.connect`."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        current = vars(self).get(name)
+        if isinstance(current, AsyncGridFile) and not isinstance(value, Mapping):
+            value = assigned_file(current, value, current.options)  # content, a file, an id or None
+            attach(value, self, name)
+        super().__setattr__(name, value)
+
+    def validate_fields_values(self, **data: Any) -> None:
+        fields = type(self).model_fields  # Mongoz asks its own fields, and finds pydantic's
+        super().validate_fields_values(**{k: v for k, v in data.items() if isinstance(fields.get(k), MongozField)})
+
+    def files(self) -> Iterator[tuple[str, AsyncGridFile]]:
+        return ((path.partition(".")[0], file) for path, file in files_in(self))
+
+    async def save(self, collection: Any = None, *, session: Any = None) -> Any:
+        """Assigned content is stored before it, replaced files go after it."""
+        return await save_owner(self, self.files, lambda: self.write(collection, session), session)
+
+    async def write(self, collection: Any, session: Any) -> Any:
+        held = {name: vars(self)[name] for name, _ in self.files()}
+        result = await super().save(collection, session=session)
+        self.__dict__.update(held)  # Mongoz assigns its dump to the document: the files stay the objects that they are
+        return result
+
+    async def delete(self, collection: Any = None, *, session: Any = None) -> int:
+        """Files of fields with `on_delete="delete"` go after it."""
+
+        async def delete() -> bool:
+            return bool(await super(FileDocument, self).delete(collection, session=session))
+
+        for name, file in self.files():
+            attach(file, self, name)
+        await delete_owner(self.files(), delete, session)
+        return 1

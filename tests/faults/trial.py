@@ -1,0 +1,85 @@
+"""What every trial of an operation ends with: whole files, an error that is one of ours or pymongo's, another try."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from datetime import datetime, timedelta
+
+from pymongo.errors import PyMongoError
+
+from gridproxy import Bucket, GarbageReport, GridProxyError, OutcomeUnknown
+from gridproxy.census import Census
+from gridproxy.collecting import collect_bucket_garbage
+from gridproxy.pointers import parse_references
+
+from .operation import Operation
+from .whole import files_and_orphans, stored_files
+
+__all__ = ["Failure", "assert_after", "assert_collected", "assert_whole", "collected", "emptied", "error_of"]
+
+Failure = PyMongoError | GridProxyError
+
+
+async def error_of(work: Awaitable[object]) -> Failure | None:
+    """What the work raised, if it is what users are told to expect."""
+    try:
+        await work
+    except (PyMongoError, GridProxyError) as error:
+        return error
+    return None
+
+
+async def assert_whole(trial: Operation, error: Failure | None) -> None:
+    """Whole files only, and what the operation promises of them."""
+    files, orphans = await files_and_orphans(trial.scene.well.database)
+    contents = tuple(sorted(files.values()))
+    said = f"{contents!r}, orphans {orphans!r}, after {error!r} {getattr(error, '__notes__', '')}"
+    if error is None:
+        assert (contents, len(orphans)) == (trial.after, trial.staged[1]), said
+    elif isinstance(error, OutcomeUnknown) or not trial.all_or_nothing or hasattr(error, "__notes__"):
+        assert contents in (trial.before, *trial.between, trial.after), said
+    else:
+        assert (contents, len(orphans)) == (trial.before, trial.staged[0]), said
+    await trial.look(error)
+
+
+async def assert_after(trial: Operation) -> None:
+    """The second try has done what the first one was to do; nothing but orphans may lie beside it."""
+    files, orphans = await files_and_orphans(trial.scene.well.database)
+    assert tuple(sorted(files.values())) == trial.after
+    await trial.look(None)
+    if len(orphans) > trial.staged[1]:
+        await assert_collected(trial.scene.well, [(name, "photo") for name in trial.documents])
+        assert await stored_files(trial.scene.well.database) == files
+
+
+async def emptied(trial: Operation) -> None:
+    """Nothing is left of a trial."""
+    for name in ("fs.files", "fs.chunks", *trial.documents):
+        await trial.scene.well.database[name].delete_many({})
+
+
+async def assert_collected(bucket: Bucket, references: Sequence[tuple[str, str]] = ()) -> None:
+    """All that is wrong in the bucket are chunks without a file, and they go with `collect_garbage` a day later."""
+    findings = [finding.kind async for finding in bucket.check(references=references)]
+    assert set(findings) <= {"orphan"}
+    report = await collected(bucket)
+    assert report.orphans.ids == len(findings)
+    assert [finding async for finding in bucket.check(references=references)] == []
+
+
+async def collected(bucket: Bucket, references: Sequence[tuple[str, str]] = ()) -> GarbageReport:
+    """What `collect_garbage` removes a day later; with `references` also files that no document points to."""
+    return await collect_bucket_garbage(
+        bucket.store,
+        older_than=timedelta(hours=1),
+        dry_run=False,
+        unreferenced=bool(references),
+        references=parse_references(bucket.store, references),
+        progress=None,
+        clock=_a_day_later,
+    )
+
+
+async def _a_day_later(census: Census) -> datetime:
+    return await census.server_time() + timedelta(days=1)

@@ -1,0 +1,61 @@
+"""The Pythons of this machine that the package names, and empty environments of theirs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["interpreters", "new_environment", "run"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def interpreters() -> dict[str, Path]:
+    """The interpreter of each version in pyproject's classifiers that is installed here and starts."""
+    text = (_ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    versions = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text)
+    assert versions
+    found = {version: _interpreter(version) for version in versions}
+    return {version: path for version, path in found.items() if path is not None}
+
+
+def _interpreter(version: str) -> Path | None:
+    if sys.version_info[:2] == tuple(map(int, version.split("."))):
+        return Path(sys.executable)
+    # pyenv's own stand-ins on the PATH start only the version that is switched on.
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    named = shutil.which(f"python{version}")
+    candidates = [*sorted(root.glob(f"versions/{version}.*/bin/python{version}")), *([Path(named)] if named else [])]
+    for path in candidates:
+        asked = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        if asked.returncode == 0 and f"Python {version}." in asked.stdout:
+            return path
+    return None
+
+
+def new_environment(python: Path, folder: Path, *packages: str) -> Path:
+    """An environment with these packages and what they need, nothing else; its interpreter."""
+    run(python, "-m", "venv", folder)
+    inside = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    run(inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
+    return inside
+
+
+def run(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
+    """What the command prints; its own words are in the error where it fails."""
+    done = subprocess.run(
+        [*map(str, command)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise AssertionError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}")
+    return done.stdout
