@@ -169,6 +169,8 @@ class Download:
         return info.length if self._stop is None else min(self._stop, info.length)
 
     def _planned(self, info: FileInfo, from_chunk: int | None = None) -> Iterator[ChunkRange]:
+        if not info.chunk_size:
+            return iter(())  # an empty file, and a writer who found no size worth noting
         full = chunks_per_batch(info.chunk_size)
         if from_chunk is None:
             soonest = -(-(self._start + self._first) // info.chunk_size) - self._start // info.chunk_size
