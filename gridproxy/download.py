@@ -94,7 +94,7 @@ class Download:
         self.store = store
         self.id = id
         self.info = info
-        self.next_offset = start
+        self.next_offset: int = start
         self._start = start
         self._stop = stop
         self._guess = chunk_size or store.chunk_size

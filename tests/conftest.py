@@ -15,15 +15,12 @@ from pymongo import AsyncMongoClient, MongoClient
 import gridproxy
 from gridproxy.embedded import EmbeddedServerUnavailable, server_uri
 
-from .faults.ledger import noted
+from .report import REPORT, Report
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from pymongo.asynchronous.database import AsyncDatabase
-
-_server_label = pytest.StashKey[str]()
-_worker_labels = pytest.StashKey[set[str]]()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,39 +38,9 @@ def pytest_report_header() -> str:
     return f"server: {named}"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    passed = terminalreporter.stats.get("passed", [])
-    if lines := noted(each for report in passed for each in report.user_properties):
-        terminalreporter.section("faults tried and survived")
-        for line in lines:
-            terminalreporter.write_line(line)
-    for label in sorted(_labels(terminalreporter.config)) or ["none was needed"]:
-        terminalreporter.write_line(f"server: {label}")
-
-
-def _labels(config: pytest.Config) -> set[str]:
-    own = config.stash.get(_server_label, None)
-    return config.stash.setdefault(_worker_labels, set()) | ({own} if own else set())
-
-
-class _Workers:
-    """pytest-xdist's workers each have a server of their own; the one that reports is told which."""
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any, error: object) -> None:
-        label = getattr(node, "workeroutput", {}).get("server")
-        if label:
-            node.config.stash.setdefault(_worker_labels, set()).add(label)
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(_Workers())
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    output = getattr(session.config, "workeroutput", None)
-    if output is not None:
-        output["server"] = session.config.stash.get(_server_label, None)
+    config.stash[REPORT] = Report()
+    config.pluginmanager.register(config.stash[REPORT])
 
 
 @pytest.fixture(scope="session")
@@ -89,14 +56,14 @@ def mongodb_uri(pytestconfig: pytest.Config) -> Iterator[str]:
         try:
             uri, label = stack.enter_context(server_uri())
         except EmbeddedServerUnavailable as error:
-            pytestconfig.stash[_server_label] = f"none ({error})"
+            pytestconfig.stash[REPORT].servers.add(f"none ({error})")
             # Where there is no wheel nobody can install it; anywhere else the environment is broken, and red.
             if sys.version_info >= (3, 14):
                 pytest.skip(str(error))
             raise
         with MongoClient[dict[str, Any]](uri) as client:
             version = client.admin.command("buildInfo")["version"]
-        pytestconfig.stash[_server_label] = f"{label}, answering as version {version}"
+        pytestconfig.stash[REPORT].servers.add(f"{label}, answering as version {version}")
         yield uri
 
 
