@@ -23,9 +23,9 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["PROGRAM", "Unavailable", "find", "started"]
+__all__ = ["find", "started"]
 
-PROGRAM = "secantusd-rs"
+_PROGRAM = "secantusd-rs"
 _CRATE, _VERSION = "secantus-mdb", "0.5.3-beta.196"
 _VARIABLE = "GRIDPROXY_SECOND_SERVER"
 _ROOT = Path(__file__).resolve().parent.parent
@@ -48,24 +48,22 @@ _LEFT_OUT = (
 _KNOWN: dict[str, str] = {}
 
 
-class Unavailable(RuntimeError):
-    """The program is not here; the message says what to do."""
+class _Unavailable(RuntimeError):
+    """The program is not here and can't be built; the message says why."""
 
 
-def find() -> Path:
+def find() -> Path | None:
     """The program, if it is on this machine already.
 
     Raises:
-        Unavailable: it is not, or GRIDPROXY_SECOND_SERVER names no program.
+        FileNotFoundError: GRIDPROXY_SECOND_SERVER names no program.
     """
     if named := os.environ.get(_VARIABLE):
-        if not os.access(named, os.X_OK):
-            raise Unavailable(f"{_VARIABLE} is {named}, which is no program")
-        return Path(named)
-    found = shutil.which(PROGRAM) or shutil.which(PROGRAM, path=_CACHE / "bin")
-    if found is None:
-        raise Unavailable(f"{PROGRAM} is not here: `python -m tests.second_server` builds it, or set {_VARIABLE}")
-    return Path(found)
+        if not shutil.which(named):
+            raise FileNotFoundError(f"{_VARIABLE} is {named}, which is no program")
+        return Path(named).absolute()
+    found = shutil.which(_PROGRAM) or shutil.which(_PROGRAM, path=_CACHE / "bin")
+    return Path(found) if found else None
 
 
 @contextmanager
@@ -95,45 +93,40 @@ def _port(server: subprocess.Popen[bytes], log: Path) -> str:
         if found := _LISTENING.search(log.read_text(encoding="utf-8")):
             return found[1]
         time.sleep(0.02)
-    raise RuntimeError(f"{PROGRAM} did not start:\n{log.read_text(encoding='utf-8')}")
+    raise RuntimeError(f"{_PROGRAM} did not start:\n{log.read_text(encoding='utf-8')}")
 
 
 def _build() -> Path:
     cargo = shutil.which("cargo")
     if cargo is None:
-        raise Unavailable(f"{PROGRAM} is not here, nor cargo to build it; {_VARIABLE} may name it")
+        raise _Unavailable(f"{_PROGRAM} is not here, nor cargo to build it; {_VARIABLE} may name it")
     print(f"second server: building {_CRATE} {_VERSION} into {_CACHE}, once; it may take half an hour", flush=True)
     with tempfile.TemporaryDirectory(prefix="gridproxy-second-") as folder:
         # The crate names a newer Rust than it needs: 1.95 builds it.
         command = [cargo, "install", _CRATE, "--version", _VERSION, "--ignore-rust-version", "--root", str(_CACHE)]
         code = subprocess.run([*command, "--quiet", "--target-dir", folder], check=False).returncode
     if code:
-        raise Unavailable(f"cargo could not build {_CRATE} {_VERSION}; what it said stands above")
-    return _CACHE / "bin" / PROGRAM
+        raise _Unavailable(f"cargo could not build {_CRATE} {_VERSION}; what it said stands above")
+    return _CACHE / "bin" / _PROGRAM
 
 
 class _Outcome:
     """pytest's counts, for the closing line."""
 
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
+    line = "nothing was run"
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        self.counts = {name: len(reports) for name, reports in terminalreporter.stats.items()}
+        counts = {name: len(terminalreporter.stats.get(name, [])) for name in ("passed", "failed", "error", "skipped")}
+        self.line = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Finds or builds the server, runs the suite on it; returns pytest's exit code, and 0 without a server."""
     began = time.monotonic()
     try:
-        try:
-            program = find()
-        except Unavailable:
-            if os.environ.get(_VARIABLE):
-                raise
-            program = _build()
-    except Unavailable as error:
-        print(f"second server: skipped, {error}", flush=True)
+        program = find() or _build()
+    except _Unavailable as error:
+        print(f"second server: skipped: {error}", flush=True)
         return 0
     version = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout.split("\n")[0]
     print(f"second server: {version} ({program})", flush=True)
@@ -146,12 +139,8 @@ def main(arguments: Sequence[str]) -> int:
     with started(program, "--sync-on-commit", "--enable-test-commands") as uri:
         os.environ["MONGODB_URI"] = uri
         code = int(pytest.main(["-q", "-p", "no:cacheprovider", *left_out, *arguments], plugins=[outcome]))
-    counts = ", ".join(
-        f"{outcome.counts[name]} {name}" for name in ("passed", "failed", "error", "skipped") if name in outcome.counts
-    )
-    print(
-        f"second server: {'ok' if code == 0 else 'FAILED'}, {counts}, in {time.monotonic() - began:.0f} s", flush=True
-    )
+    word = "ok" if code == 0 else "FAILED"
+    print(f"second server: {word}, {outcome.line}, in {time.monotonic() - began:.0f} s", flush=True)
     return code
 
 
