@@ -15,6 +15,8 @@ from pymongo import AsyncMongoClient, MongoClient
 import gridproxy
 from gridproxy.embedded import EmbeddedServerUnavailable, server_uri
 
+from .faults.ledger import noted
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
@@ -40,6 +42,11 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    passed = terminalreporter.stats.get("passed", [])
+    if lines := noted(each for report in passed for each in report.user_properties):
+        terminalreporter.section("faults tried and survived")
+        for line in lines:
+            terminalreporter.write_line(line)
     for label in sorted(_labels(terminalreporter.config)) or ["none was needed"]:
         terminalreporter.write_line(f"server: {label}")
 
