@@ -175,7 +175,11 @@ class Bucket(ReadableBucket):
         return await stage_source(self.store, source, request, progress=progress)
 
     async def publish(self, staged: Staged, *, session: Session | None = None) -> FileInfo:
-        """Make a file of what was staged; its info. May be repeated. Raises `FileClosed` after a discard."""
+        """Make a file of what was staged; its info. May be repeated.
+
+        Raises `FileClosed` after a discard, and `CorruptFile` where chunks are gone: it waited for longer than
+        `collect_garbage` does, or the file was published and deleted before. What is left of it is discarded then.
+        """
         return await upload_source(self.store, staged, upload_request(), session=session)
 
     async def discard(self, staged: Staged | object) -> None:
@@ -299,7 +303,8 @@ class Bucket(ReadableBucket):
         files whose `expires_at` has passed. With `unreferenced=True` also files that were uploaded longer ago than
         that and that no document in `references` (as `check` takes them; name every place that holds files) points to.
 
-        An upload that sends nothing for as long as `older_than` looks like one that was cut off. Chunks whose `_id`
+        An upload that sends nothing for as long as `older_than` looks like one that was cut off: it fails by
+        `CorruptFile` when it is to become a file after all. Chunks whose `_id`
         tells no time are counted and left; `discard(id)` removes them. What is decided is looked at again, on the
         primary, before it is removed; interrupted at any point, the next run goes on. `progress` as in `check`.
 

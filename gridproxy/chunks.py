@@ -6,10 +6,14 @@ documents of one insert, or the answer to one ranged find.
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any
+
+from bson import ObjectId
 
 from .errors import CorruptFile
 from .info import FileInfo
@@ -23,7 +27,9 @@ __all__ = [
     "chunks_per_batch",
     "cut_block",
     "cut_range",
+    "longest_pause",
     "merge_ranges",
+    "object_ids",
     "payload_size",
     "plan_ranges",
 ]
@@ -193,3 +199,16 @@ def cut_range(spans: Sequence[tuple[int, int]], contents: Sequence[bytes], start
         return b""
     at = bisect_right(spans, start, key=lambda span: span[0]) - 1
     return contents[at][start - spans[at][0] : stop - spans[at][0]]
+
+
+def object_ids(binaries: bytes | bytearray) -> Iterator[ObjectId]:
+    """The ids that lie one behind the other in `binaries`, 12 bytes each."""
+    return (ObjectId(bytes(binaries[at : at + 12])) for at in range(0, len(binaries), 12))
+
+
+def longest_pause(binaries: bytes | bytearray, now: float) -> float:
+    """The longest time, in seconds, between two neighbours of such ids, or between the last of them and `now` (a
+    Unix time). A clock that was set back makes it a pause of its own.
+    """
+    moments = (moment for (moment,) in struct.iter_unpack(">I8x", binaries))
+    return max((abs(after - before) for before, after in pairwise(chain(moments, [now]))), default=0)

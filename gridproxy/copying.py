@@ -10,9 +10,10 @@ from typing import Any
 from bson import ObjectId
 from pymongo.errors import OperationFailure
 
+from .chunks import object_ids
 from .download import load_info
 from .errors import BadOption, CorruptFile, FileVanished, OutcomeUnknown
-from .footprint import Footprint, object_ids
+from .footprint import Footprint
 from .info import FileInfo
 from .options import UploadRequest, check_record, upload_request
 from .publish import DUPLICATE_KEY, check_id_is_free, id_in_progress

@@ -7,17 +7,18 @@ another upload's may lie under the same id.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Any
 
 from bson import ObjectId
 
+from .chunks import object_ids
 from .errors import FileAlreadyStored, OutcomeUnknown, UploadInProgress
 from .publish import insert_record, insert_whole, withdraw_record
 from .store import Record, Session, Store
 from .tasks import settle
 
-__all__ = ["Footprint", "object_ids"]
+__all__ = ["Footprint"]
 
 
 class Footprint:
@@ -44,8 +45,7 @@ class Footprint:
 
     async def insert_record(self, record: Record) -> None:
         """Make a file of chunks that are all there; raises as `publish.insert_record`."""
-        own_chunk = next(object_ids(self._chunk_ids[:12]), None)
-        await settle(self._noting(record, insert_record(self.store, record, own_chunk, self.session)))
+        await settle(self._noting(record, insert_record(self.store, record, self._chunk_ids, self.session)))
 
     async def insert_whole(self, chunks: Sequence[Record], record: Record) -> None:
         """Chunks and record of a small file at once; raises as `publish.insert_whole`."""
@@ -93,8 +93,3 @@ class Footprint:
         if self._record is not None:
             await withdraw_record(self.store, self._record, self.session)
         await self.store.delete_chunks_by_id(self.id, object_ids(self._chunk_ids))
-
-
-def object_ids(binaries: bytes | bytearray) -> Iterator[ObjectId]:
-    """The ids that lie one behind the other in `binaries`, 12 bytes each."""
-    return (ObjectId(bytes(binaries[at : at + 12])) for at in range(0, len(binaries), 12))

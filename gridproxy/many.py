@@ -214,6 +214,9 @@ class _Uploads:
             await self._stored([FileInfo.from_record(each.record) for each in group])
 
     async def _insert_group(self) -> None:
+        # Chunks are as old as their `_id`s to the collector, and a source may have taken long to read.
+        for chunk in (chunk for each in self._group for chunk in each.chunks):
+            chunk["_id"] = ObjectId()
         # Noted here, and not around `settle`: there a cancellation hides what became of the insert.
         try:
             await insert_wholes(self._store, [(each.chunks, each.record) for each in self._group])

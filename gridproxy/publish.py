@@ -1,16 +1,17 @@
 """The record: the one insert that makes a file visible, and its outcome made known.
 
 A reply that got lost says nothing, so the insert is repeated: it is the same document under the same id, and finding it
-there means that it landed.
+there means that it landed. Chunks that lay long without a record are counted before they become a file, and after:
+`collect_garbage` may have taken them for what an upload that was cut off had left.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import bson
-from bson import ObjectId
 from pymongo.errors import (
     BulkWriteError,
     ClientBulkWriteException,
@@ -21,7 +22,8 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from .errors import FileAlreadyStored, OutcomeUnknown, UploadInProgress
+from .chunks import longest_pause, object_ids
+from .errors import CorruptFile, FileAlreadyStored, OutcomeUnknown, UploadInProgress
 from .info import FileInfo
 from .ledger import ledger_of
 from .store import Record, Session, Store
@@ -29,6 +31,7 @@ from .tasks import both
 
 __all__ = [
     "DUPLICATE_KEY",
+    "SAFE_PAUSE",
     "check_id_is_free",
     "encodes_alike",
     "id_in_progress",
@@ -43,6 +46,10 @@ DUPLICATE_KEY = 11000
 _COMMAND_NOT_FOUND = 59
 _ATTEMPTS = 4
 _PAUSE = 0.1  # seconds before the first repetition; doubled with each
+# The collector leaves alone what is younger than an hour (`collecting.YOUNGEST`). Seconds of a pause after which an
+# upload makes sure that it has all of its chunks: the rest of the hour is for clocks that differ, and for a
+# transaction that is to be committed.
+SAFE_PAUSE = 30 * 60
 
 
 def id_in_progress(id: object) -> UploadInProgress:
@@ -71,31 +78,42 @@ async def check_id_is_free(store: Store, id: object, session: Session | None) ->
 async def insert_record(
     store: Store,
     record: Record,
-    own_chunk: ObjectId | None,
+    chunk_ids: bytes | bytearray,
     session: Session | None,
     *,
     maybe_there: bool = False,
+    count: bool = False,
 ) -> None:
-    """Insert the record of chunks that are there already; `maybe_there`: an earlier attempt may have landed.
+    """Insert the record of chunks that are there already, whose `_id`s are given, 12 bytes each in their order;
+    `maybe_there`: an earlier attempt may have landed, `count`: the chunks may be gone, however young they are.
 
-    Raises `FileAlreadyStored` when the id is another file's, `OutcomeUnknown` when no attempt was answered.
+    Raises `FileAlreadyStored` when the id is another file's, `CorruptFile` when chunks have gone meanwhile (there is
+    no record then), `OutcomeUnknown` when no attempt was answered.
     """
 
     async def insert() -> None:
         nonlocal maybe_there
+        # Looked at with every attempt: one that gets no answer may take as long as a pause does.
+        doubtful = count or _paused(chunk_ids)
+        if doubtful:
+            await _check_chunks(store, record, chunk_ids)
         try:
             await store.insert_record(record, session)
         except DuplicateKeyError:
-            if not (maybe_there and await _is_ours(store, record, own_chunk)):
+            if not (maybe_there and await _is_ours(store, record, chunk_ids)):
                 raise FileAlreadyStored(record["_id"]) from None
         except ServerSelectionTimeoutError:
             raise  # nothing was sent
         except ConnectionFailure:
             maybe_there = True
             raise
+        else:
+            if doubtful:
+                maybe_there = True
+                await _check_again(store, record, chunk_ids, session)
 
     if session is not None and session.in_transaction:
-        await _insert_inside(store, record, own_chunk, session, maybe_there)
+        await _insert_inside(store, record, chunk_ids, session, maybe_there, count)
         return
     try:
         await _until_answered(insert)
@@ -106,20 +124,49 @@ async def insert_record(
 
 
 async def _insert_inside(
-    store: Store, record: Record, own_chunk: ObjectId | None, session: Session, maybe_there: bool
+    store: Store, record: Record, chunk_ids: bytes | bytearray, session: Session, maybe_there: bool, count: bool
 ) -> None:
     # Looked for before, since a duplicate key ends the transaction. Repeating what got no answer is not for us: that
     # ends it, too, and the record goes with it.
     found = await store.find_record(record["_id"], session) if maybe_there else None
     if found is None:
+        doubtful = count or _paused(chunk_ids)
+        if doubtful:
+            await _check_chunks(store, record, chunk_ids)
         try:
             await store.insert_record(record, session)
         except DuplicateKeyError:
             raise FileAlreadyStored(record["_id"]) from None
-    elif not await _is_same(store, found, record, own_chunk):
+        if doubtful:
+            await _check_again(store, record, chunk_ids, session)
+    elif not await _is_same(store, found, record, chunk_ids):
         raise FileAlreadyStored(record["_id"])
     if (ledger := ledger_of(session)) is not None:
         ledger.inserted(store, record["_id"])
+
+
+def _paused(chunk_ids: bytes | bytearray) -> bool:
+    return longest_pause(chunk_ids, time.time()) > SAFE_PAUSE
+
+
+async def _check_chunks(store: Store, record: Record, chunk_ids: bytes | bytearray) -> None:
+    wanted = len(chunk_ids) // 12
+    there = await store.count_chunks(record["_id"], object_ids(chunk_ids))
+    if there != wanted:
+        raise CorruptFile(
+            record["_id"],
+            f"{wanted - there} of its {wanted} chunks are gone: they lay without a record for so long that "
+            "collect_garbage() took them, or discard() did; no file was made of the others, so send it again",
+        )
+
+
+async def _check_again(store: Store, record: Record, chunk_ids: bytes | bytearray, session: Session | None) -> None:
+    # A collector that saw no record just before it was inserted removes some chunks all the same.
+    try:
+        await _check_chunks(store, record, chunk_ids)
+    except CorruptFile:
+        await withdraw_record(store, record, session)
+        raise
 
 
 async def insert_whole(store: Store, chunks: Sequence[Record], record: Record) -> None:
@@ -149,7 +196,8 @@ async def _insert_in_steps(store: Store, chunks: Sequence[Record], record: Recor
         if not maybe_there:
             raise
         raise OutcomeUnknown(record["_id"]) from error
-    await insert_record(store, record, chunks[0]["_id"] if chunks else None, None, maybe_there=maybe_there)
+    chunk_ids = b"".join(chunk["_id"].binary for chunk in chunks)
+    await insert_record(store, record, chunk_ids, None, maybe_there=maybe_there)
 
 
 async def withdraw_record(store: Store, record: Record, session: Session | None) -> None:
@@ -190,16 +238,17 @@ async def _until_answered(work: Callable[[], Awaitable[None]]) -> None:
     await work()
 
 
-async def _is_ours(store: Store, record: Record, own_chunk: ObjectId | None) -> bool:
+async def _is_ours(store: Store, record: Record, chunk_ids: bytes | bytearray) -> bool:
     found = await store.find_record(record["_id"], primary=True)
-    return found is not None and await _is_same(store, found, record, own_chunk)
+    return found is not None and await _is_same(store, found, record, chunk_ids)
 
 
-async def _is_same(store: Store, found: Record, record: Record, own_chunk: ObjectId | None) -> bool:
+async def _is_same(store: Store, found: Record, record: Record, chunk_ids: bytes | bytearray) -> bool:
     there, ours = FileInfo.from_record(found), FileInfo.from_record(record)
     if (there.length, there.upload_date) != (ours.length, ours.upload_date):
         return False
     # Under one id only one upload can have placed chunk 0.
+    own_chunk = next(object_ids(chunk_ids), None)
     return own_chunk is None or await store.first_chunk_id(record["_id"]) == own_chunk
 
 

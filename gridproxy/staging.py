@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from .errors import FileAlreadyStored, FileClosed, UploadInProgress
-from .footprint import object_ids
-from .info import FileInfo
+from pymongo.errors import PyMongoError
+
+from .chunks import object_ids
+from .errors import CorruptFile, FileAlreadyStored, FileClosed, UploadInProgress
+from .info import FileInfo, utc_now
 from .ledger import Ledger, ledger_of
 from .publish import insert_record
 from .store import Record, Session, Store
@@ -21,6 +23,7 @@ class Staged:
         self.record = record
         self.chunk_ids = chunk_ids
         self.discarded = False
+        self.tried = False  # to be published
         self.published_in: Ledger | None = None  # the last transaction of ours that it was published in
 
     @property
@@ -40,15 +43,38 @@ class Staged:
 async def publish_staged(staged: Staged, session: Session | None = None) -> FileInfo:
     """Insert the record; doing it again does no harm, and after an aborted transaction it is what is to be done.
 
-    Raises `FileClosed` after a discard, and as an upload does.
+    Raises `FileClosed` after a discard, `CorruptFile` where chunks are gone that waited for longer than the collector
+    does (the rest is discarded then), and as an upload does.
     """
     if staged.discarded:
         raise FileClosed(f"{staged!r} was discarded; its bytes are gone")
-    own_chunk = next(object_ids(staged.chunk_ids), None)
     session = staged.store.session_for(session)
     staged.published_in = ledger_of(session)
-    await settle(insert_record(staged.store, staged.record, own_chunk, session, maybe_there=True))
+    again, staged.tried = staged.tried, True
+    if not again:
+        # The collector takes a file that was stored just now for one that a document is going to point to.
+        staged.record["uploadDate"] = utc_now()
+    await settle(_insert(staged, session, again))
     return staged.info
+
+
+async def _insert(staged: Staged, session: Session | None, again: bool) -> None:
+    try:
+        # Published before, it may have been deleted since.
+        await insert_record(staged.store, staged.record, staged.chunk_ids, session, maybe_there=True, count=again)
+    except CorruptFile as error:
+        try:
+            await _discard_rest(staged)
+        except PyMongoError as failure:
+            error.add_note(f"The clean-up failed too ({failure!r}): {staged!r} is left for collect_garbage().")
+        raise
+
+
+async def _discard_rest(staged: Staged) -> None:
+    # A file that was made of them before, and damaged since, is not ours to remove.
+    if await staged.store.find_record(staged.id, primary=True) is None:
+        staged.discarded = True
+        await staged.store.delete_chunks_by_id(staged.id, object_ids(staged.chunk_ids))
 
 
 async def discard_staged(staged: Staged) -> None:

@@ -270,6 +270,16 @@ class Store:
             found = await chunks.find_one({"files_id": id_filter(id), "n": 0}, {"_id": 1}, session=session)
             return None if found is None else found["_id"]
 
+    async def count_chunks(self, id: object, chunk_ids: Iterable[ObjectId]) -> int:
+        """How many of just these chunks are there, on the primary."""
+        ids, found = list(chunk_ids), 0
+        chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
+        async with self.own_session() as session:
+            for at in range(0, len(ids), _IDS_PER_DELETE):
+                some = {"$in": ids[at : at + _IDS_PER_DELETE]}
+                found += await chunks.count_documents({"files_id": id_filter(id), "_id": some}, session=session)
+        return found
+
     async def delete_chunks(self, id: object) -> int:
         """Every chunk under this id; how many there were."""
         async with self.own_session() as session:

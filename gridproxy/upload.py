@@ -191,8 +191,9 @@ class Upload:
     async def finish(self) -> FileInfo:
         """Send the rest, then the record: the file is there when this returns.
 
-        Raises `FileAlreadyStored`, `UploadInProgress`, `OutcomeUnknown` or the first failure of a batch; nothing stays
-        behind then, nor after a cancellation (but see `OutcomeUnknown`).
+        Raises `FileAlreadyStored`, `UploadInProgress`, `OutcomeUnknown`, the first failure of a batch, or `CorruptFile`
+        where it paused for so long that the collector took chunks of it. Nothing stays behind then, nor after a
+        cancellation (but see `OutcomeUnknown`).
         """
         record = await self._end(self._publish)
         self.state = State.STORED

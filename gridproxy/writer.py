@@ -98,7 +98,8 @@ class Writer:
     async def close(self) -> FileInfo:
         """Send what is left and make the file visible; its info. A second time: the same info.
 
-        Raises the first failure of any batch, and nothing is stored then.
+        Raises the first failure of any batch, or `CorruptFile` where it paused for so long that `collect_garbage` took
+        its chunks; nothing is stored then.
         """
         if self.upload.info is not None:
             return self.upload.info

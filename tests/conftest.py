@@ -68,17 +68,18 @@ def mongodb_uri(pytestconfig: pytest.Config) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def is_real_mongod(mongodb_uri: str) -> bool:
-    """Whether the server is MongoDB itself, and not SecantusDB speaking its protocol."""
+def is_of_python(mongodb_uri: str) -> bool:
+    """Whether the server is written in Python, as the embedded one is, and has Python's limits."""
     with MongoClient[dict[str, Any]](mongodb_uri) as client:
-        return "secantus" not in client.admin.command("serverStatus")
+        found: object = client.admin.command("serverStatus").get("secantus", {}).get("server")
+    return found == "python"
 
 
 @pytest.fixture(autouse=True)
 def _skip_without_mongod(request: pytest.FixtureRequest) -> None:
     # Only a marked test asks for the server here: the unit tests must not start one.
-    if request.node.get_closest_marker("requires_mongod") and not request.getfixturevalue("is_real_mongod"):
-        pytest.skip("needs a real mongod: set MONGODB_URI to one")
+    if request.node.get_closest_marker("requires_mongod") and request.getfixturevalue("is_of_python"):
+        pytest.skip("needs another server than the embedded one: set MONGODB_URI to a mongod")
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What the tests tell at the end of a run: which servers they had, and which faults were survived.
 
 A plugin, because with pytest-xdist the process that prints is not one of those that test: each of these has a server
-of its own, and hands over what it noted.
+of its own, and hands over which it was.
 """
 
 from __future__ import annotations
@@ -10,35 +10,30 @@ from typing import Any
 
 import pytest
 
-from .faults.ledger import Ledger
+from .faults.ledger import noted
 
 __all__ = ["REPORT", "Report"]
 
 
 class Report:
-    """What this process noted and, in the one that prints, what the others handed over."""
+    """The servers of this process and, in the one that prints, those of the others."""
 
     def __init__(self) -> None:
         self.servers: set[str] = set()
-        self.ledger = Ledger()
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
         if output is not None:
-            output["report"] = {"servers": sorted(self.servers), "survived": list(self.ledger.entries())}
+            output["servers"] = sorted(self.servers)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         # A worker that crashed hands nothing over; pytest-xdist says so itself.
-        report = getattr(node, "workeroutput", {}).get("report")
-        if report is not None:
-            self.servers.update(report["servers"])
-            for operation, fault, times in report["survived"]:
-                self.ledger.survived(operation, fault, times)
+        self.servers.update(getattr(node, "workeroutput", {}).get("servers", ()))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        lines = list(self.ledger.lines())
-        if lines:
+        passed = terminalreporter.stats.get("passed", [])
+        if lines := noted(each for report in passed for each in report.user_properties):
             terminalreporter.section("faults tried and survived")
             for line in lines:
                 terminalreporter.write_line(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from gridproxy import Bucket, download, publish, reader, shipping, upload
 from gridproxy.download import Download
 
 from ..observing import Commands
-from ..report import REPORT
 from .failing import FailingServer, failing_server
 from .ledger import Ledger
 from .link import Link
@@ -26,10 +25,10 @@ CHUNK = 1024
 TIMEOUT_MS = 100
 
 
-@pytest.fixture(scope="session")
-def ledger(pytestconfig: pytest.Config) -> Ledger:
-    """Where tests note which faults an operation has survived."""
-    return pytestconfig.stash[REPORT].ledger
+@pytest.fixture
+def ledger(record_property: Callable[[str, object], None]) -> Ledger:
+    """Where a test notes which faults an operation has survived."""
+    return Ledger(record_property)
 
 
 @pytest.fixture

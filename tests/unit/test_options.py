@@ -310,7 +310,7 @@ def test_a_long_id_and_a_large_chunk_that_do_not_fit_together_are_refused() -> N
 
 def test_field_options_are_values() -> None:
     options = FileOptions(bucket="photos", db_alias="archive", on_delete="delete", max_size=5)
-    assert options == FileOptions(bucket="photos", db_alias="archive", on_delete="delete", max_size=5)
+    assert options == FileOptions("photos", db_alias="archive", on_delete="delete", max_size=5)
     assert len({options, FileOptions(), FileOptions()}) == 2
     assert pickle.loads(pickle.dumps(options)) == copy.deepcopy(options) == options
     assert FileOptions() == FileOptions(bucket=None, db_alias=None, on_delete="keep", max_size=None)
