@@ -184,7 +184,7 @@ async def test_no_more_pictures_are_decoded_at_once_than_there_are_processors(
     bucket.store.state.decoding = anyio.Semaphore(2)  # type: ignore[assignment]  # entered alike
     target = BytesIO()
     Image.new("RGB", (4, 4)).save(target, "PNG")
-    make, at_once, most = pictures.make_picture, 0, 0
+    make, at_once, most = images.make_picture, 0, 0
 
     def counted(*arguments: Any) -> Any:
         nonlocal at_once, most

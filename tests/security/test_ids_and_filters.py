@@ -179,11 +179,12 @@ async def test_values_are_literals_where_a_server_computes(bucket: Bucket, victi
 async def test_keys_of_metadata_that_would_be_operators_or_paths_are_refused(
     bucket: Bucket, victim: str, key: str
 ) -> None:
-    for work in (
+    works: list[Callable[[], Awaitable[object]]] = [
         lambda: bucket.update_metadata(victim, {key: 1}),
         lambda: bucket.update_metadata(victim, unset=[key]),
         lambda: bucket.upload(b"x", metadata={key: 1}),
-    ):
+    ]
+    for work in works:
         with pytest.raises(BadMetadata):
             await work()
 

@@ -75,7 +75,8 @@ async def test_a_length_that_cannot_be(bucket: Bucket, database: Database, recor
 
 
 async def test_upkeep_gets_past_such_records(bucket: Bucket, database: Database) -> None:
-    for at, record in enumerate([{"length": LAST, "chunkSize": 1}, {"length": "x"}, {"chunkSize": 0}]):
+    records: list[dict[str, Any]] = [{"length": LAST, "chunkSize": 1}, {"length": "x"}, {"chunkSize": 0}]
+    for at, record in enumerate(records):
         await plant(database, _id=at, **record)
     await database["animals"].insert_one(
         {"photo": {"_id": {"$gt": ""}, "length": LAST}, "more": [[{}], None, {"_id": []}]}
