@@ -190,10 +190,7 @@ class Store:
     # Chunks
 
     async def insert_chunks(self, documents: list[Record], *, majority: bool = False, ordered: bool = True) -> None:
-        """One batch. `majority` for chunks whose record will stand in a transaction:
-
-        They must not roll back below it.
-        """
+        """One batch. `majority` where the record will stand in a transaction: chunks must not roll back below it."""
         chunks = self.chunks.with_options(write_concern=WriteConcern(w="majority")) if majority else self.chunks
         async with self.state.limit, self.own_session() as session:
             await chunks.insert_many(documents, ordered=ordered, session=session)
