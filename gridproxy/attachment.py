@@ -47,10 +47,10 @@ class Attachment:
         self._field = field
         self._saved: Reference = (file.id, file.info)
         self._superseded: list[tuple[Store, object]] = []
-        self.stored = stored  # whether the document has ever been stored with this file in it
-        self.unowned = owner is None  # whether nobody has said yet which document holds the file
+        self.stored: bool = stored  # whether the document has ever been stored with this file in it
+        self.unowned: bool = owner is None  # whether nobody has said yet which document holds the file
         self.shared = False
-        self.doubtful = False  # whether a save's answer was lost: the document may point to old or new
+        self.doubtful: bool = False  # whether a save's answer was lost: the document may point to old or new
 
     def bind(self, owner: object, field: str, *, stored: bool) -> None:
         """Let a place whose document was not known become this one."""

@@ -66,7 +66,7 @@ class Census:
     def __init__(self, store: Store, session: Session) -> None:
         self.store = store
         self.session = session
-        self.files = self.on_primary(store.files)
+        self.files: AsyncCollection[Record] = self.on_primary(store.files)
         self._chunks = self.on_primary(store.chunks)
 
     def on_primary(self, collection: AsyncCollection[Record]) -> AsyncCollection[Record]:

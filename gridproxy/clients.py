@@ -26,16 +26,16 @@ class ClientState:
     def __init__(self, client: Client) -> None:
         pool = int(client.options.pool_options.max_pool_size or 0)
         # One connection stays free, so that whoever moves files never starves the service's other queries.
-        self.limit = asyncio.Semaphore(max(1, pool - 1)) if pool else asyncio.Semaphore(2**31)
+        self.limit: asyncio.Semaphore = asyncio.Semaphore(max(1, pool - 1)) if pool else asyncio.Semaphore(2**31)
         # A picture that is decoded takes many times the memory of its bytes, and more at once are not ready sooner.
-        self.decoding = asyncio.Semaphore(os.cpu_count() or 1)
+        self.decoding: asyncio.Semaphore = asyncio.Semaphore(os.cpu_count() or 1)
         self.indexed: set[tuple[str, str]] = set()
         self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.transactions = False  # whether the server is known to have them
         # Client bulk writes are tried until the server does not know them. pymongo (4.20) changes their reply, which it
         # cannot where replies are decoded as raw documents.
         kind: object = client.codec_options.document_class
-        self.bulk_write = not (isinstance(kind, type) and issubclass(kind, RawBSONDocument))
+        self.bulk_write: bool = not (isinstance(kind, type) and issubclass(kind, RawBSONDocument))
 
 
 # By identity: clients compare by address, and two of them in two loops must not share a limit.

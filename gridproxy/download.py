@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from .chunks import (
     BATCH_BYTES,
@@ -45,6 +45,8 @@ IN_FLIGHT = 4
 FIRST_BYTES = 5 * 255 * 1024
 # Behind the end of whatever can be stored; a query takes no larger numbers.
 _LAST_CHUNK = 2**62
+# What a whole file is gathered in at first; larger memory is moved, and not copied, when it grows.
+_ROOM_BYTES = 64 * 1024 * 1024
 
 
 async def load_info(store: Store, id: object, session: Session | None = None) -> FileInfo:
@@ -94,7 +96,7 @@ class Download:
         self.store = store
         self.id = id
         self.info = info
-        self.next_offset = start
+        self.next_offset: int = start
         self._start = start
         self._stop = stop
         self._guess = chunk_size or store.chunk_size
@@ -127,6 +129,10 @@ class Download:
     async def load(self) -> FileInfo:
         """The file's record; where it is not known yet, the first bytes are fetched with it."""
         return self.info or await self._begin()
+
+    async def left(self) -> int:
+        """How many bytes `next` is going to give from now on."""
+        return max(0, self._end(await self.load()) - self.next_offset)
 
     async def next(self) -> Block | None:
         """The next block, in order, at least one byte long; None at the end.
@@ -165,6 +171,8 @@ class Download:
         return info.length if self._stop is None else min(self._stop, info.length)
 
     def _planned(self, info: FileInfo, from_chunk: int | None = None) -> Iterator[ChunkRange]:
+        if not info.chunk_size:
+            return iter(())  # an empty file, and a writer who found no size worth noting
         full = chunks_per_batch(info.chunk_size)
         if from_chunk is None:
             soonest = -(-(self._start + self._first) // info.chunk_size) - self._start // info.chunk_size
@@ -237,11 +245,13 @@ class Download:
         return check_range(info, wanted, documents)
 
 
-async def read_all(download: Download, head: Iterable[bytes] = ()) -> bytes:
+async def read_all(download: Download, head: Sequence[bytes] = ()) -> bytes:
     """Every byte that a download gives, behind those of `head`; it is closed then."""
-    # Grown in place, and not joined at the end: fresh memory costs more than the copy into it, and this needs it once.
-    gathered = io.BytesIO()
     try:
+        left = await download.left()
+        # Joined at the end, a file would stand in memory twice, and fresh memory costs more than the copy into it.
+        # A record may lie about its length: beyond this room the buffer grows as bytes come.
+        gathered = io.BytesIO(bytes(min(sum(map(len, head)) + left, _ROOM_BYTES)))
         gathered.writelines(head)
         while (block := await download.next()) is not None:
             gathered.writelines(block.pieces)

@@ -21,7 +21,7 @@ class Gate:
     """The limits of one upload. Nothing is to be sent before `passed`."""
 
     def __init__(self, limits: Limits) -> None:
-        self.passed = not limits.look_inside
+        self.passed: bool = not limits.look_inside
         self._limits = limits
         self._head = bytearray()
         self._content_type: str | None = None

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .attachment import Attachment, Standing, attach_unowned
 from .clients import bound_session
@@ -29,7 +29,7 @@ __all__ = ["Handle"]
 class Handle:
     """The id, the options and the last seen record of one file, and whether it is busy."""
 
-    __hash__ = None  # type: ignore[assignment]  # the way Python spells "unhashable"
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # the way Python spells "unhashable"
 
     def __init__(
         self,

@@ -70,7 +70,7 @@ class FileOptions:
     In a pydantic model it annotates a field: `photo: Annotated[AsyncGridFile, FileOptions(bucket="photos")]`.
     """
 
-    bucket: Bucket | str | None = None
+    bucket: Bucket | str | None = field(default=None, kw_only=False)
     db_alias: str | None = None
     store: StoreAs = "id"
     on_delete: OnDelete = "keep"

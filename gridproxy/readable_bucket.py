@@ -41,7 +41,7 @@ class ReadableBucket:
         read_concern: ReadConcern | None = None,
         read_preference: _ServerMode | None = None,
     ) -> None:
-        self.store = Store(
+        self.store: Store = Store(
             database,
             name,
             chunk_size=chunk_size,

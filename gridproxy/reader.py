@@ -95,7 +95,7 @@ class Reader:
         self.store = store
         self.id = id
         self.session = session
-        self.closed = False
+        self.closed: bool = False
         self._chunk_size = chunk_size
         self._on_info = on_info
         self._position = position

@@ -31,8 +31,8 @@ class Shipping:
     def __init__(
         self, store: Store, id: object, session: Session | None, *, contested: bool, majority: bool = False
     ) -> None:
-        self.footprint = Footprint(store, id, session)
-        self.stored = 0  # bytes that the server has confirmed
+        self.footprint: Footprint = Footprint(store, id, session)
+        self.stored: int = 0  # bytes that the server has confirmed
         self._store = store
         self._id = id
         self._contested = contested

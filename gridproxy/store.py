@@ -66,7 +66,7 @@ class Store:
         read_concern: ReadConcern | None = None,
         read_preference: _ServerMode | None = None,
     ) -> None:
-        self.database = store_database(database)
+        self.database: AsyncDatabase[Any] = store_database(database)
         _check_name(name)
         check_chunk_size(chunk_size)
         if checksum not in ("sha256", None):

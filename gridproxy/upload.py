@@ -58,13 +58,13 @@ class Upload:
         total: int | None = None,
         staging: bool = False,
     ) -> None:
-        self.state = State.NEW
+        self.state: State = State.NEW
         self.store = store
-        self.request = request
-        self.session = store.session_for(session)
-        self.id = ObjectId() if request.id is None else request.id
-        self.chunk_size = request.chunk_size or store.chunk_size
-        self.length = 0
+        self.request: UploadRequest = request
+        self.session: Session | None = store.session_for(session)
+        self.id: object = ObjectId() if request.id is None else request.id
+        self.chunk_size: int = request.chunk_size or store.chunk_size
+        self.length: int = 0
         self._progress = progress
         self._total = total  # bytes that are going to come, None while unknown
         self._reported = -1

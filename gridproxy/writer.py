@@ -29,7 +29,7 @@ class Writer:
         session: Session | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.upload = Upload(store, request.completed_by(None, None), session, progress)
+        self.upload: Upload = Upload(store, request.completed_by(None, None), session, progress)
 
     def __repr__(self) -> str:
         return f"<Writer of {self.upload!r}>"

@@ -15,13 +15,12 @@ from pymongo import AsyncMongoClient, MongoClient
 import gridproxy
 from gridproxy.embedded import EmbeddedServerUnavailable, server_uri
 
+from .report import REPORT, Report
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from pymongo.asynchronous.database import AsyncDatabase
-
-_server_label = pytest.StashKey[str]()
-_worker_labels = pytest.StashKey[set[str]]()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,34 +38,9 @@ def pytest_report_header() -> str:
     return f"server: {named}"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for label in sorted(_labels(terminalreporter.config)) or ["none was needed"]:
-        terminalreporter.write_line(f"server: {label}")
-
-
-def _labels(config: pytest.Config) -> set[str]:
-    own = config.stash.get(_server_label, None)
-    return config.stash.setdefault(_worker_labels, set()) | ({own} if own else set())
-
-
-class _Workers:
-    """pytest-xdist's workers each have a server of their own; the one that reports is told which."""
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any, error: object) -> None:
-        label = getattr(node, "workeroutput", {}).get("server")
-        if label:
-            node.config.stash.setdefault(_worker_labels, set()).add(label)
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(_Workers())
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    output = getattr(session.config, "workeroutput", None)
-    if output is not None:
-        output["server"] = session.config.stash.get(_server_label, None)
+    config.stash[REPORT] = Report()
+    config.pluginmanager.register(config.stash[REPORT])
 
 
 @pytest.fixture(scope="session")
@@ -82,29 +56,30 @@ def mongodb_uri(pytestconfig: pytest.Config) -> Iterator[str]:
         try:
             uri, label = stack.enter_context(server_uri())
         except EmbeddedServerUnavailable as error:
-            pytestconfig.stash[_server_label] = f"none ({error})"
+            pytestconfig.stash[REPORT].servers.add(f"none ({error})")
             # Where there is no wheel nobody can install it; anywhere else the environment is broken, and red.
             if sys.version_info >= (3, 14):
                 pytest.skip(str(error))
             raise
         with MongoClient[dict[str, Any]](uri) as client:
             version = client.admin.command("buildInfo")["version"]
-        pytestconfig.stash[_server_label] = f"{label}, answering as version {version}"
+        pytestconfig.stash[REPORT].servers.add(f"{label}, answering as version {version}")
         yield uri
 
 
 @pytest.fixture(scope="session")
-def is_real_mongod(mongodb_uri: str) -> bool:
-    """Whether the server is MongoDB itself, and not SecantusDB speaking its protocol."""
+def is_of_python(mongodb_uri: str) -> bool:
+    """Whether the server is written in Python, as the embedded one is, and has Python's limits."""
     with MongoClient[dict[str, Any]](mongodb_uri) as client:
-        return "secantus" not in client.admin.command("serverStatus")
+        found: object = client.admin.command("serverStatus").get("secantus", {}).get("server")
+    return found == "python"
 
 
 @pytest.fixture(autouse=True)
 def _skip_without_mongod(request: pytest.FixtureRequest) -> None:
     # Only a marked test asks for the server here: the unit tests must not start one.
-    if request.node.get_closest_marker("requires_mongod") and not request.getfixturevalue("is_real_mongod"):
-        pytest.skip("needs a real mongod: set MONGODB_URI to one")
+    if request.node.get_closest_marker("requires_mongod") and request.getfixturevalue("is_of_python"):
+        pytest.skip("needs another server than the embedded one: set MONGODB_URI to a mongod")
 
 
 @pytest.fixture

@@ -2,14 +2,17 @@
 
     python -m tests.oldest
 
-What is installed stands in `tests/oldest.txt`; the ordinary run has the newest versions. The environment is made anew,
-and is gone afterwards.
+What is installed stands in `tests/oldest.txt`; the ordinary run has the newest versions. The environment lies over the
+one that runs this, and is gone afterwards.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import venv
@@ -17,8 +20,8 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 _CONSTRAINTS = _ROOT / "tests" / "oldest.txt"
-# What these tests need beside the extras, in whatever version fits.
-_BESIDE = ["attrs", "fastapi>=0.115", "pytest>=9.0"]
+# The newest ones ask for newer versions than ours do; these fit.
+_BESIDE = ["fastapi>=0.115"]
 # The ODM of this one asks for newer versions than ours do.
 _LEFT_OUT = {"test_contract_mongoz.py"}
 
@@ -32,17 +35,20 @@ def _tests() -> list[str]:
 def main() -> int:
     """Installs and runs; returns the exit code of the tests."""
     began = time.monotonic()
+    pins = re.findall(r"^[\w-]+==[\w.]+$", _CONSTRAINTS.read_text(encoding="utf-8"), re.MULTILINE)
     with tempfile.TemporaryDirectory(prefix="gridproxy-oldest-") as folder:
-        venv.create(folder, with_pip=True)
+        venv.create(folder)
         python = str(Path(folder) / "bin" / "python")
+        # What is pinned is installed anew, and found first; pip, pytest and all the rest are those of this environment.
+        own = sysconfig.get_path("purelib", vars={"base": folder, "platbase": folder})
+        (Path(own) / "newest.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
         install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
-        project = f"{_ROOT}[beanie,embedded,odmantic,pydantic]"
-        subprocess.run([*install, "--constraint", str(_CONSTRAINTS), "--editable", project, *_BESIDE], check=True)
-        print(f"oldest: installed in {time.monotonic() - began:.0f} s", flush=True)
-        subprocess.run([python, "-m", "pip", "list", "--disable-pip-version-check"], check=True)
+        subprocess.run([*install, "--no-warn-conflicts", *pins, *_BESIDE], check=True)
+        print(f"oldest: installed in {time.monotonic() - began:.0f} s: {', '.join(pins)}", flush=True)
         run = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_tests()]
-        code = subprocess.run(run, cwd=_ROOT, check=False).returncode
-    pins = [line for line in _CONSTRAINTS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        # The embedded server is a program of this environment.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        code = subprocess.run(run, cwd=_ROOT, check=False, env={**os.environ, "PATH": path}).returncode
     word = "ok" if code == 0 else "FAILED"
     print(f"oldest: {word} with {', '.join(pins)}, in {time.monotonic() - began:.0f} s", flush=True)
     return code

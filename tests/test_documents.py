@@ -33,7 +33,8 @@ def python_blocks() -> list[CodeType]:
     for found in re.finditer(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE):
         line = README.count("\n", 0, found.start(1))
         code = "\n" * line + found.group(1)
-        blocks.append(compile(code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
+        # Not with this file's `from __future__ import annotations`: who copies a block has none.
+        blocks.append(compile(code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True))
     return blocks
 
 
@@ -79,6 +80,21 @@ def test_every_module_has_its_place_in_the_readme() -> None:
     table = README.partition("## How it is built")[2].partition("## Changing it")[0]
     modules = {path.stem for path in (ROOT / "gridproxy").glob("*.py")} - {"__init__"}
     assert [name for name in sorted(modules) if f"`{name}`" not in table] == []
+
+
+def test_the_adapter_that_the_readme_shows_is_the_one_that_keeps_the_contract() -> None:
+    adapter = (ROOT / "tests/adapters/mongoz_adapter.py").read_text(encoding="utf-8")
+    assert f"```py\n{adapter}```" in README
+    assert len(adapter.splitlines()) < 60
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert len(links) > 20
+    assert [link for link in links if link.startswith("#") and link[1:] not in anchors] == []
+    assert [link for link in links if not link.startswith("#") and not (ROOT / link).is_file()] == []
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -66,14 +66,16 @@ def one_of(**given: object) -> None:
         raise click.UsageError(f"Give one of these: {', '.join(given)}.")
 
 
-references_option = click.option(
-    "--reference",
-    "references",
-    multiple=True,
-    type=_reference,
-    metavar="COLLECTION.PATH",
-    help="Where documents hold files: animals.photo, zoos.rooms.photos, zoo.animals:photo; repeatable.",
-)
+def references_option(function: F) -> F:
+    """The option that says where documents hold files."""
+    return click.option(
+        "--reference",
+        "references",
+        multiple=True,
+        type=_reference,
+        metavar="COLLECTION.PATH",
+        help="Where documents hold files: animals.photo, zoos.rooms.photos, zoo.animals:photo; repeatable.",
+    )(function)
 
 
 def connection_options(function: F) -> F:

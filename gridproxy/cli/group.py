@@ -14,7 +14,11 @@ from .upkeep import check, gc, verify
 __all__ = ["cli"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.group(
+    commands=(ls, put, get, rm, stat, verify, check, gc),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
 @click.version_option(package_name="gridproxy-mongo", prog_name="gridproxy")
 @connection_options
 @click.pass_context
@@ -25,7 +29,3 @@ def cli(context: click.Context, /, **connection: Any) -> None:
     stand before or behind the command.
     """
     context.obj = Connection(**connection)
-
-
-for each in (ls, put, get, rm, stat, verify, check, gc):
-    cli.add_command(each)

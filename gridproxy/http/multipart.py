@@ -15,7 +15,7 @@ class Multipart:
 
     def __init__(self, spans: Sequence[Span], length: int, media_type: str, boundary: str | None = None) -> None:
         # Random, since nobody looks whether the content has it.
-        self.boundary = boundary or secrets.token_hex(16)
+        self.boundary: str = boundary or secrets.token_hex(16)
         self._spans = spans
         self._length = length
         self._media_type = media_type

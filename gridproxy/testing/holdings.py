@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from bson import ObjectId
 
+from ..prefetch import prefetch
 from .trial import Trial, expect, raising
 
 __all__ = ["CHECKS"]
@@ -145,6 +146,31 @@ async def _replaced_snapshot(trial: Trial) -> None:
     expect("the stored field", (await trial.raw(document)).get("badge"), None)
 
 
+async def _edited_snapshot(trial: Trial) -> None:
+    """What is done to a file's record through the document is in the snapshot that the next save stores; so is what a
+    raw bucket did, once `stat()` has seen it.
+    """
+    document = await trial.again(await trial.stored(badge=b"data"))
+    await document.badge.rename("renamed.png")
+    await document.badge.update_metadata(colour="red")
+    await trial.harness.save(document)
+    raw = (await trial.raw(document))["badge"]
+    expect("the stored snapshot", (raw["filename"], raw["metadata"]["colour"]), ("renamed.png", "red"))
+    document = await trial.again(document)
+    await trial.file(document.badge.id).rename("elsewhere.png")
+    await document.badge.stat()
+    await trial.harness.save(document)
+    expect("the stored filename", (await trial.raw(document))["badge"]["filename"], "elsewhere.png")
+
+
+async def _prefetched(trial: Trial) -> None:
+    """`prefetch` finds the files of a loaded document, in lists too."""
+    document = await trial.again(await trial.stored(photo=b"photo", album=[b"one", b"two"]))
+    await prefetch([document], "photo", "album", content=True)
+    expect("the lengths", [file.length for file in (document.photo, *document.album)], [5, 3, 3])
+    expect("photo.read()", await document.photo.read(), b"photo")
+
+
 async def _aborted_session(trial: Trial) -> None:
     """What was done in a transaction that is aborted was not done: the document and its file are the old ones."""
     document = await trial.stored(photo=b"old", attached=b"attached")
@@ -196,7 +222,9 @@ CHECKS = {
     "old documents: of MongoEngine": _mongoengine,
     "snapshots: stored and loaded": _snapshots,
     "snapshots: replaced and emptied": _replaced_snapshot,
+    "snapshots: in step with edits": _edited_snapshot,
     "snapshots: malformed": _malformed,
+    "prefetch": _prefetched,
     "sessions: aborted": _aborted_session,
     "sessions: committed": _committed_session,
 }

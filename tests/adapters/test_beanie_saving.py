@@ -284,9 +284,10 @@ async def test_what_writes_many_documents_refuses_content_and_removes_nothing(da
     for data in (b"newer", b"newest"):
         await animal.photo.replace(data)
         async with BulkWriter() as writer:
-            await (animal.save_changes if data == b"newer" else animal.update)(
-                *([] if data == b"newer" else [setting({Animal.photo: animal.photo})]), bulk_writer=writer
-            )
+            if data == b"newer":
+                await animal.save_changes(bulk_writer=writer)
+            else:
+                await animal.update(setting({Animal.photo: animal.photo}), bulk_writer=writer)
     assert await contents(database) == (4, 4)
     await animal.save()
     assert await (await found()).photo.read() == b"newest"
@@ -321,6 +322,8 @@ async def test_an_optional_field_holds_none_or_a_file(database: Database) -> Non
     await animal.save()
     again = await found()
     assert await again.perhaps.read() == b"data"
+    await animal.set({Animal.perhaps: None})
+    assert animal.perhaps is None
     again.perhaps = None
     await again.save()
     assert (await found()).perhaps is None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import pytest
+from pymongo.errors import DuplicateKeyError
 
 from gridproxy.adapters.document import Document, FileField, ListField, StringField
 from gridproxy.testing import (
@@ -16,6 +18,7 @@ from gridproxy.testing import (
     check_field_adapter,
     field_adapter_checks,
 )
+from gridproxy.testing.trial import Trial
 
 from ..observing import Database
 
@@ -87,6 +90,44 @@ async def test_what_cannot_be_passed_is_said_and_must_not_be_passed(database: Da
 
     names = ["chapter: replace", "snapshots: malformed"]
     assert await check_field_adapter(Failing(database), only=names) == ["snapshots: malformed"]
+
+
+class Unsnapped(Document):
+    name = StringField()
+    photo = FileField()
+    album = ListField(FileField())
+    badge = FileField()
+    attached = FileField()
+
+
+async def test_the_suite_finds_what_is_promised_and_not_kept(database: Database) -> None:
+    class Careless(DocumentHarness):
+        def new(self, **values: Any) -> Any:
+            values.pop("badge", None)
+            return Unsnapped(**values)
+
+        async def save(self, document: Any, session: Any = None) -> None:
+            with suppress(DuplicateKeyError):
+                await document.save(session=session)
+
+        async def load(self, id: Any, session: Any = None) -> Any:
+            return await Unsnapped.objects(id=id).get()
+
+    harness = Careless(database)
+    harness.collection = database["unsnapped"]
+    broken = {
+        "replacing: a save that fails": "was expected to fail",
+        "snapshots: stored and loaded": "a sub-document is stored",
+        "snapshots: malformed": "a snapshot without an id: ValueError or TypeError was expected",
+        "deleting: the document": "None was expected",
+    }
+    with pytest.raises(AdapterContractBroken) as caught:
+        await check_field_adapter(harness, only=broken)
+    assert list(caught.value.failures) == list(broken)
+    for name, words in broken.items():
+        assert words in str(caught.value.failures[name])
+    with pytest.raises(AssertionError, match="not stored under its id"):
+        await Trial(harness).raw(Unsnapped())
 
 
 async def test_the_suite_needs_no_pytest_and_no_odm() -> None:

@@ -17,6 +17,7 @@ import gridproxy
 from gridproxy import AsyncGridFile, BadId, BadOption, BadSource, NotConnected, UploadInProgress, wrap_field
 from gridproxy.adapters.document import Document, FileField
 
+from ..naming import shown
 from ..observing import Database, contents
 from .wrapped import Data, HexPydantic, Plain
 
@@ -301,7 +302,7 @@ async def test_a_removal_that_fails_leaves_the_id_where_it_was(
     assert await user.avatar.read() == b"a face"
 
 
-@pytest.mark.parametrize("id", [17, "marmot", str(ObjectId())])
+@pytest.mark.parametrize("id", [17, "marmot", str(ObjectId())], ids=shown)
 @connected
 async def test_ids_of_other_kinds_do_not_fit_into_the_attribute(id: object, database: Database) -> None:
     user = HexPydantic(name="Ada")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +23,12 @@ from .whole import Database
 CHUNK = 1024
 # Long enough for every command that is not stalled.
 TIMEOUT_MS = 100
-_ledger = pytest.StashKey[Ledger]()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_ledger] = Ledger()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    lines = list(terminalreporter.config.stash[_ledger].lines())
-    if lines:
-        terminalreporter.section("faults tried and survived")
-        for line in lines:
-            terminalreporter.write_line(line)
-
-
-@pytest.fixture(scope="session")
-def ledger(pytestconfig: pytest.Config) -> Ledger:
-    """Where tests note which faults an operation has survived."""
-    return pytestconfig.stash[_ledger]
+@pytest.fixture
+def ledger(record_property: Callable[[str, object], None]) -> Ledger:
+    """Where a test notes which faults an operation has survived."""
+    return Ledger(record_property)
 
 
 @pytest.fixture

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from .reads import READS
 from .writes import TAKES_ID, WRITES
 
-__all__ = ["OPERATIONS", "Fault", "Ledger", "table", "tried"]
+__all__ = ["OPERATIONS", "Fault", "Ledger", "noted", "table", "tried"]
 
 OPERATIONS = WRITES + READS
+_PROPERTY = "survived"
 
 
 class Fault(enum.Enum):
@@ -29,19 +30,27 @@ class Fault(enum.Enum):
 
 
 class Ledger:
-    """Counts the times that a fault struck an operation, and all was well afterwards."""
+    """Notes the times that a fault struck an operation, and all was well afterwards, with the report of its test.
 
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, Fault]] = Counter()
+    So they come to whoever prints them, from the workers of pytest-xdist as well.
+    """
+
+    def __init__(self, note: Callable[[str, object], None]) -> None:
+        self._note = note
 
     def survived(self, operation: str, fault: Fault, times: int = 1) -> None:
         """Note what was tried `times` times."""
-        self._counts[operation, fault] += times
+        self._note(_PROPERTY, [operation, fault.name, times])
 
-    def lines(self) -> Iterator[str]:
-        """The table of what ran; nothing where nothing did."""
-        if self._counts:
-            yield from table({cell: str(count) for cell, count in self._counts.items()})
+
+def noted(properties: Iterable[tuple[str, object]]) -> list[str]:
+    """The table of what was noted with the reports of tests; nothing where nothing was."""
+    counts: Counter[tuple[str, Fault]] = Counter()
+    for name, value in properties:
+        if name == _PROPERTY and isinstance(value, list):
+            operation, fault, times = value
+            counts[operation, Fault[fault]] += times
+    return list(table({cell: str(count) for cell, count in counts.items()})) if counts else []
 
 
 def table(cells: Mapping[tuple[str, Fault], str]) -> Iterator[str]:

@@ -57,7 +57,7 @@ async def trials(
 
 @pytest.mark.parametrize(
     ("number", "kind"),
-    [(0, Break.STALL_AFTER), (1, Break.STALL_BEFORE), (2, Break.STALL_AFTER), (3, Break.STALL_BEFORE)],
+    [(0, Break.STALL_AFTER), (1, Break.STALL_BEFORE), (2, Break.STALL_AFTER)],
     ids=lambda value: str(getattr(value, "name", value)).lower(),
 )
 async def test_a_server_that_is_killed_and_restarted_has_whole_files(

@@ -23,7 +23,7 @@ from .model import FilesAndDocuments
 SECONDS = float(os.environ.get("GRIDPROXY_MODEL_SECONDS", "0"))
 
 QUICK = settings(
-    max_examples=10,
+    max_examples=8,
     stateful_step_count=40,
     derandomize=True,
     database=None,

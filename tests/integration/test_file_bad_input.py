@@ -29,6 +29,7 @@ from gridproxy import (
     UploadInProgress,
 )
 
+from ..naming import shown
 from ..observing import Database, contents
 
 DATA = bytes(range(256)) * 50
@@ -87,7 +88,7 @@ class GivesNone:
         (AsyncGridFile(), FileMissing, "empty"),
         (AsyncGridFile("nowhere"), FileMissing, "nowhere"),
     ],
-    ids=str,
+    ids=shown,
 )
 async def test_a_bad_source_is_a_typed_error_and_nothing_is_stored_or_lost(
     source: Any, error: type[Exception], named: str, database: Database
@@ -161,7 +162,7 @@ async def test_a_bad_write_is_refused_and_the_file_goes_on(data: Any) -> None:
         ({"owner": 2**64}, BadMetadata),
         ({"owner": "x" * 17_000_000}, BadMetadata),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: shown(value)[:40],
 )
 async def test_a_bad_option_is_a_typed_error_and_nothing_is_stored_or_lost(
     options: dict[str, Any], error: type[Exception], database: Database

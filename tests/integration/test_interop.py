@@ -294,3 +294,18 @@ async def test_a_record_that_no_file_can_have_is_corrupt(database: Database, rec
             await call(1)
         assert caught.value.id == 1
         assert isinstance(caught.value, gridfs.errors.CorruptGridFile)
+
+
+@pytest.mark.parametrize("record", [{}, {"chunkSize": 0}], ids=["no chunk size", "zero"])
+async def test_an_empty_file_needs_no_size_of_chunks(database: Database, record: dict[str, Any]) -> None:
+    bucket = Bucket(database)
+    await database["fs.files"].insert_one({"_id": 1, "length": 0, **record})
+    assert await bucket.read(1) == b""
+    assert await bucket.read(1, 3, 5) == b""
+    assert await bucket.read_ranges(1, [(0, 5), (3, 5)]) == [b"", b""]
+    assert [block async for block in bucket.stream(1)] == []
+    async with AsyncGridFile(1, bucket=bucket).open() as reader:
+        assert await reader.read() == b""
+        assert await reader.seek(4) == 4
+        assert await reader.read(1) == b""
+    assert (await bucket.verify(1)).length == 0

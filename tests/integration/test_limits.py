@@ -242,6 +242,13 @@ async def test_a_validator_that_is_cancelled_is_asked_again_and_an_upload_that_i
     assert await contents(database) == (0, 0)
 
 
+@each_way
+async def test_as_many_bytes_as_allowed_come_in(way: Way, database: Database) -> None:
+    file = limited(max_size=len(PNG))
+    await way(file, PNG)
+    assert await contents(database) == (1, 1)
+
+
 async def test_a_failed_replace_leaves_the_old_file(database: Database) -> None:
     file = limited(content_types="image/*")
     await file.put(PNG)

@@ -329,6 +329,16 @@ async def test_an_animation_keeps_its_frames(kind: str) -> None:
         assert (durations, colours) == ([100, 200, 300], [0, 1, 2])
 
 
+async def test_every_page_of_a_tiff_is_kept() -> None:
+    target = BytesIO()
+    pages = [Image.new("RGB", (400, 300), colour) for colour in ("red", "green")]
+    pages[0].save(target, "TIFF", save_all=True, append_images=pages[1:])
+    photo = file_of_pictures()
+    await photo.put(target.getvalue())
+    image: Any = opened(await photo.read())
+    assert (image.n_frames, image.size) == (2, (267, 200))
+
+
 async def test_a_progressive_jpeg_stays_one_and_another_does_not_become_one() -> None:
     for progressive in (True, False):
         photo = file_of_pictures()
@@ -620,3 +630,41 @@ async def test_a_transaction_that_is_aborted_leaves_no_record_of_them(database: 
     assert (await contents(database))[0] == 4
     assert await photo.thumbnail.read()
     assert opened(await photo.read()).format == "PNG"
+
+
+async def test_in_a_transaction_of_ours_they_come_and_go_with_it(database: Database) -> None:
+    photo = file_of_pictures()
+    await photo.put(picture("PNG"))
+    with pytest.raises(ZeroDivisionError):
+        async with gridproxy.transaction(database.client) as tx:
+            await photo.replace(picture(), session=tx.session)
+            assert photo.format == "JPEG"
+            raise ZeroDivisionError
+    assert photo.format == "PNG"
+    assert opened(await photo.thumbnail.read()).format == "PNG"
+    assert await contents(database) == (4, 4)
+    async with gridproxy.transaction(database.client) as tx:
+        await photo.replace(picture(), session=tx.session)
+    assert opened(await photo.thumbnail.read()).format == "JPEG"
+    assert await contents(database) == (4, 4)
+    async with gridproxy.transaction(database.client) as tx:
+        assert await Bucket(database).delete_many([photo.id], session=tx.session) == 1
+    assert await contents(database) == (0, 0)
+
+
+async def test_the_check_counts_what_belongs_to_pictures_as_held(database: Database) -> None:
+    photo = file_of_pictures()
+    await photo.put(picture())
+    await database["zoo"].insert_one({"photo": photo.id})
+    findings = [each async for each in Bucket(database).check(references=[("zoo", "photo")])]
+    assert findings == []
+    await database["zoo"].update_one({}, {"$set": {"photo": None}})
+    findings = [each async for each in Bucket(database).check(references=[("zoo", "photo")])]
+    assert {each.kind for each in findings} == {"unreferenced"}
+    assert len(findings) == 4  # the picture, and what nothing but it points to
+
+
+async def test_the_sweep_takes_an_expired_picture_and_all_of_it(database: Database) -> None:
+    await file_of_pictures().put(picture(), expires_after=-1)
+    await Bucket(database).collect_garbage(dry_run=False)
+    assert await contents(database) == (0, 0)

@@ -3,22 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from datetime import datetime
-from typing import Any, assert_type
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, assert_type
 
+import odmantic
+from beanie import Document as BeanieDocument
+from bson import ObjectId
 from pymongo import AsyncMongoClient
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
+from starlette.requests import Request
+from starlette.responses import Response
 
 import gridproxy
-from gridproxy import AsyncGridFile, Bucket, DownloadStream, FileInfo, Reader, Staged, Writer
-from gridproxy.adapters.document import Document, FileField, IntField, ListField, QuerySet, StringField
+from gridproxy import (
+    AsyncGridFile,
+    Bucket,
+    DownloadStream,
+    FileInfo,
+    FileOptions,
+    Finding,
+    GarbageReport,
+    ImageOptions,
+    Reader,
+    Staged,
+    Tally,
+    Transaction,
+    Writer,
+    wrap_field,
+)
+from gridproxy.adapters.beanie import FileDocument
+from gridproxy.adapters.document import (
+    BooleanField,
+    DateTimeField,
+    Document,
+    FileField,
+    FloatField,
+    ImageField,
+    IntField,
+    ListField,
+    QuerySet,
+    StringField,
+)
+from gridproxy.adapters.odmantic import AsyncEngine, AsyncSession, AsyncTransaction, FileModel
+from gridproxy.adapters.starlette import GridFileResponse, RequestBody
+from gridproxy.embedded import EmbeddedServer
+from gridproxy.testing import FieldHarness, check_field_adapter
 
 
 class Animal(Document):
     genus = StringField()
     legs = IntField()
-    photo = FileField()
+    weight = FloatField()
+    wild = BooleanField()
+    born = DateTimeField()
+    photo = FileField(max_size=10_000_000, content_types=["image/*"], on_delete="delete")
+    portrait = ImageField(size=(800, 600), thumbnail_size=(100, 100, True), variants={"small": (200, 200)})
     album = ListField(FileField())
+
+
+class Bird(FileDocument, BeanieDocument):
+    photo: Annotated[AsyncGridFile, FileOptions(store="snapshot")] = AsyncGridFile()
+
+
+class Fish(FileModel, odmantic.Model):
+    photo: Annotated[AsyncGridFile, FileOptions(bucket="fishes", image=ImageOptions(size=(800, 600)))]
+
+
+@dataclass
+class User:
+    avatar_id: ObjectId | None = None
+    avatar = wrap_field("avatar_id", as_="id", max_size=1_000_000)
 
 
 async def a_file(file: AsyncGridFile) -> None:
@@ -108,3 +165,84 @@ async def documents(client: AsyncMongoClient[dict[str, Any]]) -> None:
         assert_type(found, Animal)
     with gridproxy.using(client["other"]):
         pass
+
+
+async def upkeep(bucket: Bucket) -> None:
+    async for finding in bucket.check(references=[("animals", "photo")]):
+        assert_type(finding, Finding)
+        assert_type(finding.id, object)
+        assert_type(finding.since, datetime | None)
+        assert_type(finding.as_dict(), dict[str, Any])
+    report = await bucket.collect_garbage(older_than=timedelta(days=1), dry_run=True)
+    assert_type(report, GarbageReport)
+    assert_type(report.removed, Tally)
+    assert_type(report.bytes, int)
+    assert_type(report.by_reason, Mapping[str, Tally])
+
+
+async def transactions(client: AsyncMongoClient[dict[str, Any]], animal: Animal) -> None:
+    async with gridproxy.transaction(client) as tx:
+        assert_type(tx, Transaction)
+        assert_type(tx.session, AsyncClientSession)
+        await animal.photo.replace(b"data", session=tx.session)
+        assert_type(await animal.save(session=tx.session), Animal)
+
+    async def work(tx: Transaction) -> int:
+        return 1
+
+    assert_type(await gridproxy.with_transaction(client, work), int)
+
+
+async def pictures(animal: Animal) -> None:
+    assert_type(animal.portrait, AsyncGridFile)
+    assert_type(animal.portrait.width, int | None)
+    assert_type(animal.portrait.height, int | None)
+    assert_type(animal.portrait.format, str | None)
+    assert_type(animal.portrait.thumbnail, AsyncGridFile)
+    assert_type(animal.portrait.variants, Mapping[str, AsyncGridFile])
+
+
+async def fields(database: AsyncDatabase[dict[str, Any]], animal: Animal, user: User) -> None:
+    animal.photo = b"data"
+    animal.photo = Path("marmot.jpg")
+    animal.photo = None
+    assert_type(animal.album, list[Any])  # since content may be appended to it
+    assert_type(animal.weight, float | None)
+    assert_type(animal.wild, bool | None)
+    assert_type(animal.born, datetime | None)
+    assert_type(user.avatar, AsyncGridFile)
+    assert_type(await gridproxy.prefetch([animal, user], "photo", "avatar", content=True), None)
+    assert_type(await gridproxy.rewrite_references(database["animal"], "photo", store="snapshot"), int)
+
+
+async def beanie(bird: Bird) -> None:
+    assert_type(bird.photo, AsyncGridFile)
+    assert_type(await bird.insert(), Bird)
+    assert_type(await bird.save(), Bird)
+    assert_type(await bird.save_changes(), Bird | None)
+
+
+async def in_odmantic(client: AsyncMongoClient[dict[str, Any]], fish: Fish) -> None:
+    engine = AsyncEngine(client, "zoo")
+    assert_type(await engine.save(fish), Fish)
+    assert_type(await engine.find_one(Fish), Fish | None)  # pyright: ignore[reportUnknownMemberType]  # says ODMantic
+    assert_type(await engine.find(Fish), list[Fish])
+    async for found in engine.find(Fish, sort=Fish.id):
+        assert_type(found.photo, AsyncGridFile)
+    async with engine.session() as session:
+        assert_type(session, AsyncSession)
+    async with engine.transaction() as tx:
+        assert_type(tx, AsyncTransaction)
+        await engine.save(fish, session=tx)
+
+
+async def served(request: Request, file: AsyncGridFile) -> Response:
+    await file.put(RequestBody(request, filename="upload"))
+    return GridFileResponse(file, cache_control="no-cache", content_disposition_type="attachment")
+
+
+async def trials(harness: FieldHarness) -> None:
+    assert_type(await check_field_adapter(harness), list[str])
+    with EmbeddedServer() as server:
+        assert_type(server, EmbeddedServer)
+        assert_type(server.uri, str)

@@ -58,7 +58,9 @@ RAISED: list[GridProxyError] = [
 
 
 def all_kinds(root: type[GridProxyError] = GridProxyError) -> set[type[GridProxyError]]:
-    return {root}.union(*(all_kinds(kind) for kind in root.__subclasses__()))
+    # An adapter's own kinds stand in its module, and are here only once somebody has imported it.
+    kinds = (kind for kind in root.__subclasses__() if kind.__module__ == errors.__name__)
+    return {root}.union(*map(all_kinds, kinds))
 
 
 def resolved(name: str) -> type[BaseException]:

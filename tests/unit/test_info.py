@@ -24,6 +24,8 @@ from bson.raw_bson import RawBSONDocument
 from gridproxy import CorruptFile, FileInfo
 from gridproxy.info import id_filter, is_plain_id, utc_milliseconds, utc_now
 
+from ..naming import shown
+
 SHA256 = "0123456789abcdef" * 4
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
@@ -61,12 +63,12 @@ def test_a_record_of_ours_is_read_whole() -> None:
 # Records of other writers
 
 
-@pytest.mark.parametrize("filename", [..., None, 5, ["a"]], ids=repr)
+@pytest.mark.parametrize("filename", [..., None, 5, ["a"]], ids=shown)
 def test_a_record_without_a_name_has_none(filename: object) -> None:
     assert FileInfo.from_record(record(filename=filename)).filename is None
 
 
-@pytest.mark.parametrize("metadata", [..., None, [], "text", 7], ids=repr)
+@pytest.mark.parametrize("metadata", [..., None, [], "text", 7], ids=shown)
 def test_a_record_without_metadata_has_empty_ones(metadata: object) -> None:
     info = FileInfo.from_record(record(metadata=metadata))
     assert info.metadata == {}
@@ -99,20 +101,20 @@ def test_the_lengths_of_other_drivers_are_whole_numbers(number: Callable[[int], 
     assert (type(info.length), type(info.chunk_size)) == (int, int)
 
 
-@pytest.mark.parametrize("chunk_size", [..., 0, 0.0], ids=repr)
+@pytest.mark.parametrize("chunk_size", [..., 0, 0.0], ids=shown)
 def test_an_empty_file_needs_no_chunk_size(chunk_size: object) -> None:
     info = FileInfo.from_record(record(length=0, chunkSize=chunk_size))
     assert (info.length, info.chunk_size, info.chunk_count) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("length", [..., None, -1, 1.5, "10", b"10", True, [], float("nan"), float("inf")], ids=repr)
+@pytest.mark.parametrize("length", [..., None, -1, 1.5, "10", b"10", True, [], float("nan"), float("inf")], ids=shown)
 def test_a_length_that_no_file_has_is_corrupt(length: object) -> None:
     with pytest.raises(CorruptFile, match="length=") as caught:
         FileInfo.from_record(record(length=length))
     assert caught.value.id == 1
 
 
-@pytest.mark.parametrize("chunk_size", [..., None, 0, -4, 4.5, "4", True, Decimal128("4")], ids=repr)
+@pytest.mark.parametrize("chunk_size", [..., None, 0, -4, 4.5, "4", True, Decimal128("4")], ids=shown)
 def test_a_chunk_size_that_no_file_has_is_corrupt(chunk_size: object) -> None:
     with pytest.raises(CorruptFile, match="chunkSize="):
         FileInfo.from_record(record(chunkSize=chunk_size))
@@ -129,7 +131,7 @@ def test_a_chunk_size_that_no_file_has_is_corrupt(chunk_size: object) -> None:
         NOON.astimezone(timezone(timedelta(hours=5, minutes=30))),
         DatetimeMS(NOON),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_dates_are_aware_and_in_utc_however_they_were_decoded(moment: object) -> None:
     info = FileInfo.from_record(record(uploadDate=moment, expires_at=moment))
@@ -138,7 +140,7 @@ def test_dates_are_aware_and_in_utc_however_they_were_decoded(moment: object) ->
     assert info.upload_date.tzinfo is UTC
 
 
-@pytest.mark.parametrize("moment", [..., None, 1772625600, "2026-03-04"], ids=repr)
+@pytest.mark.parametrize("moment", [..., None, 1772625600, "2026-03-04"], ids=shown)
 def test_what_is_no_date_is_none(moment: object) -> None:
     info = FileInfo.from_record(record(uploadDate=moment, expires_at=moment))
     assert info.upload_date is None
@@ -236,7 +238,9 @@ def test_the_sha256_is_hex_in_lower_case_and_makes_the_entity_tag(value: str) ->
     assert info.etag == f'"{SHA256}"'
 
 
-@pytest.mark.parametrize("value", [None, "", "abc", f"{SHA256}\n", f'{SHA256[:-1]}"', "g" * 64, 5, b"x" * 64], ids=repr)
+@pytest.mark.parametrize(
+    "value", [None, "", "abc", f"{SHA256}\n", f'{SHA256[:-1]}"', "g" * 64, 5, b"x" * 64], ids=shown
+)
 def test_what_others_keep_under_sha256_and_is_none_is_not_taken_for_one(value: object) -> None:
     info = FileInfo.from_record(record(metadata={"sha256": value}))
     assert info.sha256 is None
@@ -247,7 +251,7 @@ def test_what_others_keep_under_sha256_and_is_none_is_not_taken_for_one(value: o
 @pytest.mark.parametrize(
     "id",
     [1, 1.5, "a", "\udc80", b"a", None, ObjectId(), uuid.uuid4(), NOON, {"a": 1}, {"a": uuid.UUID(int=1)}],
-    ids=repr,
+    ids=shown,
 )
 def test_a_file_without_a_hash_has_an_entity_tag_whatever_its_id_is(id: object) -> None:
     info = FileInfo.from_record(record(_id=id, metadata={}))
@@ -282,14 +286,14 @@ def test_files_without_a_hash_differ_in_their_tags_by_id_length_and_date() -> No
         re.compile(".*"),
         bson.Regex(".*"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_what_a_server_could_read_as_an_expression_is_wrapped(id: object) -> None:
     assert id_filter(id) == {"$eq": id}
     assert not is_plain_id(id)
 
 
-@pytest.mark.parametrize("id", [None, 1, "$gt", b"x", ObjectId(), uuid.uuid4(), NOON, True], ids=repr)
+@pytest.mark.parametrize("id", [None, 1, "$gt", b"x", ObjectId(), uuid.uuid4(), NOON, True], ids=shown)
 def test_scalars_stand_bare(id: object) -> None:
     assert id_filter(id) is id
     assert is_plain_id(id)

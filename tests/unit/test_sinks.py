@@ -21,6 +21,8 @@ import pytest
 from gridproxy import BadSource
 from gridproxy.sinks import save
 
+from ..naming import shown
+
 PIECES = [b"some ", b"", b"marmot ", b"bytes" * 1000]
 DATA = b"".join(PIECES)
 
@@ -252,7 +254,7 @@ async def test_synchronous_writables_work_beside_the_loop_and_asynchronous_ones_
     assert within.threads == {threading.get_ident()}
 
 
-@pytest.mark.parametrize("answer", [None, True, False, "ok", 10**9, -1], ids=repr)
+@pytest.mark.parametrize("answer", [None, True, False, "ok", 10**9, -1], ids=shown)
 async def test_whoever_says_nothing_sensible_took_all(answer: object) -> None:
     sink = Silent(answer)
     await put(sink)
@@ -296,7 +298,7 @@ async def test_a_file_in_text_mode_is_refused(tmp_path: Path) -> None:
                 await put(sink)
 
 
-@pytest.mark.parametrize("sink", [None, 5, b"path", object(), [b"a"]], ids=repr)
+@pytest.mark.parametrize("sink", [None, 5, b"path", object(), [b"a"]], ids=shown)
 async def test_what_cannot_be_written_to_is_named(sink: object) -> None:
     with pytest.raises(BadSource, match=f"not {type(sink).__name__}"):
         await put(sink)

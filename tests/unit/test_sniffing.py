@@ -66,7 +66,7 @@ def stored_type(head: bytes, declared: str | None, *allowed: str) -> str | None:
         (PDF, "application/pdf", "application/pdf"),
         (zipped(), "application/zip", "application/zip"),
         (zipped(), "application/vnd.openxmlformats-officedocument.wordprocessingml.document", "application/*"),
-        (gzip.compress(TEXT), "application/gzip", "application/x-gzip"),
+        (gzip.compress(TEXT, mtime=0), "application/gzip", "application/x-gzip"),
         (waved(), "audio/wav", "audio/*"),
         (SVG, "image/svg+xml", "image/*"),
         (SVG, "application/xml", "application/xml"),

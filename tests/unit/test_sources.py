@@ -27,6 +27,8 @@ from gridproxy import AsyncGridFile, BadSource, FileMissing
 from gridproxy.chunks import BATCH_BYTES
 from gridproxy.sources import Source, as_bytes, open_source
 
+from ..naming import shown
+
 DATA = bytes(range(256)) * 40
 
 
@@ -113,7 +115,7 @@ async def test_a_view_with_gaps_is_the_bytes_that_it_shows() -> None:
     assert await content(memoryview(DATA)[::-1]) == DATA[::-1]
 
 
-@pytest.mark.parametrize("source", ["", b"", bytearray(), memoryview(b""), [], (), iter([]), io.BytesIO()], ids=repr)
+@pytest.mark.parametrize("source", ["", b"", bytearray(), memoryview(b""), [], (), iter([]), io.BytesIO()], ids=shown)
 async def test_nothing_is_an_empty_source(source: object) -> None:
     assert await content(source) == b""
 
@@ -151,7 +153,7 @@ def test_as_bytes_gives_bytes_of_its_own(data: str | bytes) -> None:
         assert as_bytes(bytearray(data), "utf-8") == as_bytes(memoryview(data), "utf-8") == data
 
 
-@pytest.mark.parametrize("data", [None, 5, 1.5, [1], [b"a"], object(), io.BytesIO(b"a")], ids=repr)
+@pytest.mark.parametrize("data", [None, 5, 1.5, [1], [b"a"], object(), io.BytesIO(b"a")], ids=shown)
 def test_as_bytes_refuses_what_is_neither_bytes_like_nor_a_str(data: object) -> None:
     with pytest.raises(BadSource, match=f"not .*{type(data).__name__}"):
         as_bytes(data, "utf-8")
@@ -298,7 +300,7 @@ async def test_short_reads_of_asynchronous_files_are_no_end_either() -> None:
         (None, None),
         (Path("a/b.c"), "b.c"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_a_name_is_the_last_part_of_a_str_or_a_path(name: object, expected: str | None) -> None:
     file = ShortReads()
@@ -495,7 +497,7 @@ def test_an_empty_file_is_no_source() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", [None, 5, 1.5, True, object(), {}, {"a": b"b"}, bytes, io.BytesIO, len, ShortReads], ids=repr
+    "source", [None, 5, 1.5, True, object(), {}, {"a": b"b"}, bytes, io.BytesIO, len, ShortReads], ids=shown
 )
 def test_what_bytes_cannot_be_read_from_is_named(source: object) -> None:
     with pytest.raises(BadSource, match=f"{type(source).__name__} is nothing that bytes can be read from"):
@@ -532,7 +534,7 @@ async def test_a_file_in_text_mode_is_named(path: Path) -> None:
                 await content(file)
 
 
-@pytest.mark.parametrize("item", [None, 5, ["a"], object()], ids=repr)
+@pytest.mark.parametrize("item", [None, 5, ["a"], object()], ids=shown)
 async def test_an_item_that_is_no_bytes_is_named(item: object) -> None:
     async def later() -> AsyncIterator[object]:
         yield b"a"
@@ -554,7 +556,7 @@ async def test_a_str_among_the_items_is_named() -> None:
         await content({"a": 1}.keys())
 
 
-@pytest.mark.parametrize("given", [None, 5, "text"], ids=repr)
+@pytest.mark.parametrize("given", [None, 5, "text"], ids=shown)
 async def test_a_file_that_gives_no_bytes_is_named(given: object) -> None:
     class Odd:
         def read(self, size: int) -> object:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from beanie import Document
 from bson import ObjectId
@@ -132,11 +132,11 @@ class FileDocument(_Mixed):
 
     # Saving
 
-    async def insert(self, *, session: Session | None = None, **options: Any) -> Any:
+    async def insert(self, *, session: Session | None = None, **options: Any) -> Self:
         """Beanie's `insert`, with the document's files."""
         return await self._save(lambda: super(FileDocument, self).insert(session=session, **options), session)
 
-    async def save(self, session: Session | None = None, *args: Any, **options: Any) -> Any:
+    async def save(self, session: Session | None = None, *args: Any, **options: Any) -> Self:
         """Beanie's `save`, with the document's files."""
         return await self._save(lambda: super(FileDocument, self).save(session, *args, **options), session)
 
@@ -147,7 +147,7 @@ class FileDocument(_Mixed):
         bulk_writer: Any = None,
         *args: Any,
         **options: Any,
-    ) -> Any:
+    ) -> Self:
         """Beanie's `replace`, with the document's files."""
 
         def write() -> Awaitable[Any]:
@@ -162,7 +162,7 @@ class FileDocument(_Mixed):
         bulk_writer: Any = None,
         *args: Any,
         **options: Any,
-    ) -> Any:
+    ) -> Self | None:
         """Beanie's `save_changes`, with the document's files."""
 
         def write() -> Awaitable[Any]:
@@ -179,10 +179,10 @@ class FileDocument(_Mixed):
         finally:
             _saving.reset(token)
 
-    async def update(self, *args: Any, session: Session | None = None, bulk_writer: Any = None, **options: Any) -> Any:
+    async def update(self, *args: Any, session: Session | None = None, bulk_writer: Any = None, **options: Any) -> Self:
         """Beanie's `update`: what a file field holds and was not told to write stays here, unsaved."""
 
-        def write() -> Awaitable[Any]:
+        def write() -> Awaitable[Self]:
             return super(FileDocument, self).update(*args, session=session, bulk_writer=bulk_writer, **options)
 
         if bulk_writer is not None:
@@ -215,14 +215,16 @@ class FileDocument(_Mixed):
         with self._keeping_files(unsaved=False):
             await super().sync(*args, **options)
 
-    async def validate_self(self, *args: Any, **options: Any) -> Any:
+    async def validate_self(self, *args: Any, **options: Any) -> None:
         """Beanie's `validate_self`, which makes every value anew: the files stay the objects that they are."""
         with self._keeping_files():
             await super().validate_self(*args, **options)
 
     # Deleting
 
-    async def delete(self, session: Session | None = None, bulk_writer: Any = None, *args: Any, **options: Any) -> Any:
+    async def delete(
+        self, session: Session | None = None, bulk_writer: Any = None, *args: Any, **options: Any
+    ) -> DeleteResult | None:
         """Beanie's `delete`; then the files of fields with `on_delete="delete"`, if there was such a document."""
 
         def write() -> Awaitable[Any]:
@@ -232,7 +234,7 @@ class FileDocument(_Mixed):
 
     async def hard_delete(
         self, session: Session | None = None, bulk_writer: Any = None, *args: Any, **options: Any
-    ) -> Any:
+    ) -> DeleteResult | None:
         """As `delete`, of a `DocumentWithSoftDelete`, whose own `delete` removes neither document nor file."""
         parent: Any = super()
 

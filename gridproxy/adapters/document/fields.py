@@ -38,7 +38,7 @@ _INT64 = 2**63
 class Field(Generic[Got, Given]):
     """One attribute of a document. `default` is a value, or a callable that makes one for each new document."""
 
-    name = "value"
+    name: str = "value"
     two_forms = False  # whether one value may be stored in several ways
 
     def __init__(self, *, required: bool = False, default: Given | Callable[[], Given] | None = None) -> None:

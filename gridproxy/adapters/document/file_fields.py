@@ -47,7 +47,7 @@ class FileField(Field[AsyncGridFile, Any]):
         required: bool = False,
     ) -> None:
         super().__init__(required=required)
-        self.options = FileOptions(
+        self.options: FileOptions = FileOptions(
             bucket=bucket,
             db_alias=db_alias,
             store=store,
@@ -142,4 +142,4 @@ class ImageField(FileField):
     ) -> None:
         super().__init__(**options)
         image = ImageOptions(size=size, thumbnail_size=thumbnail_size, variants=variants or {})
-        self.options = replace(self.options, image=image)
+        self.options: FileOptions = replace(self.options, image=image)

@@ -56,7 +56,7 @@ class Document:
     None before the first save. Equal are saved documents of one class and id.
     """
 
-    __hash__ = None  # type: ignore[assignment]  # equality is by an id that a save gives
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # equality is by an id that a save gives
     objects: ClassVar[Objects] = Objects()
 
     _fields: ClassVar[dict[str, Field[Any, Any]]] = {}

@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Any, TypeVar, cast
 
 from odmantic import AIOEngine, Model
-from odmantic.engine import AIOCursor
+from odmantic.engine import AIOCursor, AIOSessionType
 from odmantic.exceptions import DuplicateKeyError
+from odmantic.query import QueryExpression
 from pymongo import AsyncMongoClient
 from pymongo import errors as pymongo_errors
 from pymongo.asynchronous.collection import AsyncCollection
@@ -22,6 +23,8 @@ from .session import AsyncSession, AsyncTransaction
 __all__ = ["AsyncCursor", "AsyncEngine"]
 
 M = TypeVar("M", bound=Model)
+# All that ODMantic takes, and pymongo's own: to a checker an `AsyncEngine` is an `AIOEngine`.
+AnySession = AIOSessionType | Session
 
 
 class AsyncCursor(AIOCursor[M]):
@@ -94,32 +97,40 @@ class AsyncEngine(AIOEngine):
     def find(
         self,
         model: type[M],
-        *queries: Any,
+        *queries: QueryExpression | dict[str, Any] | bool,
         sort: Any = None,
         skip: int = 0,
         limit: int | None = None,
-        session: Any = None,
+        session: AnySession = None,
     ) -> AsyncCursor[M]:
         """See ODMantic's `AIOEngine.find`."""
         asked = [_by_id(query) for query in queries]
         pipeline = self._prepare_find_pipeline(model, *asked, sort=sort, skip=skip, limit=limit)
         return AsyncCursor(model, self._native(model), pipeline, self._driver_session(session), self._home)
 
-    async def count(self, model: type[M], *queries: Any, session: Any = None) -> int:
+    async def count(
+        self, model: type[M], *queries: QueryExpression | dict[str, Any] | bool, session: AnySession = None
+    ) -> int:
         """See ODMantic's `AIOEngine.count`."""
-        return await super().count(model, *[_by_id(query) for query in queries], session=session)
+        return await super().count(model, *[_by_id(query) for query in queries], session=cast(Any, session))
 
-    async def remove(self, model: type[M], *queries: Any, just_one: bool = False, session: Any = None) -> int:
+    async def remove(
+        self,
+        model: type[M],
+        *queries: QueryExpression | dict[str, Any] | bool,
+        just_one: bool = False,
+        session: AnySession = None,
+    ) -> int:
         """See ODMantic's `AIOEngine.remove`; the files of what it deletes stay."""
         asked = [_by_id(query) for query in queries]
-        return await super().remove(model, *asked, just_one=just_one, session=session)
+        return await super().remove(model, *asked, just_one=just_one, session=cast(Any, session))
 
-    async def save(self, instance: M, *, session: Any = None) -> M:
+    async def save(self, instance: M, *, session: AnySession = None) -> M:
         """See ODMantic's `AIOEngine.save`; with the document's files, and those of the documents that it refers to."""
         await self.save_all([instance], session=session)
         return instance
 
-    async def save_all(self, instances: Sequence[M], *, session: Any = None) -> list[M]:
+    async def save_all(self, instances: Sequence[M], *, session: AnySession = None) -> list[M]:
         """See ODMantic's `AIOEngine.save_all`; one after the other, each with its files."""
         for instance in instances:
             if not isinstance(instance, Model):
@@ -151,11 +162,11 @@ class AsyncEngine(AIOEngine):
             raise DuplicateKeyError(instance, error) from error
         object.__setattr__(instance, "__fields_modified__", set())
 
-    async def delete(self, instance: M, *, session: Any = None) -> None:
+    async def delete(self, instance: M, *, session: AnySession = None) -> None:
         """See ODMantic's `AIOEngine.delete`; then the files of fields with `on_delete="delete"` go."""
 
         async def write() -> bool:
-            await super(AsyncEngine, self).delete(instance, session=session)
+            await super(AsyncEngine, self).delete(instance, session=cast(Any, session))
             return True  # it raises DocumentNotFoundError where there was none
 
         kept = _kept(instance)
@@ -169,8 +180,8 @@ class AsyncEngine(AIOEngine):
     def _native(self, model: type[Model]) -> AsyncCollection[Any]:
         return cast("AsyncCollection[Any]", self.get_collection(model))
 
-    def _driver_session(self, session: Any) -> Session | None:
-        return cast("Session | None", self._get_session(session))
+    def _driver_session(self, session: AnySession) -> Session | None:
+        return cast("Session | None", self._get_session(cast(Any, session)))
 
 
 def _by_id(query: Any) -> Any:

@@ -79,6 +79,7 @@ class FileModel(_Mixed):
     """
 
     _file_fields: ClassVar[dict[str, FileField]] = {}
+    __mutable_fields__: ClassVar[frozenset[str]]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

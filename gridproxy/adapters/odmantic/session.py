@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from odmantic.session import AIOSession, AIOTransaction
+from pymongo.asynchronous.client_session import AsyncClientSession
 
 __all__ = ["AsyncSession", "AsyncTransaction"]
 
@@ -13,12 +14,16 @@ __all__ = ["AsyncSession", "AsyncTransaction"]
 class AsyncSession(AIOSession):
     """ODMantic's `AIOSession`, of an `AsyncEngine`."""
 
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
     async def start(self) -> None:
         """Start the logical session."""
         if self.is_started:
             raise RuntimeError("Session is already started")
         client: Any = self.engine.client
-        self.session = client.start_session()
+        self.session: AsyncClientSession | None = client.start_session()  # type: ignore[assignment]  # Motor's, says ODMantic
 
     def transaction(self) -> AsyncTransaction:
         """A transaction in this session."""
@@ -31,7 +36,11 @@ class AsyncTransaction(AIOTransaction):
     def __init__(self, context: Any) -> None:
         super().__init__(context)
         if not self._session_provided:
-            self.session = AsyncSession(context)
+            self.session: AIOSession = AsyncSession(context)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
 
     async def start(self) -> None:
         """Begin the transaction."""

@@ -92,7 +92,7 @@ class GridFileResponse(Response):
         """What to answer, and the first bytes of it: what is wrong with the file by then can still be said."""
         method = str(scope.get("method", "")).upper()
         request = _request_fields(scope)
-        if self.status_code == 200 and (method == "HEAD" or (method == "GET" and request.keys() & CONDITIONS)):
+        if method == "HEAD" or (method == "GET" and self.status_code == 200 and request.keys() & CONDITIONS):
             info = await windows.look()
         else:
             info = await windows.look_inside()
@@ -158,11 +158,7 @@ async def _unless_gone(sending: Coroutine[Any, Any, None], receive: Receive) -> 
     sent, gone = spawn(sending), spawn(_gone(receive))
     try:
         await asyncio.wait((sent, gone), return_when=asyncio.FIRST_COMPLETED)
-        if sent.done():
-            sent.result()
-        # Starlette's BaseHTTPMiddleware may cancel its own `receive` when the answer is over.
-        elif not gone.cancelled():
-            gone.result()
+        (sent if sent.done() else gone).result()
     finally:
         await end_tasks((sent, gone))
 
