@@ -4,7 +4,7 @@ The map of this house, from the ground up; every import points down:
 
 - errors, extras, progress                        what is raised, what is told on the way
 - info, sniffing, limits, variants                values and arithmetic, no I/O
-- images, options, chunks, findings               the same: pictures, what an upload is asked, its chunks, what is wrong
+- images, options, chunks                         the same: pictures, what an upload is asked, its chunks
 - http                                            what HTTP says about serving a file, no I/O
 - turns, tasks, identity, clients                 work that has to settle; what is kept per object, per client
 - store                                           the two collections, one method a round trip
@@ -13,7 +13,7 @@ The map of this house, from the ground up; every import points down:
 - publish, footprint, staging, shipping, gate, upload, writer   the way in: chunks first, the record last
 - download, reader                                the way out: ranges fetched ahead
 - removal, editing, copying, many, pictures       what happens to stored files
-- verifying, audit, census, pointers, checking, collecting   upkeep: what is wrong, and what is left over
+- upkeep                                          what is wrong, and what is left over
 - connection                                      from an alias to a database
 - attachment, handle                              a file's place in a document, what it knows without I/O
 - field_value, schema                             what a field holds, and what pydantic is told of it
@@ -60,7 +60,6 @@ from .errors import (
     ValidationError,
 )
 from .file import AsyncGridFile
-from .findings import Finding, GarbageReport, Tally
 from .images import ImageOptions
 from .info import FileInfo
 from .options import FileOptions
@@ -69,6 +68,7 @@ from .reader import DownloadStream, Reader
 from .references import rewrite_references
 from .staging import Staged
 from .transactions import Transaction, transaction, with_transaction
+from .upkeep.findings import Finding, GarbageReport, Tally
 from .wrap import wrap_field
 from .writer import Writer
 

@@ -8,16 +8,13 @@ from typing import Any
 
 from pymongo import ASCENDING, DESCENDING
 
-from .collecting import collect_bucket_garbage
 from .copying import copy_file
 from .editing import rename_file, rename_files, update_file
 from .errors import BadOption, FileMissing
 from .file import AsyncGridFile
-from .findings import GarbageReport
 from .info import FileInfo, utc_now
 from .many import upload_many
 from .options import check_filename, upload_request
-from .pointers import References, parse_references
 from .progress import Progress
 from .readable_bucket import ReadableBucket
 from .removal import remove_file, remove_files
@@ -26,6 +23,9 @@ from .staging import Staged, discard_id, discard_staged
 from .store import Session
 from .tasks import settle
 from .turns import turn_of
+from .upkeep.collecting import collect_bucket_garbage
+from .upkeep.findings import GarbageReport
+from .upkeep.pointers import References, parse_references
 from .upload import stage_source, upload_source
 from .writer import Writer
 

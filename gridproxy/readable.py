@@ -14,7 +14,7 @@ from .reader import DownloadStream, Reader
 from .sinks import SinkLike, save
 from .sources import Source
 from .store import Session, Store
-from .verifying import verify_file
+from .upkeep.verifying import verify_file
 
 __all__ = ["ReadableFile"]
 

@@ -11,18 +11,18 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
 
-from .census import check_age
-from .checking import check_bucket
 from .download import Download, check_offset, load_info, read_range, read_ranges
-from .findings import Finding
 from .info import FileInfo
 from .many import read_many, stat_many
-from .pointers import References, parse_references
 from .progress import Progress
 from .reader import DownloadStream
 from .store import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
 from .turns import in_turns
-from .verifying import verify_file
+from .upkeep.census import check_age
+from .upkeep.checking import check_bucket
+from .upkeep.findings import Finding
+from .upkeep.pointers import References, parse_references
+from .upkeep.verifying import verify_file
 
 __all__ = ["ReadableBucket"]
 

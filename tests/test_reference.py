@@ -17,7 +17,8 @@ import pytest
 from pymongo import AsyncMongoClient
 
 import gridproxy
-from docs.reference import build
+
+from .reference import build
 
 MODULES = [
     "gridproxy",

@@ -9,7 +9,7 @@ import click
 
 from ..bucket import Bucket
 from ..errors import CorruptFile, FileMissing
-from ..findings import Finding, GarbageReport, Tally
+from ..upkeep.findings import Finding, GarbageReport, Tally
 from .arguments import command, duration, id_of, one_of, references_option
 from .running import FOUND, MISSING, Work
 from .screen import Screen, readable_size, shown_id

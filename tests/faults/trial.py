@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from pymongo.errors import PyMongoError
 
 from gridproxy import Bucket, GarbageReport, GridProxyError, OutcomeUnknown
-from gridproxy.census import Census
-from gridproxy.collecting import collect_bucket_garbage
-from gridproxy.pointers import parse_references
+from gridproxy.upkeep.census import Census
+from gridproxy.upkeep.collecting import collect_bucket_garbage
+from gridproxy.upkeep.pointers import parse_references
 
 from .operation import Operation
 from .whole import files_and_orphans, stored_files

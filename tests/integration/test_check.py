@@ -164,8 +164,8 @@ async def test_a_file_that_is_deleted_while_it_is_looked_at_is_no_finding(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [(await bucket.upload(bytes(CHUNK))).id for _ in range(3)]
-    real = "gridproxy.census.Census.sizes"
-    from gridproxy.census import Census
+    real = "gridproxy.upkeep.census.Census.sizes"
+    from gridproxy.upkeep.census import Census
 
     sizes = Census.sizes
 
@@ -256,8 +256,8 @@ async def test_more_ids_than_one_query_takes(bucket: Bucket, monkeypatch: pytest
 async def test_pages_go_on_through_ids_of_every_type(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, chunks: Any
 ) -> None:
-    monkeypatch.setattr("gridproxy.census._DOCUMENTS_PER_PAGE", 2)
-    monkeypatch.setattr("gridproxy.checking._BYTES_PER_QUERY", CHUNK)
+    monkeypatch.setattr("gridproxy.upkeep.census._DOCUMENTS_PER_PAGE", 2)
+    monkeypatch.setattr("gridproxy.upkeep.checking._BYTES_PER_QUERY", CHUNK)
     ids = [1, 2.5, 3, "a", "b", {"a": 1}, {"a": 2}, b"x", ObjectId(), ObjectId(), True, datetime(2024, 1, 1)]  # noqa: DTZ001 as BSON decodes it
     for id in ids:
         await bucket.upload(b"x", id=id)

@@ -13,7 +13,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from gridproxy import BadOption, Bucket, Finding
-from gridproxy.pointers import ids_at, parse_references
+from gridproxy.upkeep.pointers import ids_at, parse_references
 
 Database = AsyncDatabase[dict[str, Any]]
 
@@ -162,9 +162,9 @@ async def test_ids_of_every_kind_find_their_files(bucket: Bucket, database: Data
 async def test_many_documents_and_files_in_small_pages(
     bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gridproxy.census._DOCUMENTS_PER_PAGE", 3)
-    monkeypatch.setattr("gridproxy.pointers.IDS_PER_QUERY", 2)
-    monkeypatch.setattr("gridproxy.pointers._CANDIDATES", 4)
+    monkeypatch.setattr("gridproxy.upkeep.census._DOCUMENTS_PER_PAGE", 3)
+    monkeypatch.setattr("gridproxy.upkeep.pointers.IDS_PER_QUERY", 2)
+    monkeypatch.setattr("gridproxy.upkeep.pointers._CANDIDATES", 4)
     ids = [info.id for info in await bucket.upload_many([b"x"] * 13)]
     gone = [ObjectId() for _ in range(5)]
     await database["animals"].insert_many([{"photo": id} for id in [*ids[:10], *gone]])
@@ -195,7 +195,7 @@ async def test_a_record_that_is_none_can_be_unreferenced(bucket: Bucket, databas
 async def test_a_document_that_moved_on_meanwhile_is_no_finding(
     bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gridproxy.census import Census
+    from gridproxy.upkeep.census import Census
 
     old, new = [info.id for info in await bucket.upload_many([b"old", b"new"])]
     gone = ObjectId()

@@ -271,7 +271,7 @@ async def test_unreferenced_files_need_references(run: Run, bucket: Bucket, data
 async def test_a_file_that_appeared_meanwhile_is_named(
     run: Run, bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gridproxy.census import Census
+    from gridproxy.upkeep.census import Census
 
     await leave_old_chunks(database, "late")
 

@@ -14,10 +14,10 @@ from pymongo import WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
 
 from gridproxy import AsyncGridFile, BadOption, Bucket, GarbageReport, Tally
-from gridproxy.census import Census
-from gridproxy.collecting import collect_bucket_garbage
 from gridproxy.footprint import Footprint
-from gridproxy.pointers import parse_references
+from gridproxy.upkeep.census import Census
+from gridproxy.upkeep.collecting import collect_bucket_garbage
+from gridproxy.upkeep.pointers import parse_references
 from tests.observing import contents, observed, orphans
 
 Database = AsyncDatabase[dict[str, Any]]
@@ -171,9 +171,9 @@ async def test_a_transaction_that_was_aborted_leaves_what_the_collector_removes(
 async def test_more_orphans_than_one_walk_and_more_chunks_than_one_page(
     bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gridproxy.collecting._ORPHANS_PER_WALK", 2)
-    monkeypatch.setattr("gridproxy.census.IDS_PER_QUERY", 2)
-    monkeypatch.setattr("gridproxy.census._DOCUMENTS_PER_PAGE", 3)
+    monkeypatch.setattr("gridproxy.upkeep.collecting._ORPHANS_PER_WALK", 2)
+    monkeypatch.setattr("gridproxy.upkeep.census.IDS_PER_QUERY", 2)
+    monkeypatch.setattr("gridproxy.upkeep.census._DOCUMENTS_PER_PAGE", 3)
     for number in range(7):
         await leave_chunks(bucket, number, *[DAYS] * 4)
     await leave_chunks(bucket, "young", timedelta(0))
@@ -258,7 +258,7 @@ async def test_another_upload_under_the_same_id_loses_nothing(
 async def test_it_goes_on_where_it_was_interrupted(
     bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gridproxy.census._DOCUMENTS_PER_PAGE", 2)
+    monkeypatch.setattr("gridproxy.upkeep.census._DOCUMENTS_PER_PAGE", 2)
     await leave_chunks(bucket, "a", *[DAYS] * 5)
     await leave_chunks(bucket, "b", *[DAYS] * 5)
     delete = bucket.store.delete_chunks_by_id
@@ -367,9 +367,9 @@ async def test_a_picture_and_its_thumbnails_go_together_and_a_kept_ones_stay(
 async def test_many_unreferenced_files_are_looked_at_again_on_the_way(
     bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gridproxy.collecting._FILES_PER_LOOK", 2)
-    monkeypatch.setattr("gridproxy.pointers._CANDIDATES", 5)
-    monkeypatch.setattr("gridproxy.census._DOCUMENTS_PER_PAGE", 4)
+    monkeypatch.setattr("gridproxy.upkeep.collecting._FILES_PER_LOOK", 2)
+    monkeypatch.setattr("gridproxy.upkeep.pointers._CANDIDATES", 5)
+    monkeypatch.setattr("gridproxy.upkeep.census._DOCUMENTS_PER_PAGE", 4)
     ids = [info.id for info in await bucket.upload_many([b"x"] * 7)]
     await database["animals"].insert_one({"photo": None})
     delete = bucket.store.delete_chunks
@@ -467,7 +467,7 @@ async def test_it_takes_no_part_in_a_bound_transaction_and_writes_as_the_bucket_
 async def test_a_server_that_tells_no_time_leaves_it_to_our_clock(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gridproxy.census import open_census
+    from gridproxy.upkeep.census import open_census
 
     async with open_census(bucket.store) as census:
         told = await census.server_time()

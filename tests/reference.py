@@ -1,4 +1,4 @@
-"""The API reference from the docstrings, as a static site: `python -m docs.reference [folder]`, `site/` unless told."""
+"""The API reference from the docstrings, as a static site: `python -m tests.reference [folder]`, or `site/`."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ from typing import Any
 from bson import DBRef, ObjectId
 from pymongo.asynchronous.collection import AsyncCollection
 
+from ..errors import BadOption, CorruptFile, type_name
+from ..info import FileInfo, id_filter, id_key
+from ..progress import Meter
+from ..store import Record, Store
 from .census import IDS_PER_QUERY, Census
-from .errors import BadOption, CorruptFile, type_name
 from .findings import Finding
-from .info import FileInfo, id_filter, id_key
-from .progress import Meter
-from .store import Record, Store
 
 __all__ = [
     "Reference",

@@ -6,12 +6,12 @@ import functools
 import hashlib
 from collections.abc import Sequence
 
-from .download import IN_FLIGHT, Download, load_info
-from .errors import CorruptFile
-from .info import FileInfo
-from .progress import Progress, report
-from .store import Session, Store
-from .tasks import in_thread
+from ..download import IN_FLIGHT, Download, load_info
+from ..errors import CorruptFile
+from ..info import FileInfo
+from ..progress import Progress, report
+from ..store import Session, Store
+from ..tasks import in_thread
 
 __all__ = ["verify_file"]
 

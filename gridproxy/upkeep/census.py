@@ -17,10 +17,10 @@ from bson.codec_options import DatetimeConversion
 from pymongo import ASCENDING, DESCENDING, ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
 
+from ..errors import BadOption, type_name
+from ..info import id_filter, id_key, is_plain_id, utc_milliseconds, utc_now
+from ..store import Record, Session, Store
 from .audit import NOT_BYTES
-from .errors import BadOption, type_name
-from .info import id_filter, id_key, is_plain_id, utc_milliseconds, utc_now
-from .store import Record, Session, Store
 
 __all__ = ["Census", "Orphan", "check_age", "open_census"]
 

@@ -11,14 +11,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from ..errors import BadOption
+from ..info import id_filter
+from ..progress import Meter, Progress
+from ..store import Record, Store
+from ..tasks import settle
 from .census import Census, Orphan, check_age, open_census
-from .errors import BadOption
 from .findings import GarbageReport, Tally
-from .info import id_filter
 from .pointers import Reference, candidates, check_in_use, promised, unreferenced
-from .progress import Meter, Progress
-from .store import Record, Store
-from .tasks import settle
 
 __all__ = ["YOUNGEST", "collect_bucket_garbage"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..info import FileInfo
 from .findings import Finding, FindingKind
-from .info import FileInfo
 
 __all__ = ["NOT_BYTES", "Audit"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Hashable, Sequence
 from datetime import datetime, timedelta
 
+from ..errors import CorruptFile
+from ..info import FileInfo, id_key, utc_milliseconds
+from ..progress import Meter, Progress
+from ..store import Store
 from .audit import Audit
 from .census import IDS_PER_QUERY, Census, open_census
-from .errors import CorruptFile
 from .findings import Finding
-from .info import FileInfo, id_key, utc_milliseconds
 from .pointers import Reference, candidates, dangling, promised, unreferenced
-from .progress import Meter, Progress
-from .store import Store
 
 __all__ = ["check_bucket"]
 
