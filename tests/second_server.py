@@ -11,7 +11,6 @@ says so and is no failure.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,8 +19,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+
+from gridproxy import embedded
+from gridproxy.embedded import EmbeddedServer
 
 __all__ = ["find", "started"]
 
@@ -30,19 +33,20 @@ _CRATE, _VERSION = "secantus-mdb", "0.5.3-beta.196"
 _VARIABLE = "GRIDPROXY_SECOND_SERVER"
 _ROOT = Path(__file__).resolve().parent.parent
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gridproxy" / f"{_CRATE}-{_VERSION}"
-_LISTENING = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
-_START_SECONDS = 30.0
 
-# What asks no server, or only the embedded one and the benchmark's stub.
+# What asks no server, or is about the embedded one and the benchmark's stub.
 _LEFT_OUT = (
     "benchmarks",
-    "faults/test_killed_servers.py",
     "integration/test_embedded.py",
     "packaging",
     "typing",
     "unit",
     "web/test_gallery.py",
 )
+
+_PYTEST = ["-q", "-p", "no:cacheprovider"]
+# anyio, which brings a plugin of pytest's, is imported here already: its asserts stay as they are.
+_PYTEST += ["-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"]
 
 # The server's own defects: the test, and what the server does there.
 _KNOWN: dict[str, str] = {}
@@ -66,34 +70,22 @@ def find() -> Path | None:
     return Path(found) if found else None
 
 
+class _Server(EmbeddedServer):
+    """The embedded server's keeper with the other program, which takes the same flags, and these besides."""
+
+    def __init__(self, flags: Sequence[str]) -> None:
+        super().__init__()
+        self._flags = flags
+
+    def _command(self, daemon: str, folder: Path) -> list[str]:
+        return [*super()._command(daemon, folder), *self._flags]
+
+
 @contextmanager
 def started(program: Path, *flags: str) -> Iterator[str]:
-    """The address of such a server for the block, with an empty folder of its own, gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="gridproxy-second-") as folder:
-        # Without --config it would take a secantusd.toml from the working folder or the user's home.
-        config, log = Path(folder, "empty.toml"), Path(folder, "log")
-        config.touch()
-        command = [str(program), "--config", str(config), "--port", "0", "--storage-path", str(Path(folder, "data"))]
-        with log.open("wb") as output:
-            server = subprocess.Popen([*command, *flags], cwd=folder, stdout=output, stderr=output)
-        try:
-            yield f"mongodb://127.0.0.1:{_port(server, log)}/?heartbeatFrequencyMS=500"
-        finally:
-            server.terminate()
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
-
-
-def _port(server: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + _START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        if found := _LISTENING.search(log.read_text(encoding="utf-8")):
-            return found[1]
-        time.sleep(0.02)
-    raise RuntimeError(f"{_PROGRAM} did not start:\n{log.read_text(encoding='utf-8')}")
+    """The address of such a server for the block; inside it every `EmbeddedServer` is this program."""
+    with patch.object(embedded, "_find_daemon", lambda: str(program)), _Server(flags) as server:
+        yield server.uri
 
 
 def _build() -> Path:
@@ -136,9 +128,9 @@ def main(arguments: Sequence[str]) -> int:
     os.environ[_VARIABLE] = str(program)
     outcome = _Outcome()
     left_out = [f"--ignore=tests/{path}" for path in _LEFT_OUT] + [f"--deselect=tests/{test}" for test in _KNOWN]
-    with started(program, "--sync-on-commit", "--enable-test-commands") as uri:
+    with started(program) as uri:
         os.environ["MONGODB_URI"] = uri
-        code = int(pytest.main(["-q", "-p", "no:cacheprovider", *left_out, *arguments], plugins=[outcome]))
+        code = int(pytest.main([*_PYTEST, *left_out, *arguments], plugins=[outcome]))
     word = "ok" if code == 0 else "FAILED"
     print(f"second server: {word}, {outcome.line}, in {time.monotonic() - began:.0f} s", flush=True)
     return code
