@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["interpreters", "new_environment", "run"]
+__all__ = ["interpreters", "new_environment", "pip", "run"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,10 +39,15 @@ def _interpreter(version: str) -> Path | None:
 
 def new_environment(python: Path, folder: Path, *packages: str) -> Path:
     """An environment with these packages and what they need, nothing else; its interpreter."""
-    run(python, "-m", "venv", folder)
+    run(python, "-m", "venv", "--without-pip", folder)
     inside = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    run(inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
+    pip(inside, "install", "--quiet", "--no-compile", *packages)
     return inside
+
+
+def pip(python: Path, *arguments: str) -> str:
+    """What this environment's pip says of the other one, which needs none of its own."""
+    return run(sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", *arguments)
 
 
 def run(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
