@@ -339,7 +339,7 @@ async def test_an_unknown_commit_leaves_all_files_and_the_document_can_be_loaded
 
     with monkeypatch.context() as patched:
         patched.setattr(AsyncClientSession, "commit_transaction", unanswered)
-        patched.setattr("gridproxy.transactions.COMMIT_SECONDS", 0.0)
+        patched.setattr("gridproxy.transactions._PAUSE", 1000.0)  # so that there is no second commit
         patched.setattr("gridproxy.transactions._is_unknown", lambda _: True)
         with pytest.raises(CommitUnknown):
             async with gridproxy.transaction(client) as tx:

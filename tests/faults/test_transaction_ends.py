@@ -40,8 +40,9 @@ pytestmark = pytest.mark.usefixtures("collected")
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commits are given up after a moment."""
-    monkeypatch.setattr(transactions, "COMMIT_SECONDS", 0.05)
+    """Commits are given up after the second one; each has time enough on a busy machine."""
+    monkeypatch.setattr(transactions, "COMMIT_SECONDS", 0.6)
+    monkeypatch.setattr(transactions, "_PAUSE", 0.25)
 
 
 @pytest.fixture
