@@ -112,5 +112,6 @@ async def test_a_hundred_readers_at_once_take_a_bounded_memory(
                 await watched_bucket.bucket.database.command("ping")
         go_on.set()
         await reading
-    # No more can be held than was fetched: of five megabytes for each what fills the sockets, and two windows.
-    assert fetched <= readers * 1_200_000
+    # No more can be held than was fetched: of five megabytes for each what fills the sockets (how much that is, the kernel
+    # decides), and two windows.
+    assert fetched <= readers * 2_000_000
