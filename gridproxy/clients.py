@@ -5,6 +5,7 @@ do.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -26,6 +27,8 @@ class ClientState:
         pool = int(client.options.pool_options.max_pool_size or 0)
         # One connection stays free, so that whoever moves files never starves the service's other queries.
         self.limit: asyncio.Semaphore = asyncio.Semaphore(max(1, pool - 1)) if pool else asyncio.Semaphore(2**31)
+        # A picture that is decoded takes many times the memory of its bytes, and more at once are not ready sooner.
+        self.decoding: asyncio.Semaphore = asyncio.Semaphore(os.cpu_count() or 1)
         self.indexed: set[tuple[str, str]] = set()
         self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.transactions = False  # whether the server is known to have them

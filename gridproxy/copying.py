@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from bson import ObjectId
 from pymongo.errors import OperationFailure
@@ -129,6 +129,9 @@ class _Copy:
         count = self._source.chunk_count
         if not count:
             return
+        # A record can promise more chunks than could be looked for in a lifetime.
+        if count > _CHUNKS_PER_MERGE and await self._store.count_chunks(self._source.id) < count:
+            await self._refuse_damaged()
         first = 0
         if self._request.id is not None:
             # Whoever lands chunk 0 has the id. Were more copied with it, an upload could land a part beside them.
@@ -140,12 +143,17 @@ class _Copy:
             first = await self._merge(first, _CHUNKS_PER_MERGE)
         found = await self._store.measure(self._id)
         if found != (count, self._source.length):
-            if await self._store.find_record(self._source.id, primary=True) is None:
-                raise FileVanished(self._source.id)
-            raise CorruptFile(
-                self._source.id,
-                f"its chunks hold {found[1]} bytes in {found[0]} pieces instead of {self._source.length} in {count}",
-            )
+            await self._refuse_damaged(found)
+
+    async def _refuse_damaged(self, found: tuple[int, int] | None = None) -> NoReturn:
+        source = self._source
+        if await self._store.find_record(source.id, primary=True) is None:
+            raise FileVanished(source.id)
+        chunks, size = found or await self._store.measure(source.id)
+        raise CorruptFile(
+            source.id,
+            f"its chunks hold {size} bytes in {chunks} pieces instead of {source.length} in {source.chunk_count}",
+        )
 
     async def _merge(self, first: int, at_most: int) -> int:
         """Copy chunks from `first` on; the number of the next one."""

@@ -43,6 +43,8 @@ __all__ = [
 IN_FLIGHT = 4
 # The first range: soon there, and most files fit into it whole.
 FIRST_BYTES = 5 * 255 * 1024
+# Behind the end of whatever can be stored; a query takes no larger numbers.
+_LAST_CHUNK = 2**62
 # What a whole file is gathered in at first; larger memory is moved, and not copied, when it grows.
 _ROOM_BYTES = 64 * 1024 * 1024
 
@@ -186,11 +188,11 @@ class Download:
             self._fetching.append((wanted, spawn(self.store.find_chunks(self.id, wanted))))
 
     async def _begin(self) -> FileInfo:
-        first = self._start // self._guess
+        first = min(self._start // self._guess, _LAST_CHUNK)
         soonest = self._start + max(1, self._first)
         if self._stop is not None:
             soonest = max(self._start + 1, min(soonest, self._stop))
-        count = max(1, min(-(-soonest // self._guess) - first, BATCH_BYTES // self._guess))
+        count = max(1, min(-(-soonest // self._guess) - self._start // self._guess, BATCH_BYTES // self._guess))
         # One more than is wanted shows what stands behind the end; a range that is asked for whole touches no other.
         beyond = 0 if self._stop is not None and soonest >= self._stop else 1
         record, documents = await both(

@@ -25,6 +25,8 @@ Size = tuple[int, int] | tuple[int, int, bool]
 # Decoders that were made to meet strangers; Pillow's others include one that starts Ghostscript.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "TIFF", "WEBP")
 _SEVERAL_FRAMES = {"AVIF", "GIF", "PNG", "TIFF", "WEBP"}
+# Frames of one pixel are below any limit of pixels, and each costs as much as a picture.
+_MOST_FRAMES = 5000
 _ORIENTATION = 0x0112
 _QUALITY = 90
 
@@ -80,7 +82,8 @@ class Picture:
 def make_picture(data: bytes, options: ImageOptions, field: str | None = None) -> Picture:
     """Decode a picture, turn it upright as its EXIF data say, and make what `options` ask for.
 
-    Raises `PictureRefused` for what cannot be decoded, or has more pixels (in all of its frames) than Pillow's limit.
+    Raises `PictureRefused` for what cannot be decoded, has more pixels (in all of its frames) than Pillow's limit, or
+    more than 5000 frames.
     """
     from PIL import Image  # noqa: PLC0415  # an extra: whoever made the options has it
 
@@ -88,18 +91,19 @@ def make_picture(data: bytes, options: ImageOptions, field: str | None = None) -
     try:
         with Image.open(BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
             return _made(_Original(data, image), options)
-    except _TooManyPixels as error:
-        raise PictureRefused(str(error), field=field, limit=Image.MAX_IMAGE_PIXELS, came=error.pixels) from None
+    except _TooMuch as error:
+        raise PictureRefused(str(error), field=field, limit=error.limit, came=error.came) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureRefused(str(error), field=field, limit=Image.MAX_IMAGE_PIXELS) from error
     except Exception as error:  # decoders fail in any way on bytes that somebody made up
         raise PictureRefused(f"this is no picture that can be decoded ({error})", field=field) from error
 
 
-class _TooManyPixels(Exception):
-    def __init__(self, pixels: int, limit: int) -> None:
-        self.pixels = pixels
-        super().__init__(f"the picture has {pixels} pixels in all, more than the {limit} of Image.MAX_IMAGE_PIXELS")
+class _TooMuch(Exception):
+    def __init__(self, message: str, limit: int, came: int) -> None:
+        self.limit = limit
+        self.came = came
+        super().__init__(message)
 
 
 def _made(original: _Original, options: ImageOptions) -> Picture:
@@ -119,10 +123,13 @@ class _Original:
         # Phones write a JPEG with a second picture behind it.
         self._format = "JPEG" if image.format == "MPO" else str(image.format)
         self._content_type = pillow.MIME[self._format]
-        frames = getattr(image, "n_frames", 1) if self._format in _SEVERAL_FRAMES else 1
+        frames = _frames_in(image) if self._format in _SEVERAL_FRAMES else 1
+        if frames > _MOST_FRAMES:
+            raise _TooMuch(f"the picture has more than {_MOST_FRAMES} frames", _MOST_FRAMES, frames)
         pixels, limit = image.width * image.height * frames, pillow.MAX_IMAGE_PIXELS
         if limit is not None and pixels > limit:
-            raise _TooManyPixels(pixels, limit)
+            message = f"the picture has {pixels} pixels in all, more than the {limit} of Image.MAX_IMAGE_PIXELS"
+            raise _TooMuch(message, limit, pixels)
         self._moving = frames > 1
         self._turned = not self._moving and image.getexif().get(_ORIENTATION, 1) not in (0, 1)
         image.load()
@@ -166,6 +173,22 @@ class _Original:
         target = BytesIO()
         frames[0].save(target, self._format, **options)
         return target.getvalue()
+
+
+def _frames_in(image: Image) -> int:
+    """How many frames there are; not counted past `_MOST_FRAMES`, where they are not simply told."""
+    if image.format not in ("GIF", "TIFF"):
+        return getattr(image, "n_frames", 1)
+    # Their `n_frames` goes through all of the file, which takes hours for as many as can lie in 64 MB.
+    frames = 1
+    try:
+        while frames <= _MOST_FRAMES:
+            image.seek(frames)
+            frames += 1
+    except EOFError:
+        pass
+    image.seek(0)
+    return frames
 
 
 def _fitted(image: Image, size: Size | None) -> Image:

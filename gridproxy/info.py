@@ -24,6 +24,7 @@ __all__ = ["FileInfo", "id_filter", "id_key", "is_plain_id", "utc_milliseconds",
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
 # What BSON can say and Python cannot is a moment all the same: the first one, or the last.
 _CLAMPED = CodecOptions[dict[str, Any]](tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
+_LONGEST = 2**63 - 1  # bytes that a server can count
 _OWN_KEYS = frozenset({"_id", "length", "chunkSize", "uploadDate", "filename", "metadata", "expires_at"})
 
 
@@ -205,7 +206,7 @@ def _whole_number(id: object, name: str, value: object, *, at_least: int) -> int
         number = int(value)  # type: ignore[call-overload]  # whatever a record holds; the except says what cannot be
     except (TypeError, ValueError, OverflowError):
         number = -1
-    if isinstance(value, bool | str) or number < at_least or number != value:
+    if isinstance(value, bool | str) or not at_least <= number <= _LONGEST or number != value:
         raise CorruptFile(id, f"its record has {name}={value!r}")
     return int(number)
 

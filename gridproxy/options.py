@@ -255,7 +255,7 @@ def check_id(id: object) -> None:
     """Refuse before the first byte what a server would refuse as `_id` after the last (None means: make one)."""
     if isinstance(id, list | tuple | set | frozenset | re.Pattern | bson.Regex):
         raise BadId(f"{type_name(id)} cannot be a file's id: MongoDB takes no arrays and no patterns there")
-    if isinstance(id, Mapping) and any(str(key).startswith("$") for key in id):
+    if isinstance(id, bson.DBRef) or (isinstance(id, Mapping) and any(str(key).startswith("$") for key in id)):
         raise BadId(f"{id!r} cannot be a file's id: its keys start with '$'")
 
 

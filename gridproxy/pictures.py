@@ -56,7 +56,8 @@ async def upload_picture(
         raise BadMetadata(f"metadata key {taken[0]!r} is the picture's own and cannot be given")
     session = store.session_for(session)
     data, named = await _gathered(source, request, session)
-    picture = await in_thread(partial(make_picture, data, options, request.limits.field))
+    async with store.state.decoding:
+        picture = await in_thread(partial(make_picture, data, options, request.limits.field))
     return await _Storing(store, named, session, progress).run(picture)
 
 

@@ -75,13 +75,15 @@ def parse_references(store: Store, references: References | None) -> list[Refere
     if references is None:
         return []
     if isinstance(references, str | Mapping) or not isinstance(references, Iterable):
-        raise BadOption(f"references is a list such as [('animals', 'photo')], not {references!r}")
+        raise BadOption(f"references is a list such as [('animals', 'photo')], not {type_name(references)}")
     return [_parsed(store, each) for each in references]
 
 
 def _parsed(store: Store, given: object) -> Reference:
     if not isinstance(given, tuple | list) or len(given) != 2:
-        raise BadOption(f"a reference is a collection and a path, such as ('animals', 'photo'), not {given!r}")
+        # Not as it came: a collection shows the options of its client.
+        shown = repr(given) if isinstance(given, str) else type_name(given)
+        raise BadOption(f"a reference is a collection and a path, such as ('animals', 'photo'), not {shown}")
     collection, path = given
     if isinstance(collection, str) and collection:
         collection = store.database[collection]

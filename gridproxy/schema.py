@@ -25,6 +25,7 @@ __all__ = ["file_json_schema", "file_schema"]
 
 F = TypeVar("F", bound=Handle)
 
+_BYTES = bytes | bytearray | memoryview
 _OBJECT_ID = {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"}
 
 
@@ -38,6 +39,9 @@ def file_schema(kind: type[F], options: FileOptions) -> CoreSchema:
     from pydantic_core import core_schema  # noqa: PLC0415  # an extra: whoever asks for a schema has it
 
     def from_python(value: object) -> F:
+        # Frameworks parse JSON first and validate as Python then: what comes in by that is no content.
+        if isinstance(value, list | tuple) and not (value and all(isinstance(each, _BYTES) for each in value)):
+            raise _refusal(f"a file's id, a snapshot, null or content is needed, not {type_name(value)} {value!r}")
         return _given(kind, value, options)
 
     def from_json(value: object) -> F:

@@ -118,7 +118,11 @@ class _PartFile:
         folder, name = os.path.split(self._target)
         # 40 characters are 160 bytes at most, and a name has room for 255.
         self._beside = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(6)}.part")
-        self._file = open(self._beside, "xb")  # noqa: SIM115  # closed by commit() or discard()
+        # Whoever may not read the old content may not read the new one while it is written.
+        mode = stat.S_IMODE(os.stat(self._target).st_mode) if os.path.exists(self._target) else 0o666
+        self._file = open(  # noqa: SIM115  # closed by commit() or discard()
+            self._beside, "xb", opener=lambda path, flags: os.open(path, flags, mode)
+        )
 
     def write(self, block: bytes) -> None:
         assert self._file is not None

@@ -48,9 +48,10 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _FLAGS = re.IGNORECASE | re.DOTALL
+# What was passed over is not tried in another way (`(?>`, `*+`): twenty comments would be a million of ways.
 _SIGNS = (
-    ("text/html", re.compile(r"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body|script|iframe)\b", _FLAGS)),
-    ("image/svg+xml", re.compile(r"\s*(<[?!][^>]*>\s*)*<(\w+:)?svg\b", _FLAGS)),
+    ("text/html", re.compile(r"\s*+(?><!--.*?-->\s*+)*+<(!doctype\s+html|html|head|body|script|iframe)\b", _FLAGS)),
+    ("image/svg+xml", re.compile(r"\s*+(?><[?!][^>]*>\s*+)*+<(\w+:)?svg\b", _FLAGS)),
 )
 # Shorter signatures than this occur in ordinary text: "BM", "MZ".
 _LONG = 4

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bson import ObjectId
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import ASCENDING, IndexModel, InsertOne, ReadPreference, ReturnDocument, WriteConcern
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
@@ -82,7 +82,11 @@ class Store:
             )
         # Documents of our own shape, whatever class the application decodes into.
         self.codec_options: CodecOptions[Record] = database.codec_options.with_options(document_class=dict)
-        options = self.codec_options, read_preference, concern, read_concern
+        reading = self.codec_options
+        if reading.datetime_conversion == DatetimeConversion.DATETIME:
+            # One record with a date that Python cannot say would end every listing.
+            reading = reading.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+        options = reading, read_preference, concern, read_concern
         try:
             self.files: AsyncCollection[Record] = database.get_collection(f"{name}.files", *options)
             self.chunks: AsyncCollection[Record] = database.get_collection(f"{name}.chunks", *options)
@@ -186,10 +190,7 @@ class Store:
     # Chunks
 
     async def insert_chunks(self, documents: list[Record], *, majority: bool = False, ordered: bool = True) -> None:
-        """One batch. `majority` for chunks whose record will stand in a transaction:
-
-        They must not roll back below it.
-        """
+        """One batch. `majority` where the record will stand in a transaction: chunks must not roll back below it."""
         chunks = self.chunks.with_options(write_concern=WriteConcern(w="majority")) if majority else self.chunks
         async with self.state.limit, self.own_session() as session:
             await chunks.insert_many(documents, ordered=ordered, session=session)
@@ -270,15 +271,17 @@ class Store:
             found = await chunks.find_one({"files_id": id_filter(id), "n": 0}, {"_id": 1}, session=session)
             return None if found is None else found["_id"]
 
-    async def count_chunks(self, id: object, chunk_ids: Iterable[ObjectId]) -> int:
-        """How many of just these chunks are there, on the primary."""
-        ids, found = list(chunk_ids), 0
+    async def count_chunks(self, id: object, chunk_ids: Iterable[ObjectId] | None = None) -> int:
+        """How many chunks lie under this id, or how many of just these, on the primary."""
         chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
         async with self.own_session() as session:
+            if chunk_ids is None:
+                return await chunks.count_documents({"files_id": id_filter(id)}, session=session)
+            ids, found = list(chunk_ids), 0
             for at in range(0, len(ids), _IDS_PER_DELETE):
                 some = {"$in": ids[at : at + _IDS_PER_DELETE]}
                 found += await chunks.count_documents({"files_id": id_filter(id), "_id": some}, session=session)
-        return found
+            return found
 
     async def delete_chunks(self, id: object) -> int:
         """Every chunk under this id; how many there were."""

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from beanie import Document, PydanticObjectId, init_beanie
 from beanie.exceptions import RevisionIdWasChanged
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
@@ -84,7 +84,9 @@ def gallery(uri: str) -> FastAPI:
             yield
 
     # What is too large is a 413, of another type a 415, not there a 404.
-    app = FastAPI(title="Gallery", lifespan=connected, exception_handlers=exception_handlers)
+    app = FastAPI(
+        title="Gallery", lifespan=connected, exception_handlers=exception_handlers, dependencies=[Depends(from_here)]
+    )
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
@@ -134,3 +136,9 @@ async def found(id: PydanticObjectId) -> Item:
     if item is None:
         raise HTTPException(404, "This item is not here any more.")
     return item
+
+
+async def from_here(request: Request, sec_fetch_site: Annotated[str | None, Header()] = None) -> None:
+    """No page of another site changes anything here: browsers say whose page it is that asks."""
+    if request.method not in ("GET", "HEAD") and sec_fetch_site not in (None, "none", "same-origin"):
+        raise HTTPException(403, "Another site's page has asked for this.")

@@ -202,9 +202,11 @@ def get(id_or_destination: Sequence[str], name: str | None, revision: int) -> Wo
 def _own_name(info: FileInfo) -> str:
     # The name is somebody else's: it leads to no other folder, and over no file.
     name = PurePosixPath((info.filename or "").replace("\\", "/")).name or shown_id(info.id)
-    if "\0" in name or name in (".", "..") or "/" in name:
+    # Nor is it to be one that a shell, or whoever else comes by, reads at its start, or that a terminal obeys. On
+    # Windows a colon leads elsewhere.
+    if name.startswith(".") or Path(name).name != name or not name.isprintable():
         raise Stop(USAGE, f"the file's name {info.filename!r} is none for a file here: give a DESTINATION")
-    if Path(name).exists():
+    if os.path.lexists(name):  # a link that leads to nothing leads somewhere all the same
         raise Stop(USAGE, f"{name} is there already: give a DESTINATION to write over it")
     return name
 

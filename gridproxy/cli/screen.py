@@ -50,7 +50,7 @@ class Screen:
 
     def document(self, value: Mapping[str, Any]) -> None:
         """One JSON document on a line of its own."""
-        click.echo(json.dumps(plain(value), ensure_ascii=False))
+        click.echo(_as_json(plain(value)))
 
     def line(self, *cells: str, style: str = "") -> None:
         """One line for people, or for a pipe."""
@@ -80,11 +80,11 @@ class Screen:
         """Names and values below each other."""
         if not self._out.is_terminal:
             for name, value in values.items():
-                click.echo(f"{name}\t{printable(value)}")
+                click.echo(f"{printable(name)}\t{printable(value)}")
             return
         grid = Table.grid(padding=(0, 2))
         for name, value in values.items():
-            grid.add_row(Text(name, style="bold"), Text(printable(value), overflow="fold"))
+            grid.add_row(Text(printable(name), style="bold"), Text(printable(value), overflow="fold"))
         self._out.print(grid)
 
     # Beside it
@@ -97,7 +97,7 @@ class Screen:
     def failure(self, error: str, message: str) -> None:
         """What went wrong, on stderr."""
         if self.as_json:
-            click.echo(json.dumps({"error": error, "message": message}, ensure_ascii=False), err=True)
+            click.echo(_as_json({"error": error, "message": message}), err=True)
             return
         line = Text("gridproxy: ", style="bold red").append(Text(printable(message), style="not bold default"))
         self._err.print(line, soft_wrap=True)
@@ -141,6 +141,13 @@ class Screen:
 def printable(text: str) -> str:
     """The text with escapes in the place of what a terminal would obey, or not show."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def _as_json(value: object) -> str:
+    """JSON on one line, as readable as a terminal may get it."""
+    text = json.dumps(value, ensure_ascii=False)
+    # Outside of strings there is nothing that is not printable; in them this is another spelling of the same.
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def readable_size(size: int) -> str:

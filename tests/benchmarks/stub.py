@@ -175,6 +175,8 @@ def _answer(command: Mapping[str, Any]) -> list[Any]:
         counts = dict.fromkeys(("nErrors", "nMatched", "nModified", "nUpserted", "nDeleted"), 0)
         empty = {"id": Int64(0), "ns": "admin.$cmd.bulkWrite", "firstBatch": []}
         return [bson.encode({"cursor": empty, **counts, "nInserted": 1, "ok": 1.0})]
+    elif name == "findandmodify":
+        return [bson.encode({"value": {"_id": command["query"]["_id"]}, "ok": 1.0})]
     elif name == "buildinfo":
         return [bson.encode({"version": "8.0.0", "ok": 1.0})]
     # Whatever else is asked for (inserts, deletes, index creation) has been done.

@@ -1,0 +1,248 @@
+"""A database that somebody else wrote into: what lies in it ends in a typed error, soon, and in little memory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import anyio
+import bson
+import pytest
+from bson import Binary, Decimal128, Int64, ObjectId
+from bson.datetime_ms import DatetimeMS
+from pymongo.asynchronous.database import AsyncDatabase
+
+from gridproxy import AsyncGridFile, BadOption, Bucket, CorruptFile, FileInfo, GridProxyError, Tally
+from gridproxy.field_value import loaded_file
+from gridproxy.options import FileOptions
+from tests.observing import contents
+
+Database = AsyncDatabase[dict[str, Any]]
+
+LAST = 2**63 - 1
+
+
+async def plant(database: Database, **record: Any) -> None:
+    """A record as nobody would write it."""
+    usual = {"_id": "planted", "length": 6, "chunkSize": 1000, "uploadDate": datetime(2026, 1, 1, tzinfo=UTC)}
+    await database["fs.files"].insert_one({**usual, **record})
+
+
+READING: dict[str, Callable[[Bucket], Awaitable[object]]] = {
+    "read": lambda bucket: bucket.read("planted"),
+    "a range": lambda bucket: bucket.read("planted", 2**39, 2**39 + 5),
+    "ranges": lambda bucket: bucket.read_ranges("planted", [(0, 5), (LAST - 5, LAST)]),
+    "verify": lambda bucket: bucket.verify("planted"),
+    "copy": lambda bucket: bucket.copy("planted"),
+    "read_many": lambda bucket: bucket.read_many(["planted", "nothing"]),
+    "readline": lambda bucket: bucket.file("planted").readline(),
+    "stream": lambda bucket: bucket.stream("planted").receive(),
+    "as a source": lambda bucket: bucket.upload(bucket.file("planted")),
+}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"length": LAST, "chunkSize": 1},
+        {"length": Int64(2**62), "chunkSize": 1},
+        {"length": 2.0**62, "chunkSize": 2**31 - 1},
+        {"length": LAST, "chunkSize": Int64(LAST)},
+        {"length": 2**40, "chunkSize": 261120, "metadata": {"sha256": "0" * 64}},
+        {"length": -1},
+        {"length": 1e300},
+        {"length": float("nan")},
+        {"length": Decimal128("6")},
+        {"length": "6"},
+        {"length": True},
+        {"length": {"$gt": 0}},
+        {"length": None},
+        {"chunkSize": 0},
+        {"chunkSize": -5},
+        {"chunkSize": 0.5},
+        {"chunkSize": [1000]},
+    ],
+    ids=str,
+)
+async def test_a_length_that_cannot_be(bucket: Bucket, database: Database, record: dict[str, Any]) -> None:
+    await plant(database, **record)
+    with anyio.fail_after(60):  # to look for 2**63 chunks takes longer than a lifetime
+        for read in READING.values():
+            with pytest.raises((CorruptFile, BadOption)):
+                await read(bucket)
+    assert await contents(database) == (1, 0)
+
+
+async def test_upkeep_gets_past_such_records(bucket: Bucket, database: Database) -> None:
+    records: list[dict[str, Any]] = [{"length": LAST, "chunkSize": 1}, {"length": "x"}, {"chunkSize": 0}]
+    for at, record in enumerate(records):
+        await plant(database, _id=at, **record)
+    await database["animals"].insert_one(
+        {"photo": {"_id": {"$gt": ""}, "length": LAST}, "more": [[{}], None, {"_id": []}]}
+    )
+    found = {
+        (each.kind, repr(each.id))
+        async for each in bucket.check(references=[("animals", "photo"), ("animals", "more")])
+    }
+    assert {("missing", "0"), ("unreadable", "1"), ("unreadable", "2")} < found
+    report = await bucket.collect_garbage(
+        timedelta(hours=1), False, unreferenced=True, references=[("animals", "photo"), ("animals", "more")]
+    )
+    assert report.unreferenced.ids == 3
+    assert await contents(database) == (0, 0)
+
+
+async def test_a_document_that_points_everywhere_removes_nothing(bucket: Bucket, database: Database) -> None:
+    """Whoever writes documents can keep files by them, and not have any removed."""
+    info = await bucket.upload(b"kept", metadata={"variant_of": "nobody", "thumbnail_id": "nobody"})
+    hostile = [{"$ne": None}, {"$gt": ""}, bson.Regex("."), {"_id": {"$ne": info.id}}, [[[[info.id]]]]]
+    await database["animals"].insert_many([{"photo": each} for each in hostile])
+    await database["fs.files"].update_one({"_id": info.id}, {"$set": {"uploadDate": datetime(2020, 1, 1, tzinfo=UTC)}})
+    report = await bucket.collect_garbage(
+        timedelta(hours=1), False, unreferenced=True, references=[("animals", "photo")]
+    )
+    assert report.removed == Tally()
+    assert await bucket.read(info.id) == b"kept"
+
+
+async def test_orphans_with_ids_like_operators_take_no_other_chunks_along(bucket: Bucket, database: Database) -> None:
+    info = await bucket.upload(b"kept")
+    old = ObjectId.from_datetime(datetime(2020, 1, 1, tzinfo=UTC)).binary
+    ids: list[Any] = [{"a": {"b": 1}}, [info.id], bson.Regex("."), None, {}, [], "", 0]
+    await database["fs.chunks"].insert_many(
+        [
+            {"_id": ObjectId(old[:-1] + bytes([at])), "files_id": id, "n": n, "data": b"x"}
+            for at, (id, n) in enumerate([(id, 7) for id in ids])
+        ]
+    )
+    await bucket.collect_garbage(timedelta(hours=1), False)
+    assert await bucket.read(info.id) == b"kept"
+    assert await database["fs.chunks"].count_documents({"files_id": info.id, "n": 0}) == 1
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"n": 0, "data": "secret"},
+        {"n": 0, "data": None},
+        {"n": "0", "data": b"secret"},
+        {"n": float("inf"), "data": b"secret"},
+        {"n": 0, "data": Binary(b"secret", 128), "more": "x" * 100},
+        {"n": 2**62, "data": b"secret"},
+        {"n": 0},
+    ],
+    ids=str,
+)
+async def test_chunks_that_are_none(bucket: Bucket, database: Database, chunk: dict[str, Any]) -> None:
+    await plant(database)
+    await database["fs.chunks"].insert_one({"files_id": "planted", **chunk})
+    try:
+        assert await bucket.read("planted") == b"secret"
+    except CorruptFile:
+        pass
+    else:
+        assert isinstance(chunk["data"], bytes)
+    _ = [finding async for finding in bucket.check()]
+
+
+async def test_a_digest_that_lies_is_found_and_one_that_is_none_ignored(bucket: Bucket, database: Database) -> None:
+    info = await bucket.upload(b"secret")
+    files = database["fs.files"]
+    await files.update_one({"_id": info.id}, {"$set": {"metadata.sha256": "0" * 64}})
+    with pytest.raises(CorruptFile):
+        await bucket.verify(info.id)
+    for value in ('"\r\nSet-Cookie: a=b', "0" * 63, "0" * 64 + "\n", {"$gt": ""}, 5, "\u0660" * 64):
+        await files.update_one({"_id": info.id}, {"$set": {"metadata.sha256": value}})
+        fresh = await bucket.verify(info.id)
+        assert (fresh.sha256, len(fresh.etag)) == (None, 34)
+
+
+async def test_records_with_keys_of_other_kinds_than_ours(bucket: Bucket, database: Database) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(80):
+        deep = {"a": [deep]}
+    await plant(
+        database,
+        filename={"$gt": ""},
+        metadata=[1, 2],
+        contentType=7,
+        aliases=deep,
+        expires_at="never",
+        uploadDate="today",
+        thumbnail_id={"$ne": None},
+    )
+    info = await bucket.stat("planted")
+    assert (info.filename, info.content_type, info.upload_date, info.expires_at) == (None, None, None, None)
+    assert info.metadata == {}
+    assert repr(bucket.file("planted"))
+    assert (await bucket.file("planted").stat()).etag
+    other = await bucket.upload(b"other")
+    await bucket.delete("planted")
+    assert await bucket.read(other.id) == b"other"
+
+
+async def test_dates_that_python_cannot_say_end_no_listing(bucket: Bucket) -> None:
+    # The embedded server takes no such date; this is what the collection decodes with.
+    raw = bson.encode({"_id": 1, "length": 0, "uploadDate": DatetimeMS(2**62), "expires_at": DatetimeMS(-(2**62))})
+    info = FileInfo.from_record(bson.decode(raw, codec_options=bucket.store.files.codec_options))
+    assert info.upload_date is not None
+    assert info.upload_date.year == 9999
+    assert info.expired()
+
+
+# Documents' snapshots
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"length": LAST, "chunk_size": 1},
+        {"length": 1, "chunk_size": LAST},
+        {"length": 0, "chunk_size": 0},
+        {"length": 3, "chunk_size": 2**40, "metadata": {"sha256": "0" * 64}},
+        {"length": -1, "chunk_size": "x"},
+    ],
+    ids=str,
+)
+async def test_nothing_is_read_by_what_a_snapshot_claims(bucket: Bucket, lie: dict[str, Any]) -> None:
+    info = await bucket.upload(b"0123456789", chunk_size=4, content_type="text/plain")
+    snapshot = {**info.snapshot(), **lie, "content_type": "text/html", "filename": "../x"}
+
+    def held() -> AsyncGridFile:
+        return loaded_file(AsyncGridFile, snapshot, FileOptions(bucket=bucket))
+
+    assert await held().read() == b"0123456789"
+    assert await held().read_range(3, 9) == b"345678"
+    assert b"".join([block async for block in held().stream(2)]) == b"23456789"
+    async with held().open() as reader:
+        await reader.seek(-3, 2)
+        assert await reader.read() == b"789"
+    assert (await held().verify()).length == 10
+    file = held()
+    assert (await file.stat()).content_type == file.content_type == "text/plain"
+    copied = await bucket.upload(held())
+    assert (copied.length, await bucket.read(copied.id)) == (10, b"0123456789")
+    assert (await held().copy()).length == 10
+
+
+@pytest.mark.parametrize("start", [2**31, 2**63, 2**64, 2**90, 10**400])
+async def test_places_that_no_file_reaches(bucket: Bucket, start: int) -> None:
+    """They come out of a query string as easily as any other number."""
+    info = await bucket.upload(b"0123456789")
+    assert await bucket.read(info.id, start) == b""
+    assert await bucket.read(info.id, start, start + 5) == b""
+    assert await bucket.read(info.id, 8, start) == b"89"
+    assert await bucket.read_ranges(info.id, [(start, start + 1), (8, start)]) == [b"", b"89"]
+    assert [block async for block in bucket.stream(info.id, start)] == []
+    file = bucket.file(info.id)
+    await file.seek(start)
+    assert await file.read(5) == await file.readline() == b""
+    async with bucket.file(info.id).open() as reader:
+        await reader.seek(start)
+        assert await reader.read(start) == b""
+        await reader.seek(0)
+        assert await reader.read(start) == b"0123456789"
+    for bad in (-start, float(min(start, 2**64)), str(start)):
+        with pytest.raises(GridProxyError):
+            await bucket.read(info.id, bad)  # type: ignore[arg-type]  # the error is the test
