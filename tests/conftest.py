@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import uuid
 from contextlib import ExitStack
@@ -41,6 +42,9 @@ def pytest_report_header() -> str:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPORT] = Report()
     config.pluginmanager.register(config.stash[REPORT])
+    # A script's background job is born with Ctrl-C ignored, and what tests start and interrupt would ignore it, too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -48,9 +48,6 @@ _PYTEST = ["-q", "-p", "no:cacheprovider"]
 # anyio, which brings a plugin of pytest's, is imported here already: its asserts stay as they are.
 _PYTEST += ["-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"]
 
-# The server's own defects: the test, and what the server does there.
-_KNOWN: dict[str, str] = {}
-
 
 class _Unavailable(RuntimeError):
     """The program is not here and can't be built; the message says why."""
@@ -122,12 +119,10 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     version = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout.split("\n")[0]
     print(f"second server: {version} ({program})", flush=True)
-    for test, defect in _KNOWN.items():
-        print(f"second server: left out {test}: {defect}", flush=True)
     os.chdir(_ROOT)
     os.environ[_VARIABLE] = str(program)
     outcome = _Outcome()
-    left_out = [f"--ignore=tests/{path}" for path in _LEFT_OUT] + [f"--deselect=tests/{test}" for test in _KNOWN]
+    left_out = [f"--ignore=tests/{path}" for path in _LEFT_OUT]
     with started(program) as uri:
         os.environ["MONGODB_URI"] = uri
         code = int(pytest.main([*_PYTEST, *left_out, *arguments], plugins=[outcome]))
