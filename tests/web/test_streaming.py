@@ -112,6 +112,6 @@ async def test_a_hundred_readers_at_once_take_a_bounded_memory(
                 await watched_bucket.bucket.database.command("ping")
         go_on.set()
         await reading
-    # No more can be held than was fetched: of five megabytes for each what fills the sockets (how much that is, the kernel
-    # decides), and two windows.
+    # No more can be held than was fetched: of five megabytes for each two windows, and what fills the sockets, which
+    # the kernel decides.
     assert fetched <= readers * 2_000_000
