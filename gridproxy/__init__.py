@@ -7,7 +7,7 @@ The map of this house, from the ground up; every import points down:
 - images, options, chunks                         the same: pictures, what an upload is asked, its chunks
 - http                                            what HTTP says about serving a file, no I/O
 - turns, tasks, identity, clients                 work that has to settle; what is kept per object, per client
-- store                                           the two collections, one method a round trip
+- indexes, store                                  the two collections, one method a round trip
 - ledger, transactions                            what moves together, and what is done when its outcome is known
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
 - publish, footprint, staging, shipping, gate, upload, writer   the way in: chunks first, the record last

@@ -12,7 +12,7 @@ from typing import Any
 
 from bson import ObjectId
 from bson.codec_options import CodecOptions, DatetimeConversion
-from pymongo import ASCENDING, IndexModel, InsertOne, ReadPreference, ReturnDocument, WriteConcern
+from pymongo import ASCENDING, InsertOne, ReadPreference, ReturnDocument, WriteConcern
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -23,6 +23,7 @@ from pymongo.read_preferences import _ServerMode
 from .chunks import BATCH_BYTES, ChunkRange, payload_size
 from .clients import Client, ClientState, bound_session, state_of
 from .errors import BadOption, UnacknowledgedBucket, type_name
+from .indexes import create_indexes
 from .info import FileInfo, id_filter, is_plain_id
 from .options import check_chunk_size
 from .tasks import settle, spawn
@@ -39,8 +40,6 @@ Session = AsyncClientSession
 _IDS_PER_DELETE = 250
 # Where a picture's record names what belongs to it (see `variants`).
 _VARIANTS = {"metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1}
-_FILES_INDEX = [("filename", ASCENDING), ("uploadDate", ASCENDING)]
-_CHUNKS_INDEX = [("files_id", ASCENDING), ("n", ASCENDING)]
 
 
 def store_database(database: object) -> AsyncDatabase[Any]:
@@ -379,10 +378,7 @@ class Store:
         state = self.state
         try:
             async with self.own_session() as session:
-                primary = self.files.with_options(read_preference=ReadPreference.PRIMARY)
-                if force or await primary.find_one({}, {"_id": 1}, session=session) is None:
-                    await _ensure_index(self.files, _FILES_INDEX, session, unique=False)
-                    await _ensure_index(self.chunks, _CHUNKS_INDEX, session, unique=True)
+                await create_indexes(self.files, self.chunks, session, force=force)
             state.indexed.add(self.key)
         finally:
             state.indexing.pop(self.key, None)
@@ -406,14 +402,3 @@ async def _done(task: Any) -> None:
 
 def _in_transaction(session: Session | None) -> bool:
     return session is not None and session.in_transaction
-
-
-async def _ensure_index(
-    collection: AsyncCollection[Record], keys: list[tuple[str, int]], session: Session, *, unique: bool
-) -> None:
-    # An index that an old driver made with 1.0 for 1, or without `unique`, is there: creating it again would fail.
-    async with await collection.list_indexes(session=session) as cursor:
-        async for index in cursor:
-            if list(index["key"].items()) == keys:
-                return
-    await collection.create_indexes([IndexModel(keys, unique=unique)], session=session)
