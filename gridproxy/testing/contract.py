@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from . import changes, chapter, holdings
+from . import changes, chapter, holdings, limits
 from .harness import FieldHarness
 from .trial import Trial
 
@@ -51,7 +51,7 @@ def field_adapter_checks() -> list[FieldAdapterCheck]:
     """Every check, in the order in which they are worth reading: for `pytest.mark.parametrize(..., ids=str)`."""
     return [
         FieldAdapterCheck(name, (run.__doc__ or "").strip(), run)
-        for checks in (chapter.CHECKS, changes.CHECKS, holdings.CHECKS)
+        for checks in (chapter.CHECKS, changes.CHECKS, holdings.CHECKS, limits.CHECKS)
         for name, run in checks.items()
     ]
 

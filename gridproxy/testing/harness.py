@@ -23,6 +23,8 @@ class FieldHarness(ABC):
     - `album`        a list of such files, empty where nothing was given
     - `badge`        a file with `store="snapshot"`
     - `attached`     a file with `on_delete="delete"`
+    - `limited`      a file with `max_size=1000` and `content_types=["text/plain", "image/png"]` (extra `sniff`)
+    - `portrait`     a file with `image=ImageOptions(thumbnail_size=(8, 8, True))` (extra `images`)
 
     `collection` is the one that they are stored in, by a client of the running event loop. The suite writes documents
     and files there, and removes none of what an ODM should have removed: give it a database for trials.

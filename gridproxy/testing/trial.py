@@ -72,6 +72,11 @@ class Trial:
         file = self.file(id)
         return await file.read() if await file.exists() else None
 
+    async def files_and_chunks(self) -> tuple[int, int]:
+        """How many records and how many chunks lie in the bucket "fs"."""
+        database = self.harness.database
+        return await database["fs.files"].count_documents({}), await database["fs.chunks"].count_documents({})
+
     async def put(self, data: bytes) -> object:
         """The id of a file that no document holds."""
         file = self.file(None)

@@ -7,11 +7,13 @@ from typing import Annotated, Any, ClassVar
 import pytest
 from beanie import Document, init_beanie
 
-from gridproxy import AsyncGridFile, FileOptions
+from gridproxy import AsyncGridFile, FileOptions, ImageOptions
 from gridproxy.adapters.beanie import FileDocument
 from gridproxy.testing import FieldAdapterCheck, FieldHarness, check_field_adapter, field_adapter_checks
 
 from ..observing import Database
+
+LIMITS = FileOptions(max_size=1000, content_types=["text/plain", "image/png"])
 
 
 class ContractAnimal(FileDocument, Document):
@@ -20,6 +22,10 @@ class ContractAnimal(FileDocument, Document):
     album: list[AsyncGridFile] = []
     badge: Annotated[AsyncGridFile, FileOptions(store="snapshot")] = AsyncGridFile()
     attached: Annotated[AsyncGridFile, FileOptions(on_delete="delete")] = AsyncGridFile()
+    limited: Annotated[AsyncGridFile, FileOptions(max_size=1000, content_types=["text/plain", "image/png"])] = (
+        AsyncGridFile()
+    )
+    portrait: Annotated[AsyncGridFile, FileOptions(image=ImageOptions(thumbnail_size=(8, 8, True)))] = AsyncGridFile()
 
 
 class Revised(ContractAnimal):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from pymongo.errors import DuplicateKeyError
 
-from gridproxy.adapters.document import Document, FileField, ListField, StringField
+from gridproxy.adapters.document import Document, FileField, ImageField, ListField, StringField
 from gridproxy.testing import (
     AdapterContractBroken,
     FieldAdapterCheck,
@@ -31,6 +31,8 @@ class ContractAnimal(Document):
     album = ListField(FileField())
     badge = FileField(store="snapshot")
     attached = FileField(on_delete="delete")
+    limited = FileField(max_size=1000, content_types=["text/plain", "image/png"])
+    portrait = ImageField(thumbnail_size=(8, 8, True))
 
 
 class DocumentHarness(FieldHarness):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import mongoz
 import pytest
 
-from gridproxy import AsyncGridFile, FileOptions
+from gridproxy import AsyncGridFile, FileOptions, ImageOptions
 from gridproxy.testing import FieldAdapterCheck, FieldHarness, field_adapter_checks
 
 from ..observing import Database
@@ -24,6 +24,8 @@ class ContractAnimal(FileDocument, mongoz.Document):
     album: list[AsyncGridFile] = []
     badge: Annotated[AsyncGridFile, FileOptions(store="snapshot")]
     attached: Annotated[AsyncGridFile, FileOptions(on_delete="delete")]
+    limited: Annotated[AsyncGridFile, FileOptions(max_size=1000, content_types=["text/plain", "image/png"])]
+    portrait: Annotated[AsyncGridFile, FileOptions(image=ImageOptions(thumbnail_size=(8, 8, True)))]
 
     class Meta:
         # Mongoz makes a client of its own for it; the tests give each call the collection of theirs.

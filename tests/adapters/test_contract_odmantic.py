@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Optional
 import pytest
 from odmantic import Model
 
-from gridproxy import AsyncGridFile, FileOptions
+from gridproxy import AsyncGridFile, FileOptions, ImageOptions
 from gridproxy.adapters.odmantic import AsyncEngine, FileModel
 from gridproxy.testing import FieldAdapterCheck, FieldHarness, field_adapter_checks
 
@@ -22,6 +22,8 @@ class ContractAnimal(FileModel, Model):
     album: list[AsyncGridFile] = []
     badge: Annotated[AsyncGridFile, FileOptions(store="snapshot")]
     attached: Annotated[AsyncGridFile, FileOptions(on_delete="delete")]
+    limited: Annotated[AsyncGridFile, FileOptions(max_size=1000, content_types=["text/plain", "image/png"])]
+    portrait: Annotated[AsyncGridFile, FileOptions(image=ImageOptions(thumbnail_size=(8, 8, True)))]
 
 
 class OdmanticHarness(FieldHarness):
