@@ -1,6 +1,6 @@
 """A gallery to drop pictures and videos on, in one command.
 
-    pip install 'gridproxy-mongo[examples]'
+    pip install 'gridproxy-mongo[gallery]'
     python examples/gallery
 
 Uses the server that MONGODB_URI names, else an embedded one that is gone afterwards (`--keep FOLDER` keeps its data).
