@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     known = [*(work.name for work in WORKS), *_OTHER_WORKS]
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: a trial, and not the figures")
-    parser.add_argument("--rounds", type=_positive, metavar="N", help="rounds of each work (5, quick: 2)")
+    parser.add_argument("--rounds", type=_positive, metavar="N", help="rounds of each work (3, quick: 2)")
     parser.add_argument(
         "--rtt", type=_distances, default=[0.0, 5.0, 25.0], metavar="MS,...", help="round-trip times (0,5,25)"
     )
@@ -150,7 +150,7 @@ class _Run:
         self._stack = stack
         self._say = say
         self._sizes: Sizes = QUICK if given.quick else FULL
-        self._rounds: int = given.rounds or (2 if given.quick else 5)
+        self._rounds: int = given.rounds or (2 if given.quick else 3)
         self._names = names()
         self._works = [work for work in WORKS if not given.only or work.name in given.only]
         self._distances: dict[float, float] = {}
