@@ -247,7 +247,7 @@ async def test_a_staged_upload_shows_and_older_than_leaves_it_out(bucket: Bucket
 
 async def test_more_ids_than_one_query_takes(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, chunks: Any) -> None:
     for module in ("census", "checking"):
-        monkeypatch.setattr(f"gridproxy.{module}.IDS_PER_QUERY", 3)
+        monkeypatch.setattr(f"gridproxy.upkeep.{module}.IDS_PER_QUERY", 3)
     await bucket.upload_many([b"whole"] * 7)
     await chunks.insert_many([{"files_id": f"gone {number}", "n": 0, "data": b"x"} for number in range(8)])
     assert await kinds(bucket) == [("orphan", f"gone {number}") for number in range(8)]
