@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
     "chunks_per_batch",
     "cut_block",
     "cut_range",
+    "group_by_bytes",
     "longest_pause",
     "merge_ranges",
     "object_ids",
@@ -172,6 +173,19 @@ def cut_block(info: FileInfo, wanted: ChunkRange, pieces: list[bytes], start: in
         pieces[0] = pieces[0][start - offset :]
         offset = start
     return Block(offset, pieces, max(0, end - offset))
+
+
+def group_by_bytes(infos: Iterable[FileInfo], most_bytes: int, most: int) -> list[list[FileInfo]]:
+    """Files that are asked for together, in order: at most `most` of them, and `most_bytes` unless one is larger."""
+    groups: list[list[FileInfo]] = []
+    size = 0
+    for info in infos:
+        if not groups or size + info.length > most_bytes or len(groups[-1]) == most:
+            groups.append([])
+            size = 0
+        groups[-1].append(info)
+        size += info.length
+    return groups
 
 
 def payload_size(document: Mapping[str, Any]) -> int:

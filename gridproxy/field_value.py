@@ -11,14 +11,14 @@ from bson.errors import InvalidId
 
 from .attachment import is_free
 from .connection import store_for
-from .errors import BadId, BadSource, CorruptFile, NotConnected, type_name
+from .errors import BadId, BadSource, CorruptFile, NotConnected, ValidationError, type_name
 from .handle import Handle
 from .info import FileInfo, is_plain_id
 from .options import FileOptions
 from .sources import Source, open_source
 from .staging import Staged
 
-__all__ = ["assigned_file", "given_file", "ids_in", "loaded_file", "stored_value", "unchanged_value"]
+__all__ = ["assigned_file", "given_file", "ids_in", "loaded_file", "reassigned_file", "stored_value", "unchanged_value"]
 
 F = TypeVar("F", bound=Handle)
 
@@ -100,6 +100,23 @@ def assigned_file(current: F, value: object, options: FileOptions) -> F:
     content = _content(value)
     current._refuse_while_busy()
     current._content = content
+    return current
+
+
+def reassigned_file(current: F, value: object, field: str) -> F:
+    """The file that the field of a model holds after `value` was assigned: as `assigned_file`, snapshots too.
+
+    The same file stays the same object. Raises `ValidationError` naming the field.
+    """
+    try:
+        if value is not None and not isinstance(value, ObjectId | str | Mapping):
+            return assigned_file(current, value, current.options)
+        file = given_file(type(current), value, current.options)
+    except (BadId, BadSource) as error:
+        raise ValidationError(field, str(error)) from error
+    if file.id != current.id:
+        return file
+    current._content = None  # back to what it was
     return current
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from bson import ObjectId
 from pymongo.errors import PyMongoError
 
-from .chunks import BATCH_BYTES, ChunkRange, Splitter, check_range
+from .chunks import BATCH_BYTES, ChunkRange, Splitter, check_range, group_by_bytes
 from .download import IN_FLIGHT, Download, read_all
 from .errors import BadId, CorruptFile, FileVanished, OutcomeUnknown
 from .info import FileInfo, is_plain_id
@@ -50,23 +50,13 @@ async def stat_many(store: Store, ids: Iterable[object], session: Session | None
 async def read_many(store: Store, ids: Iterable[object], session: Session | None = None) -> dict[object, bytes]:
     """The contents of many files by id, without the missing ones."""
     infos = await stat_many(store, ids, session)
-    works = [_read_group(store, group, session) for group in _by_bytes(infos.values())]
+    works = [
+        _read_group(store, group, session) for group in group_by_bytes(infos.values(), BATCH_BYTES, _IDS_PER_QUERY)
+    ]
     contents: dict[object, bytes] = {}
     for some in await gather(works, at_most=IN_FLIGHT):
         contents.update(some)
     return {id: contents[id] for id in infos if id in contents}
-
-
-def _by_bytes(infos: Iterable[FileInfo]) -> list[list[FileInfo]]:
-    groups: list[list[FileInfo]] = []
-    size = 0
-    for info in infos:
-        if not groups or size + info.length > BATCH_BYTES or len(groups[-1]) == _IDS_PER_QUERY:
-            groups.append([])
-            size = 0
-        groups[-1].append(info)
-        size += info.length
-    return groups
 
 
 async def _read_group(store: Store, infos: list[FileInfo], session: Session | None) -> dict[object, bytes]:

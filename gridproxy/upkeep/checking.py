@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Hashable, Sequence
 from datetime import datetime, timedelta
 
+from ..chunks import group_by_bytes
 from ..errors import CorruptFile
 from ..info import FileInfo, id_key, utc_milliseconds
 from ..progress import Meter, Progress
@@ -64,23 +65,11 @@ async def _files(census: Census, now: datetime, meter: Meter) -> AsyncIterator[F
             infos.append(info)
             if info.expired(now):
                 yield _expired(info)
-        for group in _groups(infos):
+        for group in group_by_bytes(infos, _BYTES_PER_QUERY, IDS_PER_QUERY):
             for suspect in await _suspects(census, group):
                 for finding in await _confirmed(census, suspect):
                     yield finding
         await meter.advance(len(page))
-
-
-def _groups(infos: Sequence[FileInfo]) -> list[list[FileInfo]]:
-    groups: list[list[FileInfo]] = []
-    size = 0
-    for info in infos:
-        if not groups or size + info.length > _BYTES_PER_QUERY or len(groups[-1]) == IDS_PER_QUERY:
-            groups.append([])
-            size = 0
-        groups[-1].append(info)
-        size += info.length
-    return groups
 
 
 async def _suspects(census: Census, infos: Sequence[FileInfo]) -> list[object]:

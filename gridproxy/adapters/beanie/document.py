@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -13,8 +13,8 @@ from bson import ObjectId
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ...attachment import attach
-from ...errors import BadId, BadOption, BadSource, ValidationError
-from ...field_value import assigned_file, given_file
+from ...errors import BadId, BadOption, ValidationError
+from ...field_value import assigned_file, reassigned_file
 from ...file import AsyncGridFile
 from ...options import FileOptions
 from ...owner import delete_owner, doubt, references, refuse_open_files, save_owner
@@ -83,16 +83,7 @@ class FileDocument(_Mixed):
         current = vars(self).get(name)
         if not isinstance(current, AsyncGridFile) or (value is None and field.optional):
             return field.adapter.validate_python(value)
-        try:
-            if value is not None and not isinstance(value, ObjectId | str | Mapping):
-                return assigned_file(current, value, current.options)
-            file = given_file(AsyncGridFile, value, current.options)
-        except (BadId, BadSource) as error:
-            raise ValidationError(name, str(error)) from error
-        if file.id != current.id:
-            return file
-        current._content = None  # back to what it was: the same file stays the same object
-        return current
+        return reassigned_file(current, value, name)
 
     def __copy__(self) -> Any:
         copied = super().__copy__()
@@ -317,7 +308,8 @@ class FileDocument(_Mixed):
             if came is held:
                 return came
             id = None if came is None else came.id
-            same = held if held is not None and held.id == id else by_id.get(id)  # type: ignore[call-overload]
+            known = by_id.get(id) if isinstance(id, ObjectId) else None
+            same = held if held is not None and held.id == id else known
             if same is not None and same._content is None:
                 if same._info is None and came is not None:
                     same._info = came.info

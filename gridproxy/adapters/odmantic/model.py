@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -18,8 +18,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from ...attachment import Attachment, attach
 from ...bucket import Bucket
 from ...connection import store_for, using
-from ...errors import BadId, BadOption, BadSource, ValidationError
-from ...field_value import assigned_file, given_file, stored_value
+from ...errors import BadId, BadOption, BadSource
+from ...field_value import reassigned_file, stored_value
 from ...file import AsyncGridFile
 from ...identity import IdentityMap
 from ...options import FileOptions
@@ -116,16 +116,7 @@ class FileModel(_Mixed):
         current = vars(self).get(name)
         if not kept.direct or not isinstance(current, AsyncGridFile) or (value is None and kept.optional):
             return value
-        try:
-            if value is not None and not isinstance(value, ObjectId | str | Mapping):
-                return assigned_file(current, value, current.options)
-            file = given_file(AsyncGridFile, value, current.options)
-        except (BadId, BadSource) as error:
-            raise ValidationError(name, str(error)) from error
-        if file.id != current.id:
-            return file
-        current._content = None  # back to what it was: the same file stays the same object
-        return current
+        return reassigned_file(current, value, name)
 
     # What is modified
 
