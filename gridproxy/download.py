@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from .chunks import (
-    BATCH_BYTES,
+    RANGE_BYTES,
     Block,
     ChunkRange,
     check_range,
-    chunks_per_batch,
+    chunks_per_range,
     cut_block,
     cut_range,
     merge_ranges,
@@ -173,7 +173,7 @@ class Download:
     def _planned(self, info: FileInfo, from_chunk: int | None = None) -> Iterator[ChunkRange]:
         if not info.chunk_size:
             return iter(())  # an empty file, and a writer who found no size worth noting
-        full = chunks_per_batch(info.chunk_size)
+        full = chunks_per_range(info.chunk_size)
         if from_chunk is None:
             soonest = -(-(self._start + self._first) // info.chunk_size) - self._start // info.chunk_size
             first_chunks = max(1, min(soonest, full))
@@ -192,7 +192,7 @@ class Download:
         soonest = self._start + max(1, self._first)
         if self._stop is not None:
             soonest = max(self._start + 1, min(soonest, self._stop))
-        count = max(1, min(-(-soonest // self._guess) - self._start // self._guess, BATCH_BYTES // self._guess))
+        count = max(1, min(-(-soonest // self._guess) - self._start // self._guess, RANGE_BYTES // self._guess))
         # One more than is wanted shows what stands behind the end; a range that is asked for whole touches no other.
         beyond = 0 if self._stop is not None and soonest >= self._stop else 1
         record, documents = await both(
@@ -221,7 +221,7 @@ class Download:
         if info.length and not needed:
             return None
         # An answer that was cut off at its bytes may not have shown what stands behind.
-        whole = len(documents) <= asked and sum(map(payload_size, documents)) < BATCH_BYTES
+        whole = len(documents) <= asked and sum(map(payload_size, documents)) < RANGE_BYTES
         count = min(needed, asked, len(documents) if whole else len(documents) - 1)
         if count < min(needed, asked) and whole:
             return None  # chunks are missing: the ordinary read will tell

@@ -12,7 +12,7 @@ from contextlib import suppress
 from bson import ObjectId
 from pymongo.errors import PyMongoError
 
-from .chunks import BATCH_BYTES, ChunkRange, Splitter, check_range, group_by_bytes
+from .chunks import BATCH_BYTES, RANGE_BYTES, ChunkRange, Splitter, check_range, group_by_bytes
 from .download import IN_FLIGHT, Download, read_all
 from .errors import BadId, CorruptFile, FileVanished, OutcomeUnknown
 from .info import FileInfo, is_plain_id
@@ -20,7 +20,6 @@ from .options import UploadRequest, check_record
 from .progress import Progress, report
 from .publish import encodes_alike, insert_wholes, withdraw_record
 from .removal import remove_files
-from .shipping import update_hash
 from .sources import Source, open_source
 from .store import Record, Session, Store
 from .tasks import gather, settle
@@ -51,7 +50,7 @@ async def read_many(store: Store, ids: Iterable[object], session: Session | None
     """The contents of many files by id, without the missing ones."""
     infos = await stat_many(store, ids, session)
     works = [
-        _read_group(store, group, session) for group in group_by_bytes(infos.values(), BATCH_BYTES, _IDS_PER_QUERY)
+        _read_group(store, group, session) for group in group_by_bytes(infos.values(), RANGE_BYTES, _IDS_PER_QUERY)
     ]
     contents: dict[object, bytes] = {}
     for some in await gather(works, at_most=IN_FLIGHT):
@@ -63,7 +62,7 @@ async def _read_group(store: Store, infos: list[FileInfo], session: Session | No
     contents = await read_together(store, infos) if len(infos) > 1 else {}
     for info in infos:
         if info.id not in contents:
-            download = Download(store, info.id, info=info, session=session, first=BATCH_BYTES, ahead=IN_FLIGHT)
+            download = Download(store, info.id, info=info, session=session, first=RANGE_BYTES, ahead=IN_FLIGHT)
             try:
                 contents[info.id] = await read_all(download)
             except FileVanished:
@@ -178,17 +177,13 @@ class _Uploads:
             return
         if self._group and self._group_bytes + len(head) > BATCH_BYTES:
             await self.flush()
-        self._group.append(_Whole(self._store, request, head, await self._sha256(head)))
+        self._group.append(_Whole(self._store, request, head, self._sha256(head)))
         self._group_bytes += len(head)
         if len(self._group) == _FILES_PER_REQUEST:
             await self.flush()
 
-    async def _sha256(self, data: bytes) -> str | None:
-        if not self._store.checksum:
-            return None
-        digest = hashlib.sha256()
-        await update_hash(digest, [data])
-        return digest.hexdigest()
+    def _sha256(self, data: bytes) -> str | None:
+        return hashlib.sha256(data).hexdigest() if self._store.checksum else None
 
     def _may_share(self, request: UploadRequest, data: bytes) -> bool:
         few_chunks = len(data) <= _CHUNKS_PER_FILE * (request.chunk_size or self._store.chunk_size)

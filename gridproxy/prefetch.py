@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from .chunks import BATCH_BYTES
+from .chunks import RANGE_BYTES
 from .errors import BadOption, type_name
 from .file import AsyncGridFile
 from .info import is_plain_id
@@ -68,7 +68,7 @@ async def load_infos(files: Iterable[AsyncGridFile], session: Session | None) ->
 
 
 async def _load_contents(files: list[AsyncGridFile], session: Session | None) -> None:
-    left = BATCH_BYTES
+    left = RANGE_BYTES
     wanted = []
     for file in files:
         info = file.info

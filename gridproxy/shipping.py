@@ -1,24 +1,20 @@
-"""Batches of chunks on their way to the server: four at once, hashed beside the loop while they are sent."""
+"""Batches of chunks on their way to the server: hashed in their order, and four at once."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
-from typing import Any
 
 from pymongo.errors import BulkWriteError
 
 from .footprint import Footprint
 from .publish import id_in_progress, is_duplicate_key
 from .store import Record, Session, Store
-from .tasks import in_thread, spawn
+from .tasks import spawn
 
-__all__ = ["IN_FLIGHT", "Shipping", "update_hash"]
+__all__ = ["IN_FLIGHT", "Shipping"]
 
 IN_FLIGHT = 4
-# Below this a worker thread costs more than the hash, which keeps the loop for less than a millisecond.
-_HASH_INLINE = 1024 * 1024
 
 
 class Shipping:
@@ -39,7 +35,6 @@ class Shipping:
         self._majority = majority
         self._session = session
         self._hash = hashlib.sha256() if store.checksum else None
-        self._hashed: asyncio.Task[None] | None = None
         self._in_flight: dict[asyncio.Task[None], int] = {}
         self._next_n = 0
         self._error: BaseException | None = None
@@ -83,7 +78,7 @@ class Shipping:
         await self._wait_for(0 if lone else IN_FLIGHT - 1)
 
     async def arrive(self) -> None:
-        """Wait until all that was sent is stored, and hashed; raises the first failure."""
+        """Wait until all that was sent is stored; raises the first failure."""
         await self._wait_for(0)
 
     async def _wait_for(self, at_most: int) -> None:
@@ -93,23 +88,20 @@ class Shipping:
 
     def ship(self, payloads: list[bytes]) -> None:
         """Send a batch; `slot` comes before it."""
-        documents = self._documents(payloads)
-        if self._hash is not None:
-            self._hashed = spawn(_hash_in_turn(self._hash, payloads, self._hashed))
+        documents = self.prepare(payloads)
         # Chunks whose record will stand in a transaction must not roll back below it.
         majority = self._majority or (self._session is not None and self._session.in_transaction)
-        task = spawn(_send(self._store, documents, self._hashed, majority))
+        task = spawn(self._store.insert_chunks(documents, majority=majority))
         self._in_flight[task] = sum(map(len, payloads))
 
-    async def prepare(self, payloads: list[bytes]) -> list[Record]:
-        """The chunks of a small file, hashed and not sent: for `footprint.insert_whole`."""
-        if self._hash is not None:
-            await update_hash(self._hash, payloads)
-        return self._documents(payloads)
-
-    def _documents(self, payloads: list[bytes]) -> list[Record]:
+    def prepare(self, payloads: list[bytes]) -> list[Record]:
+        """The documents of a batch, hashed and not sent: those of a small file are for `footprint.insert_whole`."""
         documents = []
         for payload in payloads:
+            if self._hash is not None:
+                # About 1 ms a megabyte. A worker thread would wait for the interpreter's lock behind each encoding, and
+                # take its turns from the loop: a long upload took half as long again that way.
+                self._hash.update(payload)
             chunk_id = self.footprint.new_chunk_id()
             documents.append({"_id": chunk_id, "files_id": self._id, "n": self._next_n, "data": payload})
             self._next_n += 1
@@ -120,30 +112,3 @@ class Shipping:
         # An insert that is cancelled lands all the same, so what is in flight comes to its end first.
         in_flight, self._in_flight = self._in_flight, {}
         await self.footprint.take_back(cause, in_flight)
-
-
-async def _send(store: Store, documents: list[Record], hashing: asyncio.Task[None] | None, majority: bool) -> None:
-    try:
-        await store.insert_chunks(documents, majority=majority)
-    finally:
-        if hashing is not None:
-            await asyncio.wait({hashing})
-
-
-async def _hash_in_turn(digest: Any, payloads: list[bytes], before: asyncio.Task[None] | None) -> None:
-    if before is not None:
-        await asyncio.wait({before})
-    await update_hash(digest, payloads)
-
-
-async def update_hash(digest: Any, payloads: Sequence[bytes]) -> None:
-    """Feed `digest` (of `hashlib`), beside the loop where that takes long."""
-
-    def update() -> None:
-        for payload in payloads:
-            digest.update(payload)
-
-    if sum(map(len, payloads)) <= _HASH_INLINE:
-        update()
-    else:
-        await in_thread(update)

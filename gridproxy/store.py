@@ -20,7 +20,7 @@ from pymongo.errors import InvalidName
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
 
-from .chunks import BATCH_BYTES, ChunkRange, payload_size
+from .chunks import RANGE_BYTES, ChunkRange, payload_size
 from .clients import Client, ClientState, bound_session, state_of
 from .errors import BadOption, UnacknowledgedBucket, type_name
 from .indexes import create_indexes
@@ -208,7 +208,7 @@ class Store:
         """Chunks `first` to `stop` (exclusive), or their beginning: asked for before the record told their size."""
         # Bounded on both sides: a server may gather all that lies behind before it looks at a limit.
         places = {"$gte": first, "$lt": stop}
-        return await self._find_chunks(id, places, 0, stop - first + 1, False, most_bytes=BATCH_BYTES)
+        return await self._find_chunks(id, places, 0, stop - first + 1, False, most_bytes=RANGE_BYTES)
 
     async def _find_chunks(
         self,

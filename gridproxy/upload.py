@@ -6,6 +6,7 @@ memory is bounded by (in flight + 1) batches.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import warnings
 from collections import deque
@@ -159,6 +160,8 @@ class Upload:
             await self._shipping.slot()
             if self._ready:
                 self._shipping.ship(self._ready.popleft())
+                # A batch is encoded at a stretch: one in a turn of the loop, so that others have theirs in between.
+                await asyncio.sleep(0)
         self._unawaited = 0
         if self.state is State.OPEN:
             await self._report(self._shipping.stored, self._total)
@@ -237,7 +240,7 @@ class Upload:
 
     async def _publish_whole(self) -> Record:
         self._batch_rest()
-        documents = await self._shipping.prepare(self._ready.popleft())
+        documents = self._shipping.prepare(self._ready.popleft())
         record = self._finished_record()
         await self._shipping.footprint.insert_whole(documents, record)
         return record

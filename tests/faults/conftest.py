@@ -44,15 +44,14 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_batches_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two chunks a batch, two batches in flight, every hash in a thread."""
+    """Two chunks a batch, two batches in flight."""
 
     def two(*_: Any) -> int:
         return 2
 
     monkeypatch.setattr(upload, "chunks_per_batch", two)
-    monkeypatch.setattr(download, "chunks_per_batch", two)
+    monkeypatch.setattr(download, "chunks_per_range", two)
     monkeypatch.setattr(shipping, "IN_FLIGHT", 2)
-    monkeypatch.setattr(shipping, "_HASH_INLINE", 0)
     for module in (download, reader):
         monkeypatch.setattr(module, "FIRST_BYTES", CHUNK)
     defaults = Download.__init__.__kwdefaults__

@@ -167,7 +167,7 @@ async def test_large_contents_are_not_fetched_and_all_together_are_bounded(
     mongodb_uri: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = sys.modules["gridproxy.prefetch"]  # the function has its name in the package
-    monkeypatch.setattr(module, "BATCH_BYTES", 100)
+    monkeypatch.setattr(module, "RANGE_BYTES", 100)
     monkeypatch.setattr(module, "_SMALL_BYTES", 50)
     infos = await Bucket(database).upload_many([b"a" * 51, b"b" * 50, b"", b"c" * 40, b"d" * 11, b"e" * 10])
     async with observed(mongodb_uri, database.name) as (other, commands):

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from gridproxy import CorruptFile, FileInfo
 from gridproxy.chunks import (
     BATCH_BYTES,
+    RANGE_BYTES,
     Block,
     ChunkRange,
     Splitter,
     check_range,
     chunks_per_batch,
+    chunks_per_range,
     cut_block,
     cut_range,
     merge_ranges,
@@ -71,13 +73,22 @@ def test_a_splitter_takes_views_and_keeps_no_hold_on_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chunk_size", "count"),
-    [(255 * 1024, 16), (1, 1024), (BATCH_BYTES, 1), (BATCH_BYTES + 1, 1), (15 * 1024 * 1024, 1), (1024 * 1024, 4)],
+    ("chunk_size", "sent", "asked"),
+    [
+        (255 * 1024, 8, 16),
+        (1, 1024, 1024),
+        (BATCH_BYTES, 1, 2),
+        (BATCH_BYTES + 1, 1, 1),
+        (RANGE_BYTES + 1, 1, 1),
+        (15 * 1024 * 1024, 1, 1),
+        (1024 * 1024, 2, 4),
+    ],
 )
-def test_a_batch_holds_about_four_megabytes_at_least_one_chunk_and_not_endlessly_many(
-    chunk_size: int, count: int
+def test_a_batch_is_two_megabytes_and_a_range_four_with_at_least_one_chunk_and_not_endlessly_many(
+    chunk_size: int, sent: int, asked: int
 ) -> None:
-    assert chunks_per_batch(chunk_size) == count
+    assert chunks_per_batch(chunk_size) == sent
+    assert chunks_per_range(chunk_size) == asked
 
 
 # Ranges

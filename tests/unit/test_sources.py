@@ -427,11 +427,11 @@ async def test_iterables_of_bytes_like_items_are_their_bytes_in_order() -> None:
 
 
 async def test_a_long_iterable_comes_in_blocks() -> None:
-    source = open_source(bytes(1024 * 1024) for _ in range(9))
+    source = open_source(bytes(BATCH_BYTES // 4) for _ in range(9))
     lengths = []
     while block := await source.read():
         lengths.append(len(block))
-    assert lengths == [BATCH_BYTES, BATCH_BYTES, 1024 * 1024]
+    assert lengths == [BATCH_BYTES, BATCH_BYTES, BATCH_BYTES // 4]
 
 
 async def test_a_synchronous_iterable_may_block_for_it_runs_beside_the_loop() -> None:
