@@ -22,20 +22,17 @@ from ...store import Session
 from ...tasks import settle
 from ...walk import exchange_files, files_in
 from .fields import FileField, at_home, file_fields, options_at_home
+from .typed_document import TypedDocument
 
 if TYPE_CHECKING:
     from pymongo.results import DeleteResult
-
-    _Mixed = Document
-else:
-    _Mixed = object  # a second subclass of Document would be a document of its own to Beanie
 
 __all__ = ["FileDocument"]
 
 T = TypeVar("T")
 
 
-class FileDocument(_Mixed):
+class FileDocument(TypedDocument):
     """What makes a Beanie document keep its files: mix it in first, `class Animal(FileDocument, Document)`.
 
     Fields are `photo: AsyncGridFile = AsyncGridFile()`, with options `Annotated[AsyncGridFile, FileOptions(...)]`; also
