@@ -97,9 +97,13 @@ class FileModel(_Mixed):
     def __init__(self, **values: Any) -> None:
         given = [file for _, file in files_in(values)]
         # A file that another document holds lies in that one's database, and this document can only belong there.
-        placed = next((file.options.bucket for file in given if isinstance(file.options.bucket, Bucket)), None)
-        with nullcontext() if placed is None else using(placed.database):
+        placed = [(file, bucket) for file in given if isinstance(bucket := file.options.bucket, Bucket)]
+        with using(placed[0][1].database) if placed else nullcontext():
             super().__init__(**values)
+        for file, bucket in placed:
+            # It has the options of its field now, and lies where it did.
+            if file and file.options.bucket != bucket and file.options.db_alias is None:
+                file._options = replace(file.options, bucket=bucket)
         self._take_in({id(file) for file in given})
 
     def __setattr__(self, name: str, value: Any) -> None:
