@@ -32,7 +32,7 @@ __all__ = ["get", "ls", "put", "rm", "stat"]
 
 @command
 @click.argument("prefix", default="")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many at most.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many files at most.")
 @click.option(
     "--sort", default="filename", show_default=True, metavar="KEY", help="A key of the record; -KEY for downwards."
 )

@@ -28,7 +28,10 @@ __all__ = ["FileField", "NotInitialised", "at_home", "file_fields", "options_at_
 
 
 class NotInitialised(NotConnected, CollectionWasNotInitialized):
-    """A document of a class that Beanie has not been given yet."""
+    """A document of a class that Beanie has not been given yet: `init_beanie` comes first.
+
+    It is a `NotConnected`, and Beanie's own `CollectionWasNotInitialized`.
+    """
 
     def __init__(self, kind: str) -> None:
         super().__init__(
