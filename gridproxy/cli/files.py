@@ -104,10 +104,10 @@ async def _id_of(bucket: Bucket, id: object, name: str | None) -> object:
     "metadata",
     multiple=True,
     type=pair,
-    metavar="KEY=TEXT",
+    metavar="KEY=VALUE",
     help="A key of the metadata and its text; repeatable.",
 )
-@click.option("--id", "id", type=id_of, help="The id; default: a new one.")
+@click.option("--id", "id", type=id_of, metavar="ID", help="The id; default: a new one.")
 @click.option("--chunk-size", type=int, metavar="BYTES", help="Default: 261120 (255 KiB).")
 @click.option("--expires-after", type=duration, help="When the file expires: 90s, 30m, 12h, 1d, 1w.")
 def put(
