@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pdoc.doc
 import pytest
 from pymongo import AsyncMongoClient
 
@@ -110,6 +111,13 @@ def public_things(module: ModuleType) -> Iterator[tuple[str, object]]:
 def test_everything_public_says_what_it_is(name: str) -> None:
     things = list(public_things(importlib.import_module(name)))
     assert [place for place, thing in things if not inspect.getdoc(thing)] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_page_says_it_of_constants_too(name: str, site: dict[Path, Page]) -> None:
+    module = importlib.import_module(name)
+    shown = pdoc.doc.Module(module)
+    assert [each for each in module.__all__ if not shown.members[each].docstring] == []
 
 
 def examples() -> Iterator[tuple[str, str]]:

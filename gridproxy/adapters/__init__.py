@@ -1,1 +1,1 @@
-"""Fields of documents: one thin adapter an ODM; none imports another."""
+"""Fields of documents: one thin adapter for each ODM; none imports another."""

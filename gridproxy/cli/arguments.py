@@ -1,4 +1,7 @@
-"""What commands are told: ids, durations and references as people write them; options that all commands have."""
+"""What commands are told: ids, durations and references as people write them; options that all commands have.
+
+What cannot be meant raises click's `BadParameter` or `UsageError`, before there is a client.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def duration(value: str) -> timedelta:
-    """90s, 30m, 12h, 1d, 1w, or seconds without a letter."""
+    """The duration that is meant: 90s, 30m, 12h, 1d, 1w, or seconds without a letter."""
     found = _DURATION.fullmatch(value)
     if found is None:
         raise click.BadParameter(f"{value!r} is no duration such as 90s, 30m, 12h, 1d or 1w")
@@ -46,7 +49,7 @@ def id_of(value: str) -> object:
 
 
 def pair(value: str) -> tuple[str, str]:
-    """key=value"""
+    """The two sides of the first `=`."""
     key, equals, text = value.partition("=")
     if not equals:
         raise click.BadParameter(f"{value!r} is no KEY=VALUE")

@@ -32,7 +32,7 @@ __all__ = ["get", "ls", "put", "rm", "stat"]
 
 @command
 @click.argument("prefix", default="")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many at most.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many files at most.")
 @click.option(
     "--sort", default="filename", show_default=True, metavar="KEY", help="A key of the record; -KEY for downwards."
 )
@@ -99,8 +99,15 @@ async def _id_of(bucket: Bucket, id: object, name: str | None) -> object:
 @click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--name", metavar="FILENAME", help="The file's name; default: the base name of the source.")
 @click.option("--content-type", metavar="TYPE", help="Default: a guess by the name.")
-@click.option("--meta", "metadata", multiple=True, type=pair, help="A key and a text for the metadata; repeatable.")
-@click.option("--id", "id", type=id_of, help="The id; default: a new one.")
+@click.option(
+    "--meta",
+    "metadata",
+    multiple=True,
+    type=pair,
+    metavar="KEY=VALUE",
+    help="A key of the metadata and its text; repeatable.",
+)
+@click.option("--id", "id", type=id_of, metavar="ID", help="The id; default: a new one.")
 @click.option("--chunk-size", type=int, metavar="BYTES", help="Default: 261120 (255 KiB).")
 @click.option("--expires-after", type=duration, help="When the file expires: 90s, 30m, 12h, 1d, 1w.")
 def put(

@@ -1,4 +1,8 @@
-"""What HTTP says about serving a stored file (RFC 9110, 6266, 8187, 9530): text in, decisions out, no I/O."""
+"""What HTTP says about serving a stored file (RFC 9110, 6266, 8187, 9530): text in, decisions out, no I/O.
+
+Lengths and offsets are in bytes, from 0, ends exclusive; moments are aware. Whatever a client may send, nothing is
+raised for it.
+"""
 
 from .answer import Answer, answer
 from .conditions import CONDITIONS, Validators, Verdict, evaluate, range_applies

@@ -34,7 +34,10 @@ _OF_CACHES = frozenset({"cache-control", "expires"})
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, fields (names in lower case), and the spans of the file to send: none where no content goes out."""
+    """A status, fields (names in lower case), and the spans of the file to send: none where no content goes out.
+
+    `multipart` is the frame around several spans, None where there is none to send.
+    """
 
     status: int
     fields: list[Field]
@@ -47,9 +50,9 @@ def answer(
 ) -> Answer:
     """How to answer a request for a file of `length` bytes that `fields` describe (see `describe`).
 
-    `request` has the fields of the request by their names in lower case, the lines of one joined by commas. Ranges
-    and conditions count for GET (conditions for HEAD, too) and the status 200; anything else has been decided by
-    whoever answers with a file.
+    `method` is in upper case; `request` has the fields of the request by their names in lower case, the lines of one
+    joined by commas. Ranges (RFC 9110, 14) and conditions (13) count for GET (conditions for HEAD, too) and the
+    `status` 200; anything else has been decided by whoever answers with a file.
     """
     said = dict(fields)
     whole = [(name, value) for name, value in fields if name != "content-length"]

@@ -12,15 +12,16 @@ from .dates import parse_date
 
 __all__ = ["CONDITIONS", "Validators", "Verdict", "evaluate", "range_applies"]
 
-# The fields that can make more, or less, of an answer than the whole of the file.
 CONDITIONS = frozenset(
     {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"},
 )
+"""The fields, in lower case, that can make more, or less, of an answer than the whole of the file."""
+
 _ENTITY_TAG = re.compile('(?P<weak>W/)?(?P<opaque>"[\x21\x23-\x7e\x80-\xff]*")')
 
 
 class Verdict(enum.Enum):
-    """What the preconditions of a request say."""
+    """What the preconditions of a request say: go on, answer 304, or answer 412."""
 
     PERFORM = "perform"
     NOT_MODIFIED = "not modified"
@@ -29,7 +30,11 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Validators:
-    """What tells one state of a resource from another; None where there is no such thing."""
+    """What tells one state of a resource from another; None where there is no such thing.
+
+    `etag` has its quotes (and `W/`, where it is weak). `last_modified` is in UTC and whole seconds, as `parse_date`
+    gives it.
+    """
 
     etag: str | None
     last_modified: datetime | None
@@ -38,8 +43,7 @@ class Validators:
 def evaluate(method: str, request: Mapping[str, str], validators: Validators) -> Verdict:
     """The preconditions of a request for something that exists, in the order of RFC 9110, 13.2.2.
 
-    `request` has the fields by their names in lower case, the lines of one joined by commas. `If-Range` is no
-    precondition: see `range_applies`.
+    `method` and `request` are as in `answer`. `If-Range` is no precondition: see `range_applies`.
     """
     reading = method in ("GET", "HEAD")
     if "if-match" in request:
@@ -58,7 +62,8 @@ def evaluate(method: str, request: Mapping[str, str], validators: Validators) ->
 def range_applies(request: Mapping[str, str], validators: Validators) -> bool:
     """Whether `If-Range`, if there is one, lets the Range field count: the client's part is of this very state.
 
-    A date is as good as its second: of two files that a URL had within one, the second could be taken for the first.
+    RFC 9110, 13.1.5. A date is as good as its second: of two files that a URL had within one, the second could be taken
+    for the first.
     """
     condition = request.get("if-range")
     if condition is None:

@@ -22,12 +22,15 @@ _FORMS = (
 
 
 def format_date(moment: datetime) -> str:
-    """An aware moment as an IMF-fixdate, in whole seconds: `Sun, 06 Nov 1994 08:49:37 GMT`."""
+    """A `moment` of any time zone as an IMF-fixdate, in UTC and whole seconds: `Sun, 06 Nov 1994 08:49:37 GMT`."""
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
 def parse_date(value: str, *, now: datetime | None = None) -> datetime | None:
-    """The moment that an HTTP-date names; None for anything else, which the RFC wants ignored."""
+    """The moment that an HTTP-date names, in UTC; None for anything else, which the RFC wants ignored.
+
+    `now`, in UTC, is what years of two digits are taken to be near to; by default this moment.
+    """
     for form in _FORMS:
         found = form.fullmatch(value)
         if found is not None:

@@ -19,7 +19,7 @@ def describe(
     filename: str | None = None,
     disposition: str | None = None,
 ) -> dict[str, str]:
-    """The fields of a 200, by names in lower case: type, validators, digest, the name to save it by.
+    """The fields of a 200, by names in lower case: type, validators, digest, the name to save it by; not the length.
 
     `media_type` and `filename` stand in for those of the record. `disposition` is "inline" or "attachment"; None
     decides by the type: what a browser could run is an attachment.
@@ -45,5 +45,8 @@ def describe(
 
 
 def repr_digest(sha256: str) -> str:
-    """The value of Repr-Digest (RFC 9530) for a SHA-256 in hex: that of the whole file, whatever part is sent."""
+    """The value of Repr-Digest (RFC 9530) for a SHA-256 in hex: that of the whole file, whatever part is sent.
+
+    Raises ValueError for what is no hex.
+    """
     return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode('ascii')}:"

@@ -18,8 +18,9 @@ _UNSAFE = str.maketrans(dict.fromkeys('"\\%/', "_"))
 def content_disposition(kind: str, filename: str | None) -> str:
     """The field's value: `kind` ("inline" or "attachment") and a name, with an ASCII one beside it where needed.
 
-    Of a name with slashes the last part is given; control characters, and those that turn the direction of writing
-    (`gpj.exe` shown as `exe.jpg`), are left out.
+    Of a name with slashes the last part is given, of a long one 255 characters, with its ending; control characters,
+    and those that turn the direction of writing (`gpj.exe` shown as `exe.jpg`), are left out. Without a name, None or
+    one of which nothing is left, it is `kind` alone.
     """
     name = _saved_as(filename or "")
     if not name:

@@ -7,6 +7,8 @@ import re
 __all__ = ["OCTET_STREAM", "can_run", "checked_media_type"]
 
 OCTET_STREAM = "application/octet-stream"
+"""Any bytes: what a browser neither shows nor runs."""
+
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e]|\\[\t \x21-\x7e])*"'
 _MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|{_QUOTED}))*")

@@ -11,7 +11,11 @@ __all__ = ["Multipart"]
 
 
 class Multipart:
-    """The frame around the parts: `opening(span)`, the bytes of the span, ..., `closing`."""
+    """The frame around the parts: `opening(span)`, the bytes of the span, ..., `closing`.
+
+    `length` is the whole file's, in bytes, and `media_type` is as `checked_media_type` gives it. `boundary` is random
+    unless told.
+    """
 
     def __init__(self, spans: Sequence[Span], length: int, media_type: str, boundary: str | None = None) -> None:
         # Random, since nobody looks whether the content has it.

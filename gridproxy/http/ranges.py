@@ -8,16 +8,17 @@ from collections.abc import Sequence
 __all__ = ["MAX_RANGES", "Span", "content_range", "parse_ranges"]
 
 Span = tuple[int, int]
-"""Bytes from the first number to the second, exclusive."""
+"""Bytes from the first number to the second, exclusive; the file's first byte is 0."""
 
-# More than any honest client asks for in one request; each may cost a read of a chunk (RFC 9110, 14.2 and 17.15).
 MAX_RANGES = 100
+"""More ranges than any honest client asks for at once; each may cost a read of a chunk (RFC 9110, 14.2 and 17.15)."""
+
 # Short enough for int(), which refuses endless digits; long enough for any number that means something.
 _RANGE = re.compile("(?P<first>[0-9]{1,400})-(?P<last>[0-9]{0,400})|-(?P<suffix>[0-9]{1,400})")
 
 
 def parse_ranges(value: str, length: int) -> list[Span] | None:
-    """The spans of a representation of `length` bytes that a Range field asks for, in its order.
+    """The spans of a representation of `length` bytes that a Range field (`bytes=0-99`) asks for, in its order.
 
     An empty list means that none can be satisfied (416), None that the field is to be ignored: another unit than
     bytes, bad syntax, more than `MAX_RANGES` ranges. Ranges that overlap or touch become one.
@@ -61,5 +62,5 @@ def _coalesced(spans: Sequence[Span]) -> list[Span]:
 
 
 def content_range(span: Span | None, length: int) -> str:
-    """The value of Content-Range; without a span that of a 416."""
+    """The value of Content-Range for a file of `length` bytes (RFC 9110, 14.4); without a span that of a 416."""
     return f"bytes */{length}" if span is None else f"bytes {span[0]}-{span[1] - 1}/{length}"

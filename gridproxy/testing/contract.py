@@ -25,7 +25,10 @@ class AdapterContractBroken(AssertionError):
 
 @dataclass(frozen=True)
 class FieldAdapterCheck:
-    """One behaviour of the contract. `await check(harness)` raises `AssertionError`, or what went wrong."""
+    """One behaviour of the contract. `await check(harness)` raises `AssertionError`, or what went wrong.
+
+    `name` is what `only=` and `unsupported` call it by, `promise` says what has to be so.
+    """
 
     name: str
     promise: str
@@ -35,7 +38,7 @@ class FieldAdapterCheck:
         return self.name
 
     async def __call__(self, harness: FieldHarness) -> None:
-        """Run it; a check that the harness calls unsupported must fail."""
+        """Run it; a check that the harness calls unsupported must fail: `AssertionError` where it does not."""
         reason = harness.unsupported.get(self.name)
         if reason is None:
             await self._run(Trial(harness))

@@ -26,8 +26,11 @@ class FieldHarness(ABC):
     - `limited`      a file with `max_size=1000` and `content_types=["text/plain", "image/png"]` (extra `sniff`)
     - `portrait`     a file with `image=ImageOptions(thumbnail_size=(8, 8, True))` (extra `images`)
 
-    `collection` is the one that they are stored in, by a client of the running event loop. The suite writes documents
-    and files there, and removes none of what an ODM should have removed: give it a database for trials.
+    `max_size` is in bytes, `thumbnail_size` in pixels. `collection` is the one that they are stored in, by a client of
+    the running event loop. The suite writes documents and files there, and removes none of what an ODM should have
+    removed: give it a database for trials.
+
+    `session` is pymongo's, None for none. The methods raise what the ODM raises.
     """
 
     name: ClassVar[str]
@@ -37,6 +40,7 @@ class FieldHarness(ABC):
     """Checks that this ODM cannot pass, by name, with the reason. Such a check must fail."""
 
     collection: AsyncCollection[dict[str, Any]]
+    """Where the documents are stored; "fs" lies in its database."""
 
     @abstractmethod
     def new(self, **values: Any) -> Any:
@@ -55,7 +59,7 @@ class FieldHarness(ABC):
         """Remove the document by the ODM's ordinary call."""
 
     def id_of(self, document: Any) -> Any:
-        """A saved document's `_id`."""
+        """A saved document's `_id`; `document.id`, unless overridden."""
         return document.id
 
     @property

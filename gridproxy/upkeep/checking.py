@@ -25,7 +25,7 @@ _RECORD = {"length": 1, "chunkSize": 1, "uploadDate": 1, "filename": 1, "expires
 async def check_bucket(
     store: Store, references: Sequence[Reference], older_than: timedelta, progress: Progress | None
 ) -> AsyncIterator[Finding]:
-    """Everything that is not as it should be; memory is bounded, whatever the bucket holds."""
+    """Everything that is not as it should be; memory is bounded, whatever the bucket holds. See `Bucket.check`."""
     async with open_census(store) as census:
         meter = Meter(progress, await _work(census, references))
         now = await census.server_time()

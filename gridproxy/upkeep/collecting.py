@@ -40,7 +40,10 @@ async def collect_bucket_garbage(
     progress: Progress | None,
     clock: Callable[[Census], Awaitable[datetime]] = Census.server_time,
 ) -> GarbageReport:
-    """Remove what is safe to remove, or tell what would be; see `Bucket.collect_garbage`. `clock` is for tests."""
+    """Remove what is safe to remove, or tell what would be; see `Bucket.collect_garbage`, also for what is raised.
+
+    `clock` gives the moment that ages are measured to (aware, in UTC); another one is for tests.
+    """
     if check_age(older_than) < YOUNGEST:
         raise BadOption(f"older_than is {YOUNGEST} at least, not {older_than}: a running upload must not be touched")
     if unreferenced and not references:

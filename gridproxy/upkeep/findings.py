@@ -39,9 +39,10 @@ class Finding:
     - "unreferenced": no document points to the file;
     - "dangling": the document `document` of `collection` points to no file, with its `path`.
 
-    `chunks` and `bytes` say how much of it lies there, for an orphan and an expired or unreferenced file. `since` is
-    the age of an orphan's youngest chunk (None where that cannot be known), of an unreferenced file, or the moment of
-    expiry; aware, in UTC.
+    `chunks` and `bytes` say how much of it lies there, for an orphan and an expired or unreferenced file; else 0.
+    `since` is when an orphan's youngest chunk was made, when an unreferenced file was uploaded, or the moment of
+    expiry; aware, in UTC, None where that cannot be known. `collection`, `document` (its `_id`) and `path` are None but
+    for a dangling one.
     """
 
     kind: FindingKind
@@ -69,7 +70,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How much of something: `ids` are files, or ids under which chunks without a file lie."""
+    """How much of something: `ids` are files, or ids under which chunks without a file lie, `chunks` and `bytes` what
+    lies under them. Tallies can be added.
+    """
 
     ids: int = 0
     chunks: int = 0
@@ -81,7 +84,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GarbageReport:
-    """What `collect_garbage` removed, or would remove where `dry_run` is true.
+    """What `collect_garbage` removed, or would remove where `dry_run` is true; each a `Tally` of ids, chunks and bytes.
 
     By reason: `orphans` (chunks without a file), `expired` and `unreferenced` files. And what it left: `young` orphans,
     which may be running uploads; orphans of `unknown_age`, whose chunks have `_id`s that tell no time
@@ -123,7 +126,7 @@ class GarbageReport:
         return MappingProxyType({"orphan": self.orphans, "expired": self.expired, "unreferenced": self.unreferenced})
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain dicts and numbers; contested ids as they are."""
+        """The same as plain dicts and numbers, under the same names; contested ids as they are."""
         parts = ("orphans", "expired", "unreferenced", "young", "unknown_age")
         tallies = {name: getattr(self, name) for name in parts}
         return {

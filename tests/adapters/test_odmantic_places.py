@@ -9,7 +9,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from odmantic import AIOEngine, Model
 
 import gridproxy
-from gridproxy import AsyncGridFile, Bucket, FileOptions
+from gridproxy import AsyncGridFile, BadId, Bucket, FileOptions, TooLarge
 from gridproxy.adapters.odmantic import AsyncEngine, FileModel
 
 from ..observing import Database, contents
@@ -42,6 +42,34 @@ async def test_a_file_lies_where_its_options_say_then_with_its_document(
     assert await contents(elsewhere) == (1, 1)
     for bucket in ("fs", "named", "given"):
         assert await contents(database, bucket) == (1, 1)
+    await client.drop_database(elsewhere)
+
+
+async def test_a_file_that_a_model_is_made_with_stays_where_it_lies(
+    engine: AsyncEngine, database: Database, client: Any
+) -> None:
+    class Made(FileModel, Model):
+        photo: AsyncGridFile
+        album: list[AsyncGridFile] = []
+        limited: Annotated[AsyncGridFile, FileOptions(bucket="named", max_size=1)]
+
+    elsewhere = client[f"{database.name}_elsewhere"]
+    files = [AsyncGridFile(bucket=Bucket(elsewhere, name)) for name in ("fs", "fs", "named")]
+    for file in files:
+        await file.put(b"1")
+    with gridproxy.using(database):
+        made = Made(photo=files[0], album=[files[1]], limited=files[2])
+        assert [await file.read() for file in (made.photo, *made.album, made.limited)] == [b"1"] * 3
+        with pytest.raises(TooLarge):
+            await made.limited.replace(b"12")
+        with pytest.raises(BadId, match=r"Made\.photo: .* lies in .*, and its document belongs to"):
+            await engine.save(made)
+        assert await engine.count(Made) == 0
+        assert await AsyncEngine(client, elsewhere.name).save(made) is made
+        empty = Made(photo=AsyncGridFile(bucket=Bucket(elsewhere)), limited=None)
+        await empty.photo.put(b"2")
+        await engine.save(empty)
+    assert await contents(database) == (1, 1)
     await client.drop_database(elsewhere)
 
 

@@ -10,10 +10,12 @@ from typing import Annotated, Any, assert_type
 
 import odmantic
 from beanie import Document as BeanieDocument
+from beanie import PydanticObjectId
 from bson import ObjectId
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.results import DeleteResult
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -220,6 +222,16 @@ async def beanie(bird: Bird) -> None:
     assert_type(await bird.insert(), Bird)
     assert_type(await bird.save(), Bird)
     assert_type(await bird.save_changes(), Bird | None)
+    assert_type(await bird.replace(), Bird)
+    assert_type(await bird.update({"$set": {"seen": True}}), Bird)
+    assert_type(await bird.delete(), DeleteResult | None)
+    assert_type(await Bird.get(bird.id), Bird | None)
+    assert_type(await Bird.find_one({}), Bird | None)
+
+
+async def of_any_kind(document: FileDocument) -> None:
+    assert_type(document.id, PydanticObjectId | None)
+    assert_type(await document.save(), FileDocument)
 
 
 async def in_odmantic(client: AsyncMongoClient[dict[str, Any]], fish: Fish) -> None:

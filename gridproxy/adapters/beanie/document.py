@@ -22,32 +22,41 @@ from ...store import Session
 from ...tasks import settle
 from ...walk import exchange_files, files_in
 from .fields import FileField, at_home, file_fields, options_at_home
+from .typed_document import TypedDocument
 
 if TYPE_CHECKING:
     from pymongo.results import DeleteResult
-
-    _Mixed = Document
-else:
-    _Mixed = object  # a second subclass of Document would be a document of its own to Beanie
 
 __all__ = ["FileDocument"]
 
 T = TypeVar("T")
 
 
-class FileDocument(_Mixed):
+class FileDocument(TypedDocument):
     """What makes a Beanie document keep its files: mix it in first, `class Animal(FileDocument, Document)`.
 
     Fields are `photo: AsyncGridFile = AsyncGridFile()`, with options `Annotated[AsyncGridFile, FileOptions(...)]`; also
     in lists, dicts and embedded models. Files lie in the document's own database unless the options name another one.
+    A class raises `BadOption` where it is mixed in behind the document class.
+
+    Giving or assigning bytes, a path or an open file does no I/O: it is content for the next save. A file, its id (an
+    `ObjectId` or 24 hex digits), a snapshot or None moves the reference. Anything else, and a file that lies elsewhere,
+    raises pydantic's `ValidationError` in the constructor, in lists and in optional fields, and gridproxy's own where
+    it is assigned to any other field. `NotInitialised` is raised before `init_beanie`.
+
     `insert`, `save`, `save_changes` and `replace` store assigned content and then remove what was replaced; `delete`
     removes the files of fields with `on_delete="delete"`. `update` and its like write what they are told, and no more.
-    They raise `UploadInProgress` while a file of the document is being written, and what Beanie raises.
+    What saves raises what `AsyncGridFile.replace` raises of content, `BadId` for a file whose id is no `ObjectId`, and
+    `FileMissing` for a file of a transaction whose commit got no answer and did not come true. What saves, deletes or
+    synchronises raises `UploadInProgress` while a file of the document is being written; whatever writes, what Beanie
+    and pymongo raise. No file is lost then.
 
     Bulk writes and queries that write (`insert_many`, `find(...).update`, `delete_all`, a `bulk_writer`) run no hooks:
-    they remove no file, and refuse content that is not stored. Without `use_revision` a stale document's save writes
-    its old file's id back, and the other writer's file is left for `check`. After a transaction that was aborted the
-    document has to be loaded again.
+    they remove no file, and refuse content that is not stored (`InvalidDocument`, of `bson`). Without `use_revision` a
+    stale document's save writes its old file's id back, and the other writer's file is left for `check`. After a
+    transaction that was aborted the document has to be loaded again.
+
+    Parameters and results are Beanie's; `session` is pymongo's, None for none.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -154,7 +163,7 @@ class FileDocument(_Mixed):
         *args: Any,
         **options: Any,
     ) -> Self | None:
-        """Beanie's `save_changes`, with the document's files."""
+        """Beanie's `save_changes`, with the document's files; None where nothing had changed."""
 
         def write() -> Awaitable[Any]:
             return super(FileDocument, self).save_changes(ignore_revision, session, bulk_writer, *args, **options)
@@ -171,7 +180,10 @@ class FileDocument(_Mixed):
             _saving.reset(token)
 
     async def update(self, *args: Any, session: Session | None = None, bulk_writer: Any = None, **options: Any) -> Self:
-        """Beanie's `update`: what a file field holds and was not told to write stays here, unsaved."""
+        """Beanie's `update`: what a file field holds and was not told to write stays here, unsaved.
+
+        What was replaced goes, too, where the new file's id was among what was written.
+        """
 
         def write() -> Awaitable[Self]:
             return super(FileDocument, self).update(*args, session=session, bulk_writer=bulk_writer, **options)
@@ -216,7 +228,10 @@ class FileDocument(_Mixed):
     async def delete(
         self, session: Session | None = None, bulk_writer: Any = None, *args: Any, **options: Any
     ) -> DeleteResult | None:
-        """Beanie's `delete`; then the files of fields with `on_delete="delete"`, if there was such a document."""
+        """Beanie's `delete`; then the files of fields with `on_delete="delete"`, if there was such a document.
+
+        pymongo's result, None with a `bulk_writer`.
+        """
 
         def write() -> Awaitable[Any]:
             return super(FileDocument, self).delete(session, bulk_writer, *args, **options)

@@ -22,12 +22,16 @@ from ...field_value import stored_value
 from ...file import AsyncGridFile
 from ...options import FileOptions
 from ...store import DEFAULT_NAME
+from .typed_document import TypedDocument
 
 __all__ = ["FileField", "NotInitialised", "at_home", "file_fields", "options_at_home"]
 
 
 class NotInitialised(NotConnected, CollectionWasNotInitialized):
-    """A document of a class that Beanie has not been given yet."""
+    """A document of a class that Beanie has not been given yet: `init_beanie` comes first.
+
+    It is a `NotConnected`, and Beanie's own `CollectionWasNotInitialized`.
+    """
 
     def __init__(self, kind: str) -> None:
         super().__init__(
@@ -44,14 +48,15 @@ class FileField:
     optional: bool
 
 
-_fields: WeakKeyDictionary[type[Document], dict[str, FileField]] = WeakKeyDictionary()
-_homes: WeakKeyDictionary[type[Document], tuple[AsyncDatabase[Any], dict[str, Bucket]]] = WeakKeyDictionary()
+_fields: WeakKeyDictionary[type[TypedDocument], dict[str, FileField]] = WeakKeyDictionary()
+_homes: WeakKeyDictionary[type[TypedDocument], tuple[AsyncDatabase[Any], dict[str, Bucket]]] = WeakKeyDictionary()
 
 
-def file_fields(kind: type[Document]) -> dict[str, FileField]:
+def file_fields(kind: type[TypedDocument]) -> dict[str, FileField]:
     """The fields of a class that hold files, by their names; what lies in embedded models is theirs."""
     found = _fields.get(kind)
     if found is None:
+        assert issubclass(kind, Document), "FileDocument refuses any other class"
         found = _fields[kind] = {
             name: FileField(
                 _adapter(field.annotation, field.metadata),
@@ -74,12 +79,12 @@ def _holds_files(annotation: object) -> bool:
     return any(_holds_files(part) for part in get_args(annotation))
 
 
-def at_home(kind: type[Document]) -> AbstractContextManager[None]:
+def at_home(kind: type[TypedDocument]) -> AbstractContextManager[None]:
     """Inside the block a file without a database of its own is one of the document's database."""
     return using(_database(kind))
 
 
-def options_at_home(kind: type[Document], options: FileOptions) -> FileOptions:
+def options_at_home(kind: type[TypedDocument], options: FileOptions) -> FileOptions:
     """The same options, in the document's database where they name none of their own."""
     if options.db_alias is not None or isinstance(options.bucket, Bucket):
         return options
@@ -93,7 +98,7 @@ def options_at_home(kind: type[Document], options: FileOptions) -> FileOptions:
     return replace(options, bucket=home[1][name])
 
 
-def _database(kind: type[Document]) -> AsyncDatabase[Any]:
+def _database(kind: type[TypedDocument]) -> AsyncDatabase[Any]:
     try:
         return kind.get_pymongo_collection().database
     except CollectionWasNotInitialized as error:

@@ -36,7 +36,14 @@ _INT64 = 2**63
 
 
 class Field(Generic[Got, Given]):
-    """One attribute of a document. `default` is a value, or a callable that makes one for each new document."""
+    """One attribute of a document; None where nothing was given (but in lists, dicts and files, which are empty then).
+
+    `default` is a value, copied for each new document, or a callable that makes one. A `required` field that is empty
+    (None, an empty list or dict, no file) raises `ValidationError` at the save.
+
+    The methods are for kinds of fields, and called by `Document`; `owner` is the document. What raises
+    `ValidationError` names the field in it.
+    """
 
     name: str = "value"
     two_forms = False  # whether one value may be stored in several ways
@@ -64,7 +71,7 @@ class Field(Generic[Got, Given]):
         instance._values[self.name] = self.assigned(instance, value)
 
     def new_value(self, owner: Document) -> Any:
-        """What a new document starts with."""
+        """What a new document starts with; raises `ValidationError` for a default that the field cannot hold."""
         made = self._default() if callable(self._default) else deepcopy(self._default)
         return self.assigned(owner, made)
 
@@ -73,15 +80,21 @@ class Field(Generic[Got, Given]):
         return None if value is None else self.checked(owner, value)
 
     def checked(self, owner: Document, value: Any) -> Any:
-        """`value` in the field's own form; raises `ValidationError` for what it cannot hold."""
+        """`value`, which is not None, in the field's own form; raises `ValidationError` for what it cannot hold.
+
+        Each kind of field has its own: here it raises `NotImplementedError`.
+        """
         raise NotImplementedError
 
     def checked_again(self, owner: Document, value: Any) -> Any:
-        """The value before it is saved: the same object, where somebody may hold it to change it in place."""
+        """The value before it is saved: the same object, where somebody may hold it to change it in place.
+
+        Raises `ValidationError` for what it was changed to.
+        """
         return self.assigned(owner, value)
 
     def loaded(self, owner: Document, raw: Any) -> Any:
-        """The value of what is stored, as it is."""
+        """The value of what is stored, as it is; raises nothing, whoever wrote it. `raw` is None for nothing."""
         return raw
 
     def stored(self, value: Any) -> Any:
@@ -97,7 +110,7 @@ class Field(Generic[Got, Given]):
         return value
 
     def files(self, value: Any) -> Iterator[AsyncGridFile]:
-        """The files in the value."""
+        """The files in the value, empty ones too."""
         return iter(())
 
     def compared(self, owner: Document, value: Any) -> Any:
@@ -113,7 +126,7 @@ class Field(Generic[Got, Given]):
         return {path: id_filter(stored)}
 
     def refuse(self, wanted: str, value: object) -> ValidationError:
-        """The error for a value of the wrong kind."""
+        """The `ValidationError` for a value of the wrong kind, to be raised; it says what is `wanted` and what came."""
         shown = repr(value)
         return ValidationError(
             self.name, f"{wanted} is needed, not {type_name(value)} {shown if len(shown) < 80 else shown[:77] + '...'}"
@@ -130,7 +143,7 @@ class StringField(Field[str | None, str | None]):
 
 
 class IntField(Field[int | None, int | None]):
-    """An int of 64 bits."""
+    """An int that BSON can hold: 64 bits, signed. A bool is none."""
 
     def checked(self, owner: Document, value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
@@ -141,7 +154,7 @@ class IntField(Field[int | None, int | None]):
 
 
 class FloatField(Field[float | None, float | None]):
-    """A float; an int becomes one."""
+    """A float (double precision); an int becomes one, where it is not too large. A bool is none."""
 
     def checked(self, owner: Document, value: Any) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -177,7 +190,10 @@ class DateTimeField(Field[datetime | None, datetime | None]):
 
 
 class DictField(Field[dict[str, Any], Mapping[str, Any] | None]):
-    """A mapping of str to BSON values; empty where none was given."""
+    """A dict of str (without NUL) to BSON values, a copy of the mapping that was given; empty where none was.
+
+    Values are looked at when they are saved.
+    """
 
     def assigned(self, owner: Document, value: Any) -> dict[str, Any]:
         return self.checked(owner, {} if value is None else value)
@@ -205,7 +221,12 @@ class DictField(Field[dict[str, Any], Mapping[str, Any] | None]):
 
 
 class ListField(Field[list[Any], Iterable[Any] | None]):
-    """A list, of values that `inner` allows where it is given (a `FileField` too); empty where none was given."""
+    """A list, of values that `inner` allows where it is given (a `FileField` too); empty where none was given.
+
+    It is a copy of the iterable that was given (no str, bytes or mapping), and may be changed in place until the save.
+    `ValidationError` names the place: `album.0`. A query by a list asks for the whole list, by anything else for an
+    item.
+    """
 
     def __init__(
         self,

@@ -26,10 +26,12 @@ __all__ = ["FileField", "ImageField"]
 
 
 class FileField(Field[AsyncGridFile, Any]):
-    """A file: `AsyncGridFile`, always there, empty or stored. Takes what `FileOptions` takes.
+    """A file: `AsyncGridFile`, always there, empty or stored. Takes what `FileOptions` takes, `max_size` in bytes.
 
     Assigning bytes, a path or an open file does no I/O: the next `save()` stores it. Assigning another file, its id
-    (also in hex) or None moves the reference.
+    (also as 24 hex digits) or None moves the reference. Anything else raises `ValidationError`, and so does a file that
+    lies in another bucket or database. `UploadInProgress` is raised for content while the field's file is being
+    written. The field itself raises `BadOption` for options, as `FileOptions` does.
     """
 
     two_forms = True
@@ -127,9 +129,10 @@ class FileField(Field[AsyncGridFile, Any]):
 class ImageField(FileField):
     """A picture (extra `images`), with a thumbnail and variants that come and go with it.
 
-    `size`, `thumbnail_size` and each of `variants` are (width, height) or (width, height, force), see `ImageOptions`;
-    all else is as in `FileField`. Besides a file's own members a picture has `width`, `height`, `format`, `thumbnail`
-    and `variants`.
+    `size`, `thumbnail_size` and each of `variants` are (width, height) in pixels, or (width, height, True) for exactly
+    these, see `ImageOptions`; all else is as in `FileField`. Besides a file's own members a picture has `width`,
+    `height`, `format`, `thumbnail` and `variants`. Content that is no picture raises `PictureRefused` when it is put or
+    saved. The field itself raises `BadOption` for sizes, and where the extra is missing.
     """
 
     def __init__(

@@ -53,7 +53,16 @@ class Document:
 
     The collection is named after the class in snake case, or `class Animal(Document, collection="zoo")`; the
     database is that of `gridproxy.connect`, for `db_alias` where the class names one. `id` is the document's `_id`,
-    None before the first save. Equal are saved documents of one class and id.
+    None before the first save. Equal are saved documents of one class and id; unhashable. `Animal.objects` is the
+    `QuerySet` of all of them.
+
+    Fields are given as keywords, or assigned; neither does any I/O, and what is not given has its default. Raises
+    `ValidationError` naming the field for a value that it cannot hold, and in the constructor for a name that is no
+    field's and for an `id` that is none (caused by a `BadId`). A class raises `BadOption` for a field that is called
+    like one of Document's own names.
+
+    Methods take `session=`, and calls on one document take turns. They raise `NotConnected` where no database is known,
+    and pymongo's own errors.
     """
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # equality is by an id that a save gives
@@ -100,7 +109,7 @@ class Document:
 
     @property
     def id(self) -> Any:
-        """The document's `_id`; None before the first save, unless one was given."""
+        """The document's `_id`, of any type; None before the first save, unless one was given."""
         return self._id
 
     def __eq__(self, other: object) -> bool:
@@ -132,11 +141,15 @@ class Document:
     async def save(self, *, session: Session | None = None) -> Self:
         """Store the document: the whole of a new one, of another only the fields that changed. Gives itself back.
 
-        Assigned content is stored first; replaced files go after the document was written. Raises `ValidationError`
-        naming the field, `UploadInProgress` while a file of it is being written, `StaleDocument` when somebody else
-        changed a file field meanwhile, `DocumentMissing` when it was deleted; nothing is lost then, and a failed save
-        may be repeated. So may one in a transaction that was aborted: after `gridproxy.transaction` everything is what
-        it was before; after a transaction of pymongo's own `reload()` what had its files deleted there.
+        Assigned content is stored first, and raises what `AsyncGridFile.replace` raises; replaced files go after the
+        document was written. Raises `ValidationError` naming the field that is required and empty, or holds what cannot
+        be stored; `UploadInProgress` while a file of it is being written, or takes part in another transaction;
+        `FileMissing` for a file of a transaction whose commit got no answer and did not come true; `StaleDocument` when
+        somebody else changed a file field meanwhile; `DocumentMissing` when it was deleted.
+
+        Nothing is lost then, and a failed save may be repeated; content that can be read only once has to be assigned
+        again. So may one in a transaction that was aborted: after `gridproxy.transaction` everything is what it was
+        before; after a transaction of pymongo's own `reload()` what had its files deleted there.
         """
         async with self._turn:
             refuse_open_files(self._named_files())
@@ -293,7 +306,8 @@ class Document:
     async def reload(self, *, session: Session | None = None) -> Self:
         """Take every field from the collection again, and forget what was changed here. Gives itself back.
 
-        Raises `DocumentMissing`. A file that was put here and never saved is left for the collector.
+        Raises `DocumentMissing` where it is not stored, `UploadInProgress` while a file of it is being written. A file
+        that was put here and never saved is left for the collector.
         """
         async with self._turn:
             refuse_open_files(self._named_files())
@@ -312,7 +326,11 @@ class Document:
         return self
 
     async def delete(self, *, session: Session | None = None) -> None:
-        """Remove the document, then the files of fields with `on_delete="delete"`. Raises `DocumentMissing`."""
+        """Remove the document, then the files of fields with `on_delete="delete"`; `save` would store it anew.
+
+        Raises `DocumentMissing` where it is not stored, `UploadInProgress` while a file of it is being written; every
+        file stays then.
+        """
         async with self._turn:
             refuse_open_files(self._named_files())
             self._join(session)

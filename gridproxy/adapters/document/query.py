@@ -25,9 +25,12 @@ D = TypeVar("D", bound="Document")
 class QuerySet(Generic[D]):
     """Documents of one class: `Animal.objects(genus="Marmota").order_by("-family").limit(10)`.
 
-    Each call gives a new set. Keywords compare fields with values; what they hold is a value, never an operator. A
-    mapping as the only positional argument is a MongoDB filter of yours, taken as it is: build it from your own
-    operators only.
+    Each call gives a new set, and asks nothing; `async for` gives the documents one by one. Keywords compare fields
+    with values; what they hold is a value, never an operator. A mapping as the only positional argument is a MongoDB
+    filter of yours, taken as it is: build it from your own operators only.
+
+    What asks (`first`, `get`, `to_list`, `count`, `delete`, `async for`) raises `NotConnected` where no database is
+    known, and pymongo's own errors. Fields are loaded as they are stored, whoever wrote them.
     """
 
     def __init__(self, model: type[D]) -> None:
@@ -42,7 +45,11 @@ class QuerySet(Generic[D]):
         return f"<QuerySet of {self._model.__name__}: {self._query()}>"
 
     def __call__(self, filter: Mapping[str, Any] | None = None, /, **equal: Any) -> QuerySet[D]:
-        """Those that also fit; raises `ValidationError` naming a field that does not exist or cannot hold the value."""
+        """Those that also fit `filter` and every keyword.
+
+        Raises `ValidationError` naming a field that does not exist or cannot hold the value, `BadOption` for a `filter`
+        that is no mapping.
+        """
         if filter is not None and not isinstance(filter, Mapping):
             raise BadOption(f"a filter is a mapping, and values are keywords: objects(name=...), not {filter!r}")
         filters = [] if filter is None else [filter]
@@ -50,7 +57,10 @@ class QuerySet(Generic[D]):
         return self._with(_filters=(*self._filters, *filters))
 
     def order_by(self, *names: str) -> QuerySet[D]:
-        """Sorted by these fields; a leading '-' means downwards."""
+        """Sorted by these fields, and by no others; a leading '-' means downwards.
+
+        Raises `ValidationError` naming a field that does not exist.
+        """
         order = [
             (self._model._stored_name(name.lstrip("-+")), DESCENDING if name.startswith("-") else ASCENDING)
             for name in names
@@ -58,24 +68,24 @@ class QuerySet(Generic[D]):
         return self._with(_order=tuple(order))
 
     def skip(self, count: int) -> QuerySet[D]:
-        """Without the first `count` ones."""
+        """Without the first `count` documents. Raises `BadOption` for anything but an int that is not negative."""
         return self._with(_skip=_counted("skip", count))
 
     def limit(self, count: int) -> QuerySet[D]:
-        """At most `count`; 0 is no limit."""
+        """At most `count` documents, 0 for all. Raises as `skip`."""
         return self._with(_limit=_counted("limit", count))
 
     def session(self, session: Session | None) -> QuerySet[D]:
-        """Asked in this session."""
+        """Asked in this session of pymongo's; None for the one that is bound around the call, if any."""
         return self._with(_session=session)
 
     async def first(self) -> D | None:
-        """The first one, None where there is none."""
+        """The first document, None where there is none."""
         async with aclosing(self._found(1)) as found:
             return await anext(found, None)
 
     async def get(self) -> D:
-        """The only one; raises `DocumentMissing` or `SeveralDocuments`."""
+        """The only document; raises `DocumentMissing` where there is none, `SeveralDocuments` for more."""
         found = [document async for document in self._found(2)]
         if not found:
             raise DocumentMissing(f"no {self._model.__name__} fits {self._query()}")
@@ -84,11 +94,11 @@ class QuerySet(Generic[D]):
         return found[0]
 
     async def to_list(self) -> list[D]:
-        """All of them."""
+        """All of them, in memory at once."""
         return [document async for document in self]
 
     async def count(self) -> int:
-        """How many there are, skip and limit taken into account."""
+        """How many documents there are, `skip` and `limit` taken into account."""
         window = {"skip": self._skip, "limit": self._limit}
         async with turn_of(self._through()):
             return await self._collection().count_documents(
@@ -96,7 +106,10 @@ class QuerySet(Generic[D]):
             )
 
     async def delete(self) -> int:
-        """Remove them all; how many they were. Their files stay, whatever `on_delete` says: no hook runs here."""
+        """Remove them all; how many documents they were. Their files stay, whatever `on_delete` says: no hook runs.
+
+        Raises `BadOption` after `skip` or `limit`.
+        """
         if self._skip or self._limit:
             raise BadOption("a query with skip or limit cannot delete: MongoDB would remove every document that fits")
         async with turn_of(self._through()):

@@ -28,7 +28,10 @@ AnySession = AIOSessionType | Session
 
 
 class AsyncCursor(AIOCursor[M]):
-    """What `AsyncEngine.find` returns: `await` it for a list, or iterate over it."""
+    """What `AsyncEngine.find` returns: `await` it for a list, or iterate over it; asked once, and remembered.
+
+    Raises ODMantic's `DocumentParsingError`.
+    """
 
     def __init__(
         self, model: type[M], collection: AsyncCollection[Any], pipeline: list[Any], session: Session | None, home: Home
@@ -69,8 +72,15 @@ class AsyncEngine(AIOEngine):
 
     Of documents that are a `FileModel`, `save` and `save_all` store assigned content and then remove what was replaced,
     in this engine's database; `delete` removes the files of fields with `on_delete="delete"`. Queries take files as
-    they take ids. They raise `UploadInProgress` while a file of the document is being written, `BadId` for a file that
-    lies in another database, and what ODMantic raises.
+    they take ids.
+
+    It is made of a client and the database's name; raises `BadOption` for another client than an `AsyncMongoClient`. A
+    `session=` is one of `session()`, a transaction, or pymongo's own; None for none.
+
+    What saves or deletes raises `UploadInProgress` while a file of the document is being written, `BadId` for a file
+    that lies in another database or whose id is no `ObjectId`; what saves also what `AsyncGridFile.replace` raises of
+    content, and `FileMissing` for a file of a transaction whose commit got no answer and did not come true. No file is
+    lost then. pymongo's errors come as they are, but where ODMantic has its own.
 
     `remove` deletes by a query and sees no document: it removes no file. Of two writers that have replaced one file
     the last one wins, and the loser's file is left: `check` names both kinds of leftovers. After a transaction that was
@@ -87,11 +97,11 @@ class AsyncEngine(AIOEngine):
         self._home = Home(client[database])
 
     def session(self) -> AsyncSession:
-        """See ODMantic's `AIOEngine.session`."""
+        """A session, to be entered: see ODMantic's `AIOEngine.session`."""
         return AsyncSession(self)
 
     def transaction(self) -> AsyncTransaction:
-        """See ODMantic's `AIOEngine.transaction`."""
+        """A transaction in a session of its own, to be entered: see ODMantic's `AIOEngine.transaction`."""
         return AsyncTransaction(self)
 
     def find(
@@ -103,7 +113,10 @@ class AsyncEngine(AIOEngine):
         limit: int | None = None,
         session: AnySession = None,
     ) -> AsyncCursor[M]:
-        """See ODMantic's `AIOEngine.find`."""
+        """See ODMantic's `AIOEngine.find`: without the first `skip` documents, and at most `limit`, None for all.
+
+        Raises TypeError for what is no model or no query, ValueError for a negative `skip` and a `limit` below 1.
+        """
         asked = [_by_id(query) for query in queries]
         pipeline = self._prepare_find_pipeline(model, *asked, sort=sort, skip=skip, limit=limit)
         return AsyncCursor(model, self._native(model), pipeline, self._driver_session(session), self._home)
@@ -111,7 +124,7 @@ class AsyncEngine(AIOEngine):
     async def count(
         self, model: type[M], *queries: QueryExpression | dict[str, Any] | bool, session: AnySession = None
     ) -> int:
-        """See ODMantic's `AIOEngine.count`."""
+        """See ODMantic's `AIOEngine.count`: how many documents fit. Raises TypeError as `find`."""
         return await super().count(model, *[_by_id(query) for query in queries], session=cast(Any, session))
 
     async def remove(
@@ -121,17 +134,27 @@ class AsyncEngine(AIOEngine):
         just_one: bool = False,
         session: AnySession = None,
     ) -> int:
-        """See ODMantic's `AIOEngine.remove`; the files of what it deletes stay."""
+        """See ODMantic's `AIOEngine.remove`: how many documents it deleted, one at most with `just_one`; files stay.
+
+        Raises TypeError as `find`.
+        """
         asked = [_by_id(query) for query in queries]
         return await super().remove(model, *asked, just_one=just_one, session=cast(Any, session))
 
     async def save(self, instance: M, *, session: AnySession = None) -> M:
-        """See ODMantic's `AIOEngine.save`; with the document's files, and those of the documents that it refers to."""
+        """See ODMantic's `AIOEngine.save`; with the document's files, and those of the documents that it refers to.
+
+        Gives `instance` back. Raises as `save_all`.
+        """
         await self.save_all([instance], session=session)
         return instance
 
     async def save_all(self, instances: Sequence[M], *, session: AnySession = None) -> list[M]:
-        """See ODMantic's `AIOEngine.save_all`; one after the other, each with its files."""
+        """See ODMantic's `AIOEngine.save_all`; one after the other, each with its files.
+
+        Raises TypeError for what is no document (nothing is saved then), ODMantic's `DuplicateKeyError` for a unique
+        index; those before it are saved.
+        """
         for instance in instances:
             if not isinstance(instance, Model):
                 raise TypeError(f"AsyncEngine saves documents, instances of a Model, not {type_name(instance)}")
@@ -163,7 +186,10 @@ class AsyncEngine(AIOEngine):
         object.__setattr__(instance, "__fields_modified__", set())
 
     async def delete(self, instance: M, *, session: AnySession = None) -> None:
-        """See ODMantic's `AIOEngine.delete`; then the files of fields with `on_delete="delete"` go."""
+        """See ODMantic's `AIOEngine.delete`; then the files of fields with `on_delete="delete"` go.
+
+        Raises ODMantic's `DocumentNotFoundError`; every file stays then.
+        """
 
         async def write() -> bool:
             await super(AsyncEngine, self).delete(instance, session=cast(Any, session))

@@ -72,7 +72,13 @@ class FileModel(_Mixed):
     Fields are `photo: AsyncGridFile`, with options `Annotated[AsyncGridFile, FileOptions(...)]`; also in lists, dicts
     and embedded models. Files lie in the database of the engine that found or saved the document, before that in the
     ambient one, unless their options say otherwise. A file that changed marks its field as modified, and only then a
-    save writes it.
+    save writes it. A class raises `BadOption` where it is mixed in behind the model.
+
+    Giving or assigning bytes, a path or an open file does no I/O: it is content for the next save. A file, its id (an
+    `ObjectId` or 24 hex digits), a snapshot or None moves the reference. Anything else raises pydantic's
+    `ValidationError` in the constructor, in lists and in optional fields, and gridproxy's own where it is assigned to
+    any other field. A file of another database or bucket is refused in the same way, or by `BadId` once the model
+    belongs to an engine.
 
     `AsyncEngine` stores assigned content, and removes what was replaced, or goes with its document. ODMantic's own
     `AIOEngine` has no place to do so: put files by `await photo.put(...)`, and after a save call `photo.finalize()`.
@@ -97,9 +103,13 @@ class FileModel(_Mixed):
     def __init__(self, **values: Any) -> None:
         given = [file for _, file in files_in(values)]
         # A file that another document holds lies in that one's database, and this document can only belong there.
-        placed = next((file.options.bucket for file in given if isinstance(file.options.bucket, Bucket)), None)
-        with nullcontext() if placed is None else using(placed.database):
+        placed = [(file, bucket) for file in given if isinstance(bucket := file.options.bucket, Bucket)]
+        with using(placed[0][1].database) if placed else nullcontext():
             super().__init__(**values)
+        for file, bucket in placed:
+            # It has the options of its field now, and lies where it did.
+            if file and file.options.bucket != bucket and file.options.db_alias is None:
+                file._options = replace(file.options, bucket=bucket)
         self._take_in({id(file) for file in given})
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -162,7 +172,10 @@ class FileModel(_Mixed):
         return self.model_dump(include={name})[name]
 
     def model_dump_doc(self, include: Any = None) -> dict[str, Any]:
-        """ODMantic's `model_dump_doc`. Raises `BadSource` for content that is not stored, `BadId`."""
+        """ODMantic's `model_dump_doc`.
+
+        Raises `BadSource` for content that is not stored, `BadId` for a file whose id is no `ObjectId`.
+        """
         names = [name for name in self._file_fields if include is None or name in include]
         for name, file in self._held_files():
             if name in names:
@@ -173,7 +186,10 @@ class FileModel(_Mixed):
         return document
 
     def model_update(self, patch_object: Any, **options: Any) -> None:
-        """ODMantic's `model_update`, which makes every value anew; a file that is the same stays the object it is."""
+        """ODMantic's `model_update`, which makes every value anew; a file that is the same stays the object it is.
+
+        Raises as an assignment does.
+        """
         before = {name: vars(self)[name] for name in self._file_fields}
         modified = set(self.__fields_modified__)
         with self._at_home():
@@ -189,7 +205,10 @@ class FileModel(_Mixed):
 
     @classmethod
     def model_validate_doc(cls, raw_doc: dict[str, Any]) -> Self:
-        """ODMantic's `model_validate_doc`; a field for a file that the document lacks is empty."""
+        """ODMantic's `model_validate_doc`; a field for a file that the document lacks is empty.
+
+        Raises ODMantic's `DocumentParsingError`.
+        """
         errors, values = cls._parse_doc_to_obj(completed(cls, raw_doc))
         if errors:
             raise DocumentParsingError(errors=errors, model=cls)

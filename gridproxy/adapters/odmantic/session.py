@@ -19,7 +19,7 @@ class AsyncSession(AIOSession):
         return self
 
     async def start(self) -> None:
-        """Start the logical session."""
+        """Start the logical session; raises RuntimeError where it was started already."""
         if self.is_started:
             raise RuntimeError("Session is already started")
         client: Any = self.engine.client
@@ -43,7 +43,7 @@ class AsyncTransaction(AIOTransaction):
         return self
 
     async def start(self) -> None:
-        """Begin the transaction."""
+        """Begin the transaction; raises RuntimeError where it was begun already."""
         if self._transaction_started:
             raise RuntimeError("Transaction already started")
         if not self._session_provided:

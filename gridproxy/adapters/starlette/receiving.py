@@ -19,9 +19,10 @@ __all__ = ["RequestBody", "exception_handlers", "problem_response"]
 class RequestBody:
     """The body of a request as a source: `await file.put(RequestBody(request, filename="a.png"))`.
 
-    It is `request.stream()` with what the request's header says: the content type, where the field is there, and the
-    length, so that a body that is too large is refused before its first byte is read. A client that goes away midway
-    raises Starlette's `ClientDisconnect`, and nothing is stored.
+    It is `request.stream()` with what the request's header says: the content type (but for curl's
+    `application/x-www-form-urlencoded`), and the length in bytes, so that a body that is too large raises `TooLarge`
+    before its first byte is read. A client that goes away midway raises Starlette's `ClientDisconnect`, and nothing is
+    stored. The stream can be read once: Starlette's RuntimeError says that it was.
 
     For a form's `UploadFile`, give that itself. Starlette has taken in the whole form by then: its `max_body_size` is
     what limits that.
@@ -60,7 +61,7 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ContentTypeRefused: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     FileRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
-    ClientDisconnect: HTTPStatus.BAD_REQUEST,  # that nobody hears; as an error it would only fill the log
+    ClientDisconnect: HTTPStatus.BAD_REQUEST,  # as an error it would only fill the log
 }
 
 
@@ -68,7 +69,8 @@ async def problem_response(request: Request, error: Exception) -> Response:
     """The answer for an error that is the client's, as `application/problem+json` (RFC 9457): an exception handler.
 
     404 for `FileMissing`, 409 for `FileAlreadyStored` and `StaleDocument`, 413 for `TooLarge`, 415 for
-    `ContentTypeRefused`, 422 for any other `FileRefused`. Raises every other error again.
+    `ContentTypeRefused`, 422 for any other `FileRefused`; 400, which nobody hears, for Starlette's `ClientDisconnect`.
+    A refusal has its words as `detail`, and the `field`. Raises every other error again.
     """
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
@@ -79,6 +81,7 @@ async def problem_response(request: Request, error: Exception) -> Response:
     return JSONResponse(problem, status, media_type="application/problem+json")
 
 
-# For `Starlette(exception_handlers=exception_handlers)`, or FastAPI's.
 exception_handlers: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]
+"""`problem_response` for each of its errors: `Starlette(exception_handlers=exception_handlers)`, or FastAPI's."""
+
 exception_handlers = {**dict.fromkeys(_STATUS, problem_response)}

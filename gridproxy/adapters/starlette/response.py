@@ -39,12 +39,13 @@ class GridFileResponse(Response):
     `content_disposition_type` is "inline" or "attachment"; by default what a browser could run (HTML, SVG and other
     XML, scripts) is an attachment, anything else inline. `cache_control` is the field of that name. `background` runs
     when the answer was sent, and also when the client went away before its end, as with Starlette's own; not after an
-    error.
+    error. Raises `BadOption` for what is no file, and for another `content_disposition_type`.
 
     Answering raises `HTTPException(404)` inside Starlette and FastAPI where there is no file (no id, missing, expired,
     deleted before its first byte was read), and sends a 404 elsewhere. A file that turns out corrupt, or is deleted, on
     the way raises `CorruptFile` or `FileVanished`: the server breaks the connection, and no client takes what came for
-    the whole. Raises `UploadInProgress` while the file is being written.
+    the whole. Raises `UploadInProgress` while the file is being written, `NotConnected` where no database is known, and
+    pymongo's own errors.
     """
 
     def __init__(

@@ -1,0 +1,69 @@
+"""What `FileDocument` finds in the Beanie document that it is mixed into, for type checkers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__all__ = ["TypedDocument"]
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+    from typing import Any, Self
+
+    from beanie import PydanticObjectId
+    from beanie.odm.settings.document import DocumentSettings
+    from pymongo.asynchronous.collection import AsyncCollection
+    from pymongo.results import DeleteResult
+
+    from ...store import Session
+
+    class TypedDocument:
+        """Beanie's `Document`, as far as files have to do with it.
+
+        The real one derives from a class of a package without types: to a checker, all that derives from it is unknown.
+        """
+
+        id: PydanticObjectId | None
+
+        def __init__(self, *args: Any, **values: Any) -> None: ...
+        def __copy__(self) -> Self: ...
+        def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self: ...
+        def __setstate__(self, state: dict[Any, Any]) -> None: ...
+        def __iter__(self) -> Iterator[tuple[str, Any]]: ...
+        def _parse_value(self, name: str, value: Any) -> Any: ...
+        def _set_attr(self, name: str, value: Any) -> None: ...
+
+        @classmethod
+        def get_settings(cls) -> DocumentSettings: ...
+        @classmethod
+        def get_pymongo_collection(cls) -> AsyncCollection[Any]: ...
+
+        def insert(self, *, session: Session | None = None, **options: Any) -> Coroutine[Any, Any, Self]: ...
+        def save(self, session: Session | None = None, *args: Any, **options: Any) -> Coroutine[Any, Any, Self]: ...
+        def replace(
+            self,
+            ignore_revision: bool = False,
+            session: Session | None = None,
+            bulk_writer: Any = None,
+            *args: Any,
+            **options: Any,
+        ) -> Coroutine[Any, Any, Self]: ...
+        def save_changes(
+            self,
+            ignore_revision: bool = False,
+            session: Session | None = None,
+            bulk_writer: Any = None,
+            *args: Any,
+            **options: Any,
+        ) -> Coroutine[Any, Any, Self | None]: ...
+        def update(
+            self, *args: Any, session: Session | None = None, bulk_writer: Any = None, **options: Any
+        ) -> Coroutine[Any, Any, Self]: ...
+        def sync(self, *args: Any, **options: Any) -> Coroutine[Any, Any, None]: ...
+        def validate_self(self, *args: Any, **options: Any) -> Coroutine[Any, Any, None]: ...
+        def delete(
+            self, session: Session | None = None, bulk_writer: Any = None, *args: Any, **options: Any
+        ) -> Coroutine[Any, Any, DeleteResult | None]: ...
+
+else:
+    TypedDocument = object  # a second subclass of Document would be a document of its own to Beanie
