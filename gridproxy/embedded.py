@@ -165,7 +165,7 @@ class EmbeddedServer:
         """Ends the server as a crash would, with no chance to tidy up; `start()` brings it back.
 
         Raises:
-            EmbeddedServerUnavailable: the process that watches over it is gone, and the server with it.
+            EmbeddedServerUnavailable: the process that watches over it is gone.
             RuntimeError: the server has not been started.
         """
         if self._supervisor is None:

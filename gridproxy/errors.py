@@ -107,7 +107,7 @@ class FileAlreadyStored(GridProxyError, FileExists):
 
 
 class CorruptFile(GridProxyError, CorruptGridFile):
-    """The chunks do not make up the file that the record promises; `reason` says where."""
+    """The record can be no file's, or the chunks do not make up what it promises; `reason` says where."""
 
     def __init__(self, id: object, reason: str) -> None:
         self.id = id
@@ -220,7 +220,7 @@ class InfoNotLoaded(GridProxyError, RuntimeError):
 
 
 class UploadInProgress(GridProxyError, RuntimeError):
-    """The file, or the id, is being written at this moment, or part of a transaction or a save that is not over."""
+    """The file, or the id, is being written at this moment, or in a transaction or a save that is not over."""
 
 
 class OutcomeUnknown(GridProxyError, PyMongoError):

@@ -41,7 +41,10 @@ class DownloadStream(ByteReceiveStream):
         return await self._download.load()
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """The next bytes, at least one and at most `max_bytes`; `anyio.EndOfStream` at the end, `BadOption` below 1."""
+        """The next bytes, at least one and at most `max_bytes`.
+
+        Raises `anyio.EndOfStream` at the end, `BadOption` for less than 1.
+        """
         if max_bytes < 1:
             raise BadOption(f"max_bytes is at least 1, not {max_bytes!r}")
         piece = await self._next_piece()

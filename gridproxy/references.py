@@ -44,9 +44,9 @@ async def rewrite_references(
     compare-and-set: a reference that somebody changed meanwhile keeps that change. Nothing happens to what is in the
     wanted form already, so it can be repeated, and cut off at any point.
 
-    The files are in `bucket` (None for "fs") of the database that `connect` gave for `db_alias`. Raises `BadOption` for
-    arguments that make no sense, `NotConnected` where no database is known, and `CorruptFile` for a record that cannot
-    be a file's: what was rewritten until then stays so.
+    The files lie in `bucket`: a `Bucket`, or a name (None for "fs") in the database that `connect` gave for `db_alias`.
+    Raises `BadOption` for arguments that make no sense, `NotConnected` where no database is known, and `CorruptFile`
+    for a record that can be no file's: what was rewritten until then stays so.
     """
     if not isinstance(collection, AsyncCollection):
         raise BadOption(f"an AsyncCollection is needed (client['zoo']['animal']), not {type_name(collection)}")
