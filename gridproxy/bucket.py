@@ -315,8 +315,9 @@ class Bucket(ReadableBucket):
     # The bucket as a whole
 
     async def ensure_indexes(self, *, force: bool = False) -> None:
-        """Create the two indexes of the GridFS spec, once per bucket and client and only where no file is stored yet, as
-        every upload does by itself; `force` looks again, and creates them whatever is stored.
+        """Create the two indexes of the GridFS spec: once per bucket and client, and only where no file is stored yet.
+
+        Every upload does so by itself. `force` looks again, and creates them whatever is stored.
         """
         await self.store.ensure_indexes(force=force)
 
