@@ -35,11 +35,13 @@ __all__ = ["Bucket"]
 class Bucket(ReadableBucket):
     """The files of one GridFS bucket in a database of pymongo's `AsyncMongoClient`.
 
-    `chunk_size` is in bytes; `checksum` is "sha256" (kept in the record's metadata) or None; concerns and the read
-    preference default to the database's and apply to every operation. Making one does no I/O. Raises `BadOption` for
-    arguments that no bucket can have.
+    `chunk_size` is in bytes, 1 to 16 MiB (less 256 bytes); `checksum` is "sha256" (kept in the record's metadata) or
+    None; concerns and the read preference default to the database's and apply to every operation. Making one does no
+    I/O. Raises `BadOption` for arguments that no bucket can have (`UnacknowledgedBucket` for such a write concern).
 
     Every method that writes or reads a record takes `session=`; inside a transaction only the record takes part in it.
+    Ids are values of any type that MongoDB takes as `_id`. pymongo's own errors come where the server or the network
+    fails, `CorruptFile` where a record cannot be a file's.
 
     ```python
     bucket = Bucket(client["zoo"], "uploads")
@@ -49,7 +51,10 @@ class Bucket(ReadableBucket):
     """
 
     def file(self, id: object) -> AsyncGridFile:
-        """The proxy of the file under this id; no I/O, so it is not known yet whether there is one."""
+        """The proxy of the file under this id; no I/O, so it is not known yet whether there is one.
+
+        Raises `BadId` for a proxy in the place of its id.
+        """
         return AsyncGridFile(id, bucket=self)
 
     # Putting in
@@ -71,10 +76,17 @@ class Bucket(ReadableBucket):
     ) -> FileInfo:
         """Store all of `source` as one file; its info.
 
-        `chunk_size` is in bytes, `expires_after` in seconds or a timedelta, `progress` is called with (bytes done,
-        bytes in
-        all or None). Raises `BadSource`, `BadOption`, `BadMetadata`, `BadId`, `FileAlreadyStored`, `UploadInProgress`,
-        `OutcomeUnknown`, or whatever the source raised; nothing is stored then.
+        `source` is bytes-like, a str (stored in `encoding`), a path (`os.PathLike`), a binary file or an iterable of
+        bytes, asynchronous or not, an `AsyncGridFile`, or `Staged`; what came open is read from where it stands, and
+        not closed. `filename` falls back to the base name of the source's name, `content_type` (which lands in
+        `metadata`) to a guess by it, then to what the source says, `chunk_size` (bytes) to the bucket's, `id` to a new
+        `ObjectId`. The file is missing from `expires_at` on (a naive datetime is UTC), or `expires_after` seconds, or a
+        timedelta, from now. `progress` is called with (bytes done, bytes in all or None).
+
+        Raises `BadSource`, `BadOption`, `BadMetadata`, `BadId`, `FileAlreadyStored` for an `id` that is taken,
+        `UploadInProgress` for one with chunks alone, `CorruptFile` (it paused until `collect_garbage` took its chunks),
+        `FileClosed` (its transaction ended meanwhile), or what the source or `progress` raised; nothing is stored then.
+        After `OutcomeUnknown` it may be.
         """
         request = upload_request(
             id=id,
@@ -103,8 +115,8 @@ class Bucket(ReadableBucket):
     ) -> list[FileInfo]:
         """Store each source as a file of its own, small ones together in one round trip; their infos in order.
 
-        A mapping gives filenames to sources; what else is said holds for every file. All or nothing: what one of them
-        raises, or a cancellation, takes back the others. Raises as `upload`.
+        A mapping gives filenames to sources; what else is said holds for every file, and `progress` tells the bytes of
+        all. All or nothing: what one of them raises, or a cancellation, takes back the others. Raises as `upload`.
         """
         request = upload_request(
             content_type=content_type,
@@ -133,7 +145,7 @@ class Bucket(ReadableBucket):
         """A new file, written bit by bit: `async with bucket.open_upload(...) as upload: await upload.write(data)`.
 
         The file is there at `close()`, or when the block is left without an exception. Awaiting the result starts it
-        too. Raises as `upload`.
+        too. Options are checked at the call; raises as `upload`.
         """
         request = upload_request(
             id=id,
@@ -161,7 +173,9 @@ class Bucket(ReadableBucket):
         expires_after: timedelta | float | None = None,
         progress: Progress | None = None,
     ) -> Staged:
-        """Write the chunks and no record: nobody sees a file before `publish`. Raises as `upload`."""
+        """Write the chunks and no record: nobody sees a file before `publish`, and `collect_garbage` takes what waits
+        for longer than its `older_than`. Raises as `upload`, and leaves nothing then.
+        """
         request = upload_request(
             id=id,
             filename=filename,
@@ -177,15 +191,18 @@ class Bucket(ReadableBucket):
     async def publish(self, staged: Staged, *, session: Session | None = None) -> FileInfo:
         """Make a file of what was staged; its info. May be repeated.
 
-        Raises `FileClosed` after a discard, and `CorruptFile` where chunks are gone: it waited for longer than
-        `collect_garbage` does, or the file was published and deleted before. What is left of it is discarded then.
+        Raises `FileClosed` after a discard, `BadOption` for what lies in another bucket, `FileAlreadyStored` where
+        another file has its id by now, and `CorruptFile` where chunks are gone: it waited for longer than
+        `collect_garbage` does, or the file was published and deleted before; what is left of it is discarded then.
+        After `OutcomeUnknown` it may be a file: publish it again.
         """
         return await upload_source(self.store, staged, upload_request(), session=session)
 
     async def discard(self, staged: Staged | object) -> None:
         """Remove staged chunks, or whatever chunks lie under an id without a record (an upload that was cut off).
 
-        Raises `FileAlreadyStored` where they are a file: that is what `delete` is for.
+        Raises `FileAlreadyStored` where they are a file (that is what `delete` is for), `UploadInProgress` where they
+        are becoming one in a transaction that is not over.
         """
         if isinstance(staged, Staged):
             await discard_staged(staged)
@@ -206,7 +223,10 @@ class Bucket(ReadableBucket):
     ) -> FileInfo:
         """A second file with the same bytes, copied inside the server; its info. What is not given stays as it was.
 
-        Raises `FileMissing`, `CorruptFile` (nothing is made of half a file), `BadOption` inside a transaction.
+        `metadata` stands for all of the original's; `expires_at` (UTC) and `expires_after` (seconds) are as `upload`
+        has them, but no copy expires unless told. Raises `FileMissing`, `CorruptFile` (nothing is made of half a file),
+        `FileAlreadyStored` or `UploadInProgress` where `new_id` is taken, `BadMetadata`, `BadId`, `BadOption` (inside a
+        transaction, too), `OutcomeUnknown`.
         """
         return await copy_file(
             self.store,
@@ -221,9 +241,10 @@ class Bucket(ReadableBucket):
         )
 
     async def by_name(self, filename: str, revision: int = -1, *, session: Session | None = None) -> AsyncGridFile:
-        """A file by its name: revision 0 is the oldest, 1 the next, -1 the newest, -2 the one before (GridFS spec).
+        """A file by its name: revision 0 is the oldest, 1 the next, -1 the newest, -2 the one before (GridFS spec), of
+        those that have not expired.
 
-        Raises `FileMissing` where there is no such name or revision.
+        Raises `FileMissing` where there is no such name or revision, `BadOption` for what can be neither.
         """
         check_filename(filename)
         _check_revision(revision)
@@ -244,11 +265,13 @@ class Bucket(ReadableBucket):
     # Editing
 
     async def rename(self, id: object, filename: str, *, session: Session | None = None) -> FileInfo:
-        """Give one file another name; its new info. Raises `FileMissing`, `BadOption`."""
+        """Give one file another name; its new info. Raises `FileMissing`, `BadOption` for what is no name."""
         return await rename_file(self.store, id, filename, session)
 
     async def rename_by_name(self, filename: str, new: str, *, session: Session | None = None) -> int:
-        """Give every revision of a name another one; how many. Raises `FileMissing` for none."""
+        """Give every revision of a name another one; how many. Raises `FileMissing` for none (GridFS spec), `BadOption`
+        for what is no name.
+        """
         return await rename_files(self.store, filename, new, session)
 
     async def update_metadata(
@@ -260,18 +283,25 @@ class Bucket(ReadableBucket):
         session: Session | None = None,
         **more: Any,
     ) -> FileInfo:
-        """Set and unset keys of a file's metadata in one step; its new info. Raises `FileMissing`, `BadMetadata`."""
+        """Set keys of a file's metadata (`changes`, and keywords) and `unset` others, in one step; its new info.
+
+        Raises `FileMissing`, `BadMetadata` for what cannot be stored, is said twice, or is not the caller's (`sha256`).
+        """
         return await update_file(self.store, id, changes, unset, more, session)
 
     # Taking away
 
     async def delete(self, id: object, *, session: Session | None = None) -> None:
-        """Remove a file. Where there is none, stray chunks under the id are removed and `FileMissing` is raised."""
+        """Remove a file, and a picture's variants. Where there is none, stray chunks under the id are removed and
+        `FileMissing` is raised (GridFS spec). In a transaction the chunks go with its commit.
+        """
         if not await remove_file(self.store, id, session):
             raise FileMissing(id)
 
     async def delete_by_name(self, filename: str, *, session: Session | None = None) -> int:
-        """Remove every revision of a name; how many. Raises `FileMissing` for none (GridFS spec)."""
+        """Remove every revision of a name; how many. Raises `FileMissing` for none (GridFS spec), `BadOption` for what
+        is no name.
+        """
         check_filename(filename)
         ids = await self.store.find_ids({"filename": filename}, self.store.session_for(session))
         if not ids:
@@ -285,7 +315,10 @@ class Bucket(ReadableBucket):
     # The bucket as a whole
 
     async def ensure_indexes(self, *, force: bool = False) -> None:
-        """Create the two indexes of the GridFS spec, once per bucket and client; `force` looks again."""
+        """Create the two indexes of the GridFS spec: once per bucket and client, and only where no file is stored yet.
+
+        Every upload does so by itself. `force` looks again, and creates them whatever is stored.
+        """
         await self.store.ensure_indexes(force=force)
 
     async def collect_garbage(
@@ -304,12 +337,12 @@ class Bucket(ReadableBucket):
         that and that no document in `references` (as `check` takes them; name every place that holds files) points to.
 
         An upload that sends nothing for as long as `older_than` looks like one that was cut off: it fails by
-        `CorruptFile` when it is to become a file after all. Chunks whose `_id`
-        tells no time are counted and left; `discard(id)` removes them. What is decided is looked at again, on the
-        primary, before it is removed; interrupted at any point, the next run goes on. `progress` as in `check`.
+        `CorruptFile` when it is to become a file after all. Chunks whose `_id` tells no time are counted and left;
+        `discard(id)` removes them. What is decided is looked at again, on the primary, before it is removed;
+        interrupted at any point, the next run goes on. The clock is the server's, `progress` as in `check`.
 
-        Raises `BadOption` for an `older_than` below an hour, and for references that look mistyped (no such
-        collection, or no document with the path); nothing was removed then.
+        Raises `BadOption` for an `older_than` below an hour, for `unreferenced` without references, and for references
+        that look mistyped (no such collection, or no document with the path); nothing was removed then.
         """
         return await collect_bucket_garbage(
             self.store,
@@ -321,7 +354,7 @@ class Bucket(ReadableBucket):
         )
 
     async def drop(self) -> None:
-        """Remove the whole bucket, every file in it and its indexes."""
+        """Remove the whole bucket, every file in it and its indexes; no error where it is not there."""
         await settle(self.store.drop())
 
 

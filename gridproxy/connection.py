@@ -55,7 +55,8 @@ _overrides: ContextVar[dict[str, _Connection] | None] = ContextVar("gridproxy_ov
 def connect(database: AsyncDatabase[Any] | DatabaseFactory, alias: str = DEFAULT_ALIAS) -> None:
     """Make `database` the one that files and documents without one of their own use; no I/O.
 
-    A factory is called once per event loop. Raises `BadOption` for anything else (a client, a synchronous database).
+    A factory is called once per event loop, when it is needed first. Raises `BadOption` for anything else (a client, a
+    synchronous database) and an alias that is no str.
     """
     _connections[_checked_alias(alias)] = _connection(database)
 
@@ -67,9 +68,8 @@ def disconnect(alias: str = DEFAULT_ALIAS) -> None:
 
 @contextmanager
 def using(database: AsyncDatabase[Any] | DatabaseFactory, alias: str = DEFAULT_ALIAS) -> Iterator[None]:
-    """Another database for this alias inside the block, in this context only (and tasks started in it):
-
-    Tests, tenants.
+    """Another database for this alias inside the block, in this context only (and tasks started in it): for tests, for
+    tenants. Takes and raises the same as `connect`.
     """
     before = _overrides.get()
     token = _overrides.set({**(before or {}), _checked_alias(alias): _connection(database)})

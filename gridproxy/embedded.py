@@ -69,7 +69,7 @@ class EmbeddedServer:
         storage_path: a folder for the data, made if it is missing, and kept; a later server reopens it.
             Without it the data lie in a temporary folder that goes when the server stops.
         sync_on_commit: whether acknowledged writes survive `kill()`; without it writes are faster.
-        port: the port to listen on; 0 takes a free one.
+        port: the port to listen on, 127.0.0.1 only; 0 takes a free one.
         start_timeout: seconds until `start()` gives up.
     """
 
@@ -165,6 +165,7 @@ class EmbeddedServer:
         """Ends the server as a crash would, with no chance to tidy up; `start()` brings it back.
 
         Raises:
+            EmbeddedServerUnavailable: the process that watches over it is gone.
             RuntimeError: the server has not been started.
         """
         if self._supervisor is None:

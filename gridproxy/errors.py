@@ -91,7 +91,7 @@ class GridProxyError(Exception):
 
 
 class FileMissing(GridProxyError, NoFile):
-    """There is no file here. `id` is the id that was asked for, None where there was none."""
+    """There is no file here (any more), or it has expired. `id` is what was asked for, None where that was no id."""
 
     def __init__(self, id: object = None, *, message: str | None = None) -> None:
         self.id = id
@@ -107,7 +107,7 @@ class FileAlreadyStored(GridProxyError, FileExists):
 
 
 class CorruptFile(GridProxyError, CorruptGridFile):
-    """The chunks do not make up the file that the record promises; `reason` says where."""
+    """The record can be no file's, or the chunks do not make up what it promises; `reason` says where."""
 
     def __init__(self, id: object, reason: str) -> None:
         self.id = id
@@ -134,11 +134,11 @@ class BadOption(GridProxyError, ValueError):
 
 
 class BadMetadata(BadOption):
-    """Metadata that cannot be stored, or a key of them that cannot be edited."""
+    """Metadata that cannot be stored, or a key of them that cannot be edited; nothing was stored or changed."""
 
 
 class DuplicateKey(BadMetadata, TypeError):
-    """The same metadata key was given twice (Python raises TypeError for a repeated keyword)."""
+    """The same metadata key, `key`, was given twice (Python raises TypeError for a repeated keyword)."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -150,7 +150,7 @@ class UnacknowledgedBucket(BadOption, ConfigurationError):
 
 
 class BadId(GridProxyError, TypeError):
-    """Something that MongoDB cannot take as a file's id."""
+    """Something that MongoDB cannot take as a file's id, or that stands in the place of an id and is none."""
 
 
 class FileRefused(GridProxyError, ValueError):
@@ -169,7 +169,7 @@ class FileRefused(GridProxyError, ValueError):
 
 
 class TooLarge(FileRefused):
-    """The content is longer than `limit` bytes; it was stopped there (`came` bytes had come)."""
+    """The content is longer than `limit` bytes: it was stopped there, when `came` bytes had come or were announced."""
 
     limit: int
 
@@ -187,14 +187,20 @@ class ContentTypeRefused(FileRefused):
 
 
 class PictureRefused(FileRefused):
-    """The content is no picture that can be decoded, or has more pixels than Pillow's limit against bombs."""
+    """The content is no picture that can be decoded, or a bomb: more pixels than Pillow's limit, or too many frames.
+
+    `limit` and `came` are in pixels, those of all frames together, or count frames; None where nobody knows.
+    """
 
 
 class BufferFull(GridProxyError, BufferError):
-    """This write would hold more than `limit` bytes that nobody awaited; none of it was taken."""
+    """This write would hold more than `limit` bytes that nobody awaited: `waiting` bytes do already, and `came` bytes
+    were to come. None of these was taken.
+    """
 
     def __init__(self, waiting: int, came: int, limit: int) -> None:
         self.waiting = waiting
+        self.came = came
         self.limit = limit
         super().__init__(
             f"{waiting} bytes written and not awaited, {came} more would pass the limit of {limit}: "
@@ -203,7 +209,7 @@ class BufferFull(GridProxyError, BufferError):
 
 
 class FileClosed(GridProxyError, ValueError):
-    """A write where no new file is open (any more), or a read of a reader that was closed."""
+    """A write where no new file is open (any more), a read of a closed reader, or the use of a discarded `Staged`."""
 
 
 class InfoNotLoaded(GridProxyError, RuntimeError):
@@ -214,7 +220,7 @@ class InfoNotLoaded(GridProxyError, RuntimeError):
 
 
 class UploadInProgress(GridProxyError, RuntimeError):
-    """The file, or the id, is being written at this moment."""
+    """The file, or the id, is being written at this moment, or in a transaction or a save that is not over."""
 
 
 class OutcomeUnknown(GridProxyError, PyMongoError):

@@ -41,11 +41,17 @@ class AsyncGridFile(ReadableFile):
     """One file in MongoDB GridFS: empty (false) or stored (true, `id` is not None).
 
     `bucket` is a `Bucket`, a bucket's name, or None for "fs"; a name is looked up in the database that `connect` (or
-    `using`) gave for `alias`, at each operation and never before: making, copying, comparing and pickling need no
-    connection. Equal are files of the same (id, bucket, alias). Unhashable, since the id changes.
+    `using`) gave for `alias` (None for "default"), at each operation and never before: making, copying, comparing and
+    pickling need no connection. `options` say both. Raises `BadOption` for what is no bucket, `BadId` for a file in the
+    place of an id. Equal are files of the same (id, bucket, alias). Unhashable, since the id changes.
+
+    The record's fields (`length`, `metadata`, ...) are known after any put, read, stat or open, and from a snapshot;
+    before that they raise `InfoNotLoaded`.
 
     Every method that does I/O takes `session=`; raises pymongo's own errors where the server or the network fails,
-    `NotConnected` where no database is known, and `UploadInProgress` while this very file is being written.
+    `NotConnected` where no database is known, `BadOption` where that can have no such bucket, and `UploadInProgress`
+    while this very file is being written, has assigned content that is not saved yet, or is to be changed while it
+    takes part in a transaction that is another one than the call's.
 
     ```python
     file = AsyncGridFile()
@@ -77,7 +83,7 @@ class AsyncGridFile(ReadableFile):
 
     @property
     def variants(self) -> Mapping[str, AsyncGridFile]:
-        """A picture's named variants, files of their own."""
+        """A picture's variants by their names, files of their own; empty where there are none."""
         return {name: self._variant(id) for name, id in named_variants(self._known("variants").metadata).items()}
 
     def _variant(self, id: object) -> AsyncGridFile:
@@ -107,10 +113,18 @@ class AsyncGridFile(ReadableFile):
     ) -> FileInfo:
         """Store all of `source` as this file; its info. `content_type` and all further keywords land in `metadata`.
 
-        `filename` falls back to the base name of the source's name, `content_type` to a guess by it; `chunk_size` is
-        in bytes, `expires_after` a timedelta or seconds, `progress` is called with (bytes done, bytes in all or None).
-        Raises `FileAlreadyStored` on a stored file, `BadSource`, `BadOption`, `BadMetadata`, `BadId`, `FileRefused`
-        (`TooLarge`, `ContentTypeRefused`), `OutcomeUnknown`, or what the source raised; nothing is stored then.
+        `source` is bytes-like, a str (stored in `encoding`), a path (`os.PathLike`), a binary file or an iterable of
+        bytes, asynchronous or not, another file, or `Staged`; what came open is read from where it stands, and not
+        closed. `filename` falls back to the base name of the source's name, `content_type` to a guess by it, then to
+        what the source says, `chunk_size` (bytes) to the bucket's, `id` to a new `ObjectId`. The file is missing from
+        `expires_at` on (a naive datetime is UTC), or `expires_after` seconds, or a timedelta, from now. `progress` is
+        called with (bytes done, bytes in all or None).
+
+        Raises `FileAlreadyStored` on a stored file or for an `id` of one, `UploadInProgress` for an `id` with chunks
+        alone, `BadSource`, `BadOption`, `BadMetadata`, `BadId`, `FileRefused` (`TooLarge`, `ContentTypeRefused`,
+        `PictureRefused`), `CorruptFile` (it paused until `collect_garbage` took its chunks), `FileClosed` (its
+        transaction ended meanwhile), or what the source, a validator or `progress` raised; nothing is stored then.
+        After `OutcomeUnknown` it may be.
         """
         request = upload_request(
             filename=filename,
@@ -146,8 +160,8 @@ class AsyncGridFile(ReadableFile):
     ) -> FileInfo:
         """Store `source` as `put` does, then let go of the old file: at once, or once its document was saved.
 
-        A failure leaves the old file untouched and this object pointing to it. Raises as `put`; where only the old
-        file's removal failed, the error has a note that says so.
+        A failure leaves the old file untouched and this object pointing to it. Raises as `put` does on an empty file;
+        where only the old file's removal failed, the error has a note that says so.
         """
         request = upload_request(
             filename=filename,
@@ -222,7 +236,7 @@ class AsyncGridFile(ReadableFile):
 
         The file becomes visible, and this object gets its id, at `close()`. Leaving the block by an exception or a
         cancellation aborts, and everything is as before. Raises `FileAlreadyStored` on a stored file unless told
-        `replace=True`, `UploadInProgress` where one is open already, and for options as `put`.
+        `replace=True`, `UploadInProgress` where one is open already, for options as `put`, `BadOption` for a picture.
         """
         if self._options.image is not None:
             raise BadOption("a picture is decoded whole and not written bit by bit: put() or replace() it")
@@ -243,13 +257,14 @@ class AsyncGridFile(ReadableFile):
     def write(self, data: Data) -> Awaitable[int]:
         """Take a copy of `data` (str is encoded) at the call, in order; awaiting the result applies back-pressure.
 
-        Un-awaited bytes are kept and sent at `close()`. Raises `FileClosed` without a new file, `BadSource`,
-        `BufferFull` past 64 MB un-awaited (nothing is taken), or the first failure of a former write.
+        The result is the number of bytes. Un-awaited ones are kept and sent at `close()`. Raises `FileClosed` without a
+        new file, `BadSource`, `BufferFull` past 64 MiB un-awaited (nothing is taken), `TooLarge`, or the first failure
+        of a former write.
         """
         return self._writing().write(data)
 
     def writelines(self, lines: Iterable[Data]) -> Awaitable[int]:
-        """`write` for each of them, all or none; nothing is put between them."""
+        """Take each of them as `write` does, all or none; nothing is put between them. The bytes are counted in all."""
         return self._writing().writelines(lines)
 
     def _writing(self) -> Writer:
@@ -260,8 +275,8 @@ class AsyncGridFile(ReadableFile):
     async def close(self) -> None:
         """End a new file: it is visible, and this object has its id, when this returns.
 
-        Raises the first failure of any write, and nothing is stored then. Where no new file is open, the position goes
-        back to the start.
+        Raises as `put`, the first failure of any write among it, and nothing is stored then; `FileClosed` while it is
+        being closed already. Where no new file is open, the position goes back to the start.
         """
         writing = self._writer
         if writing is None:
@@ -275,7 +290,7 @@ class AsyncGridFile(ReadableFile):
         await self._swap(writing.upload.store, info, writing.upload.session)
 
     async def abort(self) -> None:
-        """Give a new file up: what was sent is taken back, and everything is as before. Without one: no effect."""
+        """Give a new file up, and everything is as before; without one no effect. `FileClosed` while it is closing."""
         writing = self._writer
         if writing is not None:
             try:
@@ -312,13 +327,16 @@ class AsyncGridFile(ReadableFile):
         session: Session | None = None,
         **more: Any,
     ) -> FileInfo:
-        """Set and unset keys of the metadata in one step; the new info. Raises `FileMissing`, `BadMetadata`."""
+        """Set keys of the metadata (`changes`, and keywords) and `unset` others, in one step; the new info.
+
+        Raises `FileMissing`, `BadMetadata` for what cannot be stored, is said twice, or is not the caller's (`sha256`).
+        """
         store, id = self._readable()
         self._join(store.session_for(session))
         return self._edited(await update_file(store, id, changes, unset, more, session))
 
     async def rename(self, filename: str, *, session: Session | None = None) -> FileInfo:
-        """Give the stored file another name; the new info. Raises `FileMissing`, `BadOption`."""
+        """Give the stored file another name; the new info. Raises `FileMissing`, `BadOption` for what is no name."""
         store, id = self._readable()
         self._join(store.session_for(session))
         return self._edited(await rename_file(store, id, filename, session))
@@ -341,7 +359,10 @@ class AsyncGridFile(ReadableFile):
     ) -> AsyncGridFile:
         """A second file with the same bytes, copied inside the server; what is not given stays as it is here.
 
-        A copy never expires by itself. Raises `FileMissing`, `CorruptFile`, `BadOption` inside a transaction.
+        `metadata` stands for all of the original's, keywords for single keys; `id`, `expires_at` (UTC) and
+        `expires_after` (seconds) are as `put` has them, but no copy expires unless told. Raises `FileMissing`,
+        `CorruptFile` (nothing is made of half a file), `FileAlreadyStored` or `UploadInProgress` where `id` is taken,
+        `BadMetadata`, `BadId`, `BadOption` (inside a transaction, too), `OutcomeUnknown`.
         """
         info = await copy_file(
             *self._readable(),
@@ -357,7 +378,7 @@ class AsyncGridFile(ReadableFile):
         return AsyncGridFile(info.id, options=self._options, info=info)
 
     async def delete(self, *, session: Session | None = None) -> None:
-        """Remove the file; this object is empty then. No error on an empty one, nor where the file is gone already."""
+        """Remove the file, and a picture's variants; this object is empty then. No error where there is none."""
         with self._exclusive("being deleted"):
             self._join(self._session(session))
             self._content = None

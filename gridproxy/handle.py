@@ -112,12 +112,12 @@ class Handle:
 
     @property
     def filename(self) -> str | None:
-        """The stored name; raises `InfoNotLoaded`, as all fields of the record do."""
+        """The stored name, None where it has none."""
         return self._known("filename").filename
 
     @property
     def content_type(self) -> str | None:
-        """The media type, see `FileInfo.content_type`."""
+        """The media type, see `FileInfo.content_type`; None where nobody said one."""
         return self._known("content_type").content_type
 
     @property
@@ -127,7 +127,7 @@ class Handle:
 
     @property
     def upload_date(self) -> datetime | None:
-        """When the upload ended; aware, UTC."""
+        """When the upload ended; aware, in UTC; None where another writer did not note it."""
         return self._known("upload_date").upload_date
 
     @property
@@ -137,7 +137,7 @@ class Handle:
 
     @property
     def chunk_size(self) -> int:
-        """The bytes of one chunk."""
+        """The bytes of one chunk, but for the last."""
         return self._known("chunk_size").chunk_size
 
     @property
@@ -147,7 +147,7 @@ class Handle:
 
     @property
     def etag(self) -> str:
-        """A strong entity tag (RFC 9110), quotes included."""
+        """A strong entity tag (RFC 9110, 8.8.3), quotes included."""
         return self._known("etag").etag
 
     @property

@@ -35,9 +35,12 @@ _QUALITY = 90
 class ImageOptions:
     """What a field makes of the pictures that are put into it (extra `images`: Pillow).
 
-    A size is (width, height) in pixels, or (width, height, True) for exactly these, cut to their proportions. `size`
-    is the largest that the picture itself may have; a larger one is scaled down. `thumbnail_size` and `variants`, by
-    name, are smaller pictures that are stored, replaced and removed together with it.
+    `size`, `thumbnail_size` and those of `variants` are (width, height) in pixels, or (width, height, True) for exactly
+    these, cut to their proportions. `size` is the largest that the picture itself may have; a larger one is scaled
+    down. `thumbnail_size` and `variants`, by name, are smaller pictures that are stored, replaced and removed together
+    with it.
+
+    Raises `BadOption` for names and sizes that are none, and where the extra is missing.
     """
 
     size: Size | None = None

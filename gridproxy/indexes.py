@@ -1,4 +1,4 @@
-"""The two indexes that the GridFS specification asks for."""
+"""The two indexes that the GridFS spec asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FileInfo: one record of a `files` collection, frozen."""
+"""FileInfo: one record of a `files` collection (GridFS spec), frozen."""
 
 from __future__ import annotations
 
@@ -73,8 +73,9 @@ def id_key(id: object) -> Hashable:
 class FileInfo:
     """One stored file as its `files` document tells it (GridFS spec); a value that does not change.
 
-    `length` and `chunk_size` are in bytes, `upload_date` and `expires_at` aware and in UTC, `metadata` is what is
-    stored (read-only; empty where a legacy record has null), and `extra` holds the top-level keys that other
+    `length` and `chunk_size` are in bytes (an empty file may have a chunk size of 0), `upload_date` and `expires_at`
+    aware and in UTC, cut to milliseconds; they and `filename` are None where the record has none. `metadata` is what
+    is stored (read-only; empty where a legacy record has null), and `extra` holds the top-level keys that other
     writers left (`contentType`, `aliases`, `md5`, anything).
     """
 
@@ -174,11 +175,13 @@ class FileInfo:
 
     @property
     def chunk_count(self) -> int:
-        """How many chunks the bytes lie in."""
+        """How many chunks the bytes lie in; 0 for an empty file."""
         return -(-self.length // self.chunk_size) if self.length else 0
 
     def expired(self, now: datetime | None = None) -> bool:
-        """Whether `expires_at` has passed (by this machine's clock, unless told a moment)."""
+        """Whether `expires_at` has passed at `now`, an aware datetime (None: this moment in UTC, by this machine's
+        clock).
+        """
         return self.expires_at is not None and self.expires_at <= (now or utc_now())
 
     def to_record(self) -> dict[str, Any]:

@@ -18,7 +18,10 @@ __all__ = ["NewFile"]
 
 
 class NewFile:
-    """What `new_file()` returns: await it, or enter it; `as` binds the file."""
+    """What `new_file()` returns: await it, or enter it; `as` binds the file.
+
+    Begun so, it raises what `new_file()` says of a file that is stored or busy. Awaiting it again does nothing.
+    """
 
     def __init__(
         self,

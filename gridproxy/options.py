@@ -55,9 +55,10 @@ _annotating: ContextVar[list[FileOptions] | None] = ContextVar("gridproxy_annota
 class FileOptions:
     """How one field keeps its files; the same declaration for every adapter.
 
-    `bucket` is a `Bucket`, a bucket's name, or None for "fs"; `db_alias` the alias given to `connect`. `store` says
-    what the document keeps: the file's "id" (the default), or a "snapshot" of its metadata. `on_delete` says what
-    becomes of the file when its document is deleted: "keep" (the default) or "delete".
+    `bucket` is a `Bucket`, a bucket's name, or None for "fs"; `db_alias` the alias given to `connect`, None for that of
+    the document, else "default". `store` says what the document keeps: the file's "id" (the default), or a "snapshot"
+    of its metadata. `on_delete` says what becomes of the file when its document is deleted: "keep" (the default) or
+    "delete".
 
     Limits: `max_size` (bytes) stops an upload at the byte that is too many. `content_types` ("image/png", "image/*")
     are the types that may come in; the first bytes have to bear out what the name or the sender says (extra `sniff`,
@@ -68,6 +69,8 @@ class FileOptions:
     `image` makes it a field of pictures: see `ImageOptions`.
 
     In a pydantic model it annotates a field: `photo: Annotated[AsyncGridFile, FileOptions(bucket="photos")]`.
+
+    Raises `BadOption` for values that no field can have, and where an extra is missing.
     """
 
     bucket: Bucket | str | None = field(default=None, kw_only=False)

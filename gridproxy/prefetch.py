@@ -29,10 +29,11 @@ async def prefetch(
     left out; so are infos that are known already. A file that is missing keeps none.
 
     `content` fetches contents as well, with one more query for each bucket and 200 files: those of at most 255 KiB, and
-    4 MB of them in all, in the order of the documents. They stay with the files until the next `read()` to the end,
+    4 MiB of them in all, in the order of the documents. They stay with the files until the next `read()` to the end,
     which costs no round trip.
 
-    Raises `BadOption` for a path that leads to something else, naming what it is.
+    Raises `BadOption` for a path that leads to something else, naming what it is, `NotConnected` where no database is
+    known, and `CorruptFile` for a record that cannot be a file's.
 
     ```python
     documents = [{"photo": AsyncGridFile(file.id)}, {"photo": AsyncGridFile()}]

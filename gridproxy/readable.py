@@ -27,8 +27,9 @@ class ReadableFile(Handle):
     async def read(self, size: int | None = -1, *, session: Session | None = None) -> bytes:
         """The next `size` bytes from the position on, all the rest where `size` is negative or None; empty at the end.
 
-        Raises `FileMissing` on an empty file, `CorruptFile`, `FileVanished`. Calls take turns; `open()` gives
-        another position.
+        Raises `FileMissing` on an empty file and for one that is gone or expired, `CorruptFile`, `FileVanished` where
+        it was deleted meanwhile, and `FileClosed` where `close()` came meanwhile; the position stays then. Calls take
+        turns; `open()` gives another position.
         """
         return await self._positioned(session).read(size)
 
@@ -37,14 +38,15 @@ class ReadableFile(Handle):
         return await self._positioned(session).readline()
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET, *, session: Session | None = None) -> int:
-        """Move the position (`whence` as in `io`), the new one in bytes.
+        """Move the position to `offset` bytes from the start, the position or the end (`whence` 0, 1 or 2, as in `io`);
+        the new one, in bytes from the start.
 
-        Raises as `read`, `BadOption` before the start.
+        Beyond the end is legal. Raises as `read`, `BadOption` before the start.
         """
         return await self._positioned(session).seek(offset, whence)
 
     def tell(self) -> int:
-        """The position in bytes; 0 after a put, a replace and a close."""
+        """The position, in bytes from the start; 0 after a put, a replace and a close."""
         return 0 if self._reader is None else self._reader.tell()
 
     def _positioned(self, session: Session | None) -> Reader:
@@ -76,14 +78,16 @@ class ReadableFile(Handle):
             await reader.aclose()
 
     def open(self, *, session: Session | None = None) -> Reader:
-        """An independent reader with a position of its own: `async with file.open() as reader:`. Raises as `read`."""
+        """An independent reader with a position of its own: `async with file.open() as reader:`. Raises as `read`, on
+        an empty file at the call.
+        """
         return self._new_reader(*self._readable(), session)
 
     def stream(self, start: int = 0, stop: int | None = None, *, session: Session | None = None) -> DownloadStream:
         """Bytes `start` to `stop` (exclusive; None for the end) as blocks, fetched ahead in bounded memory.
 
-        An async iterator of bytes, and an `anyio.abc.ByteReceiveStream`; it has a position of its own. Raises as
-        `read`.
+        An async iterator of bytes, and an `anyio.abc.ByteReceiveStream`; it has a position of its own, and is clipped
+        to the file. Raises `BadOption` for a negative offset, and as `read`, on an empty file at the call.
         """
         store, id = self._readable()
         check_offset(start, "start")
@@ -105,18 +109,20 @@ class ReadableFile(Handle):
         return self.stream()
 
     async def read_range(self, start: int, stop: int | None, *, session: Session | None = None) -> bytes:
-        """Exactly the bytes `start` to `stop` (exclusive), clipped to the file; only their chunks are fetched.
+        """Exactly the bytes `start` to `stop` (exclusive; None for the end), clipped to the file; only their chunks are
+        fetched.
 
-        Raises as `read`.
+        Raises as `read`, `BadOption` for a negative offset.
         """
         store, id = self._readable()
         on_info = self._loaded(id, store.session_for(session))
         return await read_range(store, id, start, stop, session, self._chunk_size_hint(), on_info)
 
     async def read_ranges(self, ranges: Sequence[tuple[int, int]], *, session: Session | None = None) -> list[bytes]:
-        """The bytes of each (start, stop), in the order given; a chunk that several touch is fetched once.
+        """The bytes of each of `ranges` (start, stop; exclusive), in the order given and clipped to the file; a chunk
+        that several touch is fetched once.
 
-        Raises as `read`.
+        Raises as `read`, `BadOption` for a negative offset.
         """
         return await read_ranges(*self._readable(), ranges, session)
 
@@ -127,10 +133,12 @@ class ReadableFile(Handle):
         *,
         session: Session | None = None,
     ) -> FileInfo:
-        """Write the file to a path (beside it, then renamed: no half file is ever seen) or to a binary writable;
-        its info.
+        """Write the file to a path (beside it, then renamed: no half file is ever seen) or to a binary writable,
+        synchronous (in a worker thread) or not; its info.
 
-        The stored filename plays no part in it. Raises as `read`, `BadSource` for what cannot be written to, OSError.
+        The stored filename plays no part in it. `progress` is called with (bytes done, bytes in all), and awaited.
+        Raises as `read`, `BadSource` for what cannot be written to, OSError; a path is as it was then, a writable may
+        have got a part.
         """
         store, id = self._readable()
         on_info = self._loaded(id, store.session_for(session))
@@ -145,7 +153,9 @@ class ReadableFile(Handle):
         return _StoredFile(self.stream(session=session))
 
     async def stat(self, *, session: Session | None = None) -> FileInfo:
-        """The record as it is now; raises `FileMissing`, on an empty file too."""
+        """The record as it is now. Raises `FileMissing`, on an empty and for an expired file too, and `CorruptFile`
+        where the record cannot be a file's.
+        """
         store, id = self._readable()
         loaded = self._loaded(id, store.session_for(session))
         info = await load_info(store, id, session)
@@ -153,7 +163,9 @@ class ReadableFile(Handle):
         return info
 
     async def exists(self, *, session: Session | None = None) -> bool:
-        """Whether the file is stored at this moment; False for an empty one."""
+        """Whether the file is stored at this moment; False for an empty and for an expired one. Raises `CorruptFile` as
+        `stat` does.
+        """
         if self._id is None:
             return False
         try:
@@ -163,7 +175,10 @@ class ReadableFile(Handle):
         return True
 
     async def verify(self, *, session: Session | None = None) -> FileInfo:
-        """Read everything again: number and sizes of the chunks, SHA-256; raises `CorruptFile` saying what is wrong."""
+        """Read everything again: number and sizes of the chunks, SHA-256 (where the record has one); its info.
+
+        Raises as `read`, `CorruptFile` saying what is wrong. Memory is bounded.
+        """
         store, id = self._readable()
         loaded = self._loaded(id, store.session_for(session))
         info = await verify_file(store, id, session)

@@ -58,7 +58,7 @@ class ReadableBucket:
 
     @property
     def name(self) -> str:
-        """The bucket's name, the prefix of its two collections."""
+        """The bucket's name, the prefix of its two collections (`fs.files`, `fs.chunks`)."""
         return self.store.name
 
     def __repr__(self) -> str:
@@ -84,10 +84,10 @@ class ReadableBucket:
     def stream(
         self, id: object, start: int = 0, stop: int | None = None, *, session: Session | None = None
     ) -> DownloadStream:
-        """Bytes `start` to `stop` (exclusive; None for the end) as blocks: an async iterator, and a
-        `ByteReceiveStream`.
+        """Bytes `start` to `stop` (exclusive; None for the end), clipped to the file, as blocks that are fetched ahead.
 
-        Reading it raises `FileMissing`, `CorruptFile`, `FileVanished`; it never ends short.
+        Raises `BadOption` for a negative offset. Reading it raises `FileMissing`, for an expired file too,
+        `CorruptFile`, and `FileVanished` where it was deleted meanwhile; it never ends short.
         """
         check_offset(start, "start")
         if stop is not None:
@@ -103,22 +103,25 @@ class ReadableBucket:
     async def read_ranges(
         self, id: object, ranges: Sequence[tuple[int, int]], *, session: Session | None = None
     ) -> list[bytes]:
-        """The bytes of each (start, stop), touching only the chunks that they lie in. Raises as `stream`."""
+        """The bytes of each of `ranges` (start, stop; exclusive), clipped to the file, in the order given; only the
+        chunks that they lie in are fetched, each once. Raises as `stream`.
+        """
         return await read_ranges(self.store, id, ranges, session)
 
     async def stat(self, id: object, *, session: Session | None = None) -> FileInfo:
-        """The file's record; raises `FileMissing`, for an expired file too."""
+        """The file's record. Raises `FileMissing`, for an expired file too, `CorruptFile` where it can be no file's."""
         return await load_info(self.store, id, session)
 
     async def stat_many(self, ids: Iterable[object], *, session: Session | None = None) -> dict[object, FileInfo]:
-        """The records of many files by id, without those that are missing or expired.
+        """The records of many files by id, in the order given, without those that are missing or expired.
 
-        Raises `BadId` for an id that no dict can have as a key (a dict).
+        Raises `BadId` for an id that no dict can have as a key (a dict), `CorruptFile` as `stat`.
         """
         return await stat_many(self.store, ids, session)
 
     async def read_many(self, ids: Iterable[object], *, session: Session | None = None) -> dict[object, bytes]:
-        """The contents of many files by id, without the missing ones: small files share round trips.
+        """The contents of many files by id, all of them in memory, without the missing ones: small files share round
+        trips.
 
         Raises `CorruptFile` naming the file, `BadId` as `stat_many`.
         """
@@ -133,11 +136,11 @@ class ReadableBucket:
         limit: int = 0,
         session: Session | None = None,
     ) -> AsyncIterator[FileInfo]:
-        """The files that fit a filter on their records (`{"metadata.owner": 7}`), expired ones included; `limit` 0
-        is none.
+        """The files that fit a filter on their records (`{"metadata.owner": 7}`), expired ones included.
 
-        `sort` is a key, with a '-' before it for downwards, or pairs as pymongo takes them.
-        The filter is a query of yours: what comes from outside belongs into its values only, as `{"$eq": value}`.
+        `sort` is a key, with a '-' before it for downwards, or pairs as pymongo takes them; the first `skip` files are
+        left out, and `limit` files come at most (0 for all). The filter is a query of yours: what comes from outside
+        belongs into its values only, as `{"$eq": value}`. Raises `CorruptFile` at a record that cannot be a file's.
         """
         session = self.store.session_for(session)
         cursor = self.store.files.find(filter or {}, sort=_order(sort), skip=skip, limit=limit, session=session)
@@ -146,9 +149,11 @@ class ReadableBucket:
                 yield FileInfo.from_record(record)
 
     async def verify(self, id: object, *, session: Session | None = None, progress: Progress | None = None) -> FileInfo:
-        """Read a file again and compare number, sizes and SHA-256 of its chunks; raises `CorruptFile`.
+        """Read a file again and compare number and sizes of its chunks, and the SHA-256 where the record has one; its
+        info.
 
-        `progress` is called with the bytes read, and the bytes in all.
+        `progress` is called with (bytes done, bytes in all). Raises `CorruptFile` saying what is wrong, `FileMissing`,
+        and `FileVanished` where it was deleted meanwhile.
         """
         return await verify_file(self.store, id, session, progress)
 
@@ -167,9 +172,10 @@ class ReadableBucket:
         path through sub-documents, lists and maps, `*` for every key of a map), also files that no document points to,
         and documents that point to no file. Pictures point to their thumbnails.
 
-        `older_than` leaves out chunks without a file, and unreferenced files, that are younger. `progress` is called
-        with the numbers of records and documents looked at, and to be looked at. Memory is bounded. No transaction
-        takes part, neither does a bound session. Raises `BadOption`.
+        `older_than` leaves out chunks without a file, and unreferenced files, that are younger by the server's clock.
+        `progress` is called with the numbers of records and documents looked at, and to be looked at. Memory is
+        bounded. No transaction takes part, neither does a bound session. Raises `BadOption` for references and ages
+        that are none.
         """
         return check_bucket(self.store, parse_references(self.store, references), check_age(older_than), progress)
 

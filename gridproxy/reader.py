@@ -24,9 +24,10 @@ __all__ = ["DownloadStream", "Reader"]
 class DownloadStream(ByteReceiveStream):
     """The bytes `start` to `stop` of a stored file as blocks of at most a chunk, fetched ahead in bounded memory.
 
-    An async iterator of bytes, and an `anyio.abc.ByteReceiveStream`. `aclose()` (or leaving `async with`) ends what
-    is on
-    its way; a stream dropped half-read leaks nothing. It never ends short: see `CorruptFile` and `FileVanished`.
+    An async iterator of bytes, and an `anyio.abc.ByteReceiveStream`. `aclose()` (or leaving `async with`) ends what is
+    on its way; a stream dropped half-read leaks nothing. Reading raises `FileMissing` (for an expired file too),
+    `CorruptFile`, and `FileVanished` where it was deleted meanwhile: it never ends short. As anyio has it,
+    `anyio.ClosedResourceError` after `aclose()`, and `anyio.BusyResourceError` for two readers at once.
     """
 
     def __init__(self, download: Download) -> None:
@@ -36,11 +37,14 @@ class DownloadStream(ByteReceiveStream):
         self._guard = anyio.ResourceGuard("reading from")
 
     async def info(self) -> FileInfo:
-        """The record of the file being streamed; raises `FileMissing`."""
+        """The record of the file being streamed; the first bytes come with it."""
         return await self._download.load()
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """The next bytes, at least one and at most `max_bytes`; raises `anyio.EndOfStream` at the end."""
+        """The next bytes, at least one and at most `max_bytes`.
+
+        Raises `anyio.EndOfStream` at the end, `BadOption` for less than 1.
+        """
         if max_bytes < 1:
             raise BadOption(f"max_bytes is at least 1, not {max_bytes!r}")
         piece = await self._next_piece()
@@ -80,6 +84,11 @@ class Reader:
     """A stored file with a position of its own, read like a binary file; stays with the bucket that it was opened on.
 
     `async with file.open() as reader:` (or `reader = await file.open()`). Calls from several tasks take turns.
+    `position` is where it begins, in bytes from the start; `chunk_size`, in bytes, a guess until the record is known,
+    which `on_info` is told then.
+
+    Reading raises `FileMissing` (for an expired file too), `CorruptFile`, `FileVanished` where it was deleted
+    meanwhile, and `FileClosed` after `aclose()`; the position stays then.
     """
 
     def __init__(
@@ -151,9 +160,10 @@ class Reader:
         return self._position
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the position (`whence` as in `io`); the new one.
+        """Move the position to `offset` bytes from the start, the position or the end (`whence` 0, 1 or 2, as in `io`);
+        the new one, in bytes from the start.
 
-        Beyond the end is legal, before the start `BadOption`.
+        Beyond the end is legal; before the start, and for another `whence`, it raises `BadOption`.
         """
         async with self._turn:
             if whence == os.SEEK_SET:
@@ -168,7 +178,7 @@ class Reader:
             return self._position
 
     async def read(self, size: int | None = -1) -> bytes:
-        """The next `size` bytes, fewer only at the end; all the rest where `size` is negative or None."""
+        """The next `size` bytes, fewer only at the end, then empty; all the rest where `size` is negative or None."""
         async with self._turn:
             self._check_open()
             if size is None or size < 0:

@@ -44,12 +44,13 @@ async def rewrite_references(
     compare-and-set: a reference that somebody changed meanwhile keeps that change. Nothing happens to what is in the
     wanted form already, so it can be repeated, and cut off at any point.
 
-    Raises `BadOption` for arguments that make no sense.
+    The files lie in `bucket`: a `Bucket`, or a name (None for "fs") in the database that `connect` gave for `db_alias`.
+    Raises `BadOption` for arguments that make no sense, `NotConnected` where no database is known, and `CorruptFile`
+    for a record that can be no file's: what was rewritten until then stays so.
     """
     if not isinstance(collection, AsyncCollection):
         raise BadOption(f"an AsyncCollection is needed (client['zoo']['animal']), not {type_name(collection)}")
-    if not all(field.split(".")) or "$" in field:
-        raise BadOption(f"a field is a name or a dotted path such as 'owner.photo', not {field!r}")
+    _check_field(field)
     options = FileOptions(bucket=bucket, db_alias=db_alias, store=store)
     work = _Rewriting(collection, field, store_for(options.bucket, options.db_alias), store, session)
     changed = 0
@@ -62,6 +63,11 @@ async def rewrite_references(
                 changed += await work.rewrite(documents)
                 documents = []
         return changed + await work.rewrite(documents)
+
+
+def _check_field(field: object) -> None:
+    if not isinstance(field, str) or not all(field.split(".")) or "$" in field:
+        raise BadOption(f"a field is a name or a dotted path such as 'owner.photo', not {field!r}")
 
 
 class _Rewriting:

@@ -16,7 +16,10 @@ __all__ = ["Staged", "discard_id", "discard_staged", "publish_staged"]
 
 
 class Staged:
-    """Chunks that lie in a bucket without a record: `Bucket.publish` makes a file of them, `discard` removes them."""
+    """Chunks that lie in a bucket without a record: `Bucket.publish` makes a file of them, `discard` removes them.
+
+    So does `put`, or `replace`, that is given it as its source.
+    """
 
     def __init__(self, store: Store, record: Record, chunk_ids: bytes) -> None:
         self.store = store
@@ -33,7 +36,7 @@ class Staged:
 
     @property
     def info(self) -> FileInfo:
-        """What the file's record will say."""
+        """What the file's record will say; the upload date is that of its publishing."""
         return FileInfo.from_record(self.record)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""The two collections of a bucket: one method, one round trip.
+"""The two collections of a bucket (GridFS spec): one method, one round trip.
 
 Records take the caller's session, one operation at a time; chunks never do. Every chunk operation runs in a session of
 ours, since a write without one would join a transaction that `session.bind()` put around the caller.

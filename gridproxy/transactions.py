@@ -51,7 +51,10 @@ _around: contextvars.ContextVar[Transaction | None] = contextvars.ContextVar("gr
 
 
 class Transaction:
-    """A transaction that goes on: `session` is what every call that belongs to it is given as `session=`."""
+    """A transaction that goes on: `session` is what every call that belongs to it is given as `session=`.
+
+    Such calls queue, from several tasks too.
+    """
 
     def __init__(self, client: Client, session: Session, *, repeated: bool) -> None:
         self._client = client
@@ -151,9 +154,9 @@ def transaction(client: Client) -> AbstractAsyncContextManager[Transaction]:
     what they were before. Commits have write concern "majority". Servers give up a transaction 60 seconds after its
     first statement: `Bucket.stage` large sources before it.
 
-    Raises `TransactionsUnsupported` on a standalone server, `NestedTransaction` inside another one, `UploadInProgress`
-    where a new file is still open at the end, `CommitUnknown` where 120 seconds brought no answer to the commit, and
-    pymongo's errors as they are; the block is never run again.
+    Raises `TransactionsUnsupported` on a standalone server, `NestedTransaction` inside another one, `BadOption` for
+    anything but an `AsyncMongoClient`, `UploadInProgress` where a new file is still open at the end, `CommitUnknown`
+    where 120 seconds brought no answer to the commit, and pymongo's errors as they are; the block is never run again.
 
     ```python
     async with gridproxy.transaction(client) as tx:

@@ -52,12 +52,13 @@ def wrap_field(
 
     The attribute holds an `ObjectId`, its 24 hex digits, or None, and keeps the form that it had. For one that is empty
     `as_` says what to write, "id" (an `ObjectId`) or "hex"; unless told, its annotation does (hex for a `str`), and
-    without one it is an `ObjectId`. The other options are those of `FileOptions`.
+    without one it is an `ObjectId`. The other options, such as `max_size` in bytes, are those of `FileOptions`.
 
     It works in every mutable class that takes weak references, and gives each object an `AsyncGridFile` of its own,
     always the same one. A replaced file is kept until `finalize()`, called once the object was saved by whatever saves
     it; `revert()` goes back. Assigning a file, an id or None moves the reference, and removes nothing. Raises
-    `BadOption` for a class that cannot be wrapped, `BadId` where the attribute holds something else.
+    `BadOption` for arguments that make no sense; when it is used, for a class that cannot be wrapped and an object that
+    is frozen, `BadId` where the attribute holds something else, and `BadSource` where content is assigned.
 
     ```python
     class User:

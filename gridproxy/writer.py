@@ -19,7 +19,8 @@ __all__ = ["Writer"]
 class Writer:
     """One new file; awaiting it or entering it starts it, and `close()` makes it visible.
 
-    Leaving `async with` by an exception, a cancellation included, aborts it: nothing stays behind then.
+    Leaving `async with` by an exception, a cancellation included, aborts it: nothing stays behind then. One that is
+    dropped before its end warns with `ResourceWarning`; its chunks are left to `collect_garbage`.
     """
 
     def __init__(
@@ -50,7 +51,11 @@ class Writer:
         return self.upload.state is not State.OPEN
 
     async def start(self) -> Writer:
-        """Begin; raises `FileAlreadyStored` or `UploadInProgress` for an id that is taken. Again: no effect."""
+        """Begin; a second time no effect.
+
+        Raises `FileAlreadyStored` or `UploadInProgress` for an id that is taken, `BadId`, `BadMetadata` or `BadOption`
+        for what BSON does not have, or what is too large for a document.
+        """
         if self.upload.state is State.NEW:
             await self.upload.start()
         return self
@@ -80,14 +85,13 @@ class Writer:
     def write(self, data: Data) -> Awaitable[int]:
         """Take a copy of `data` (str is encoded) at the call, in order; awaiting applies back-pressure.
 
-        Gives the number of bytes. Raises `BadSource`; `BufferFull` where more than 64 MB would wait un-awaited;
-        `FileClosed`
-        where it is not open; or what a former batch failed with.
+        Gives the number of bytes. Raises `BadSource`, `BufferFull` where more than 64 MiB would wait un-awaited,
+        `FileClosed` where it is not open (nothing is taken then), or what a former batch failed with.
         """
         return self._open_upload().write(data)
 
     def writelines(self, lines: Iterable[Data]) -> Awaitable[int]:
-        """`write` for each of them, all or none; nothing is put between them."""
+        """Take each of them as `write` does, all or none; nothing is put between them. The bytes are counted in all."""
         return self._open_upload().writelines(lines)
 
     def _open_upload(self) -> Upload:
@@ -98,13 +102,17 @@ class Writer:
     async def close(self) -> FileInfo:
         """Send what is left and make the file visible; its info. A second time: the same info.
 
-        Raises the first failure of any batch, or `CorruptFile` where it paused for so long that `collect_garbage` took
-        its chunks; nothing is stored then.
+        Raises the first failure of any batch, `FileAlreadyStored` or `UploadInProgress` where somebody else has the id
+        by now, `CorruptFile` where it paused for so long that `collect_garbage` took its chunks, and `FileClosed` where
+        it is not open, or its transaction ended meanwhile; nothing is stored then. After `OutcomeUnknown` it may be.
         """
         if self.upload.info is not None:
             return self.upload.info
         return await self._open_upload().finish()
 
     async def abort(self, cause: BaseException | None = None) -> None:
-        """Take back what was sent. After `close()`, or a second time: no effect."""
+        """Take back what was sent. After `close()`, or a second time: no effect; `FileClosed` while it is closing.
+
+        A clean-up that fails is noted on `cause`, or raised where there is none.
+        """
         await self.upload.abort(cause)

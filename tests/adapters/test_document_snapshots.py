@@ -295,6 +295,7 @@ async def test_a_document_that_never_rests_is_left_for_the_next_time(
     [
         ({"collection": "zoo"}, "AsyncCollection"),
         ({"field": "photo."}, "field"),
+        ({"field": None}, "field"),
         ({"field": "$where"}, "field"),
         ({"store": "both"}, "store"),
         ({"bucket": 7}, "bucket"),

@@ -33,6 +33,7 @@ async def test_past_64_mb_unawaited_write_raises_and_takes_nothing(database: Dat
             photo.write(megabyte)  # there was room for it: the one before was not taken
             photo.write(b"x")
     assert caught.value.limit == caught.value.waiting == 64 * 1024 * 1024
+    assert caught.value.came == 1
     assert isinstance(caught.value, BufferError)
     assert await contents(database) == (0, 0)
 
