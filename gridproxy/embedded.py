@@ -207,10 +207,11 @@ class EmbeddedServer:
 
 
 @contextlib.contextmanager
-def server_uri() -> Iterator[tuple[str, str]]:
+def server_uri(*, sync_on_commit: bool = True) -> Iterator[tuple[str, str]]:
     """Gives `(uri, label)`: the server that MONGODB_URI names, or else an embedded one for the block.
 
     The label is one line for people that says which server it is; no user name or password is in it.
+    `sync_on_commit` is for the embedded one: without it writes are faster, and a crash of it loses some.
 
     Raises:
         EmbeddedServerUnavailable: MONGODB_URI is not set, and no embedded server can be started.
@@ -218,7 +219,7 @@ def server_uri() -> Iterator[tuple[str, str]]:
     if uri := os.environ.get("MONGODB_URI"):
         yield uri, f"MongoDB at {_hosts(uri)}, as MONGODB_URI says"
         return
-    with EmbeddedServer() as server:
+    with EmbeddedServer(sync_on_commit=sync_on_commit) as server:
         yield server.uri, f"embedded SecantusDB at {_hosts(server.uri)} (MONGODB_URI is not set)"
 
 

@@ -49,7 +49,7 @@ def _steps(fast: bool, pytest_arguments: list[str]) -> list[tuple[str, list[list
 
 def _workers() -> list[str]:
     # Each worker has an embedded server of its own. On a server that they shared, one's failpoints would hit the other.
-    return [] if os.environ.get("MONGODB_URI") else ["-n", "2", "--dist", "loadfile"]
+    return [] if os.environ.get("MONGODB_URI") else ["-n", "3", "--dist", "loadfile"]
 
 
 def main(arguments: list[str]) -> int:

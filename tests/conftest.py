@@ -58,7 +58,8 @@ def mongodb_uri(pytestconfig: pytest.Config) -> Iterator[str]:
     """The address of the one server that all tests share."""
     with ExitStack() as stack:
         try:
-            uri, label = stack.enter_context(server_uri())
+            # Nobody kills this one; the tests that do have servers of their own, which sync.
+            uri, label = stack.enter_context(server_uri(sync_on_commit=False))
         except EmbeddedServerUnavailable as error:
             pytestconfig.stash[REPORT].servers.add(f"none ({error})")
             # Where there is no wheel nobody can install it; anywhere else the environment is broken, and red.
