@@ -17,7 +17,7 @@ The map of this house, from the ground up; every import points down:
 - connection                                      from an alias to a database
 - attachment, handle                              a file's place in a document, what it knows without I/O
 - field_value, schema                             what a field holds, and what pydantic is told of it
-- readable, new_file, file                        AsyncGridFile: what it reads, what it writes
+- readable, new_file, writable, file              AsyncGridFile: what it reads, what it takes in, the rest
 - readable_bucket, bucket                         GridFS itself, for services without proxies
 - walk, prefetch, references, owner               which files documents hold, and what they owe each other
 - wrap                                            a file beside an attribute that a class has already

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .options import UploadRequest
 from .progress import Progress
@@ -12,12 +12,14 @@ from .store import Session
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from .file import AsyncGridFile
+    from .writable import WritableFile
 
 __all__ = ["NewFile"]
 
+F = TypeVar("F", bound="WritableFile")
 
-class NewFile:
+
+class NewFile(Generic[F]):
     """What `new_file()` returns: await it, or enter it; `as` binds the file.
 
     Begun so, it raises what `new_file()` says of a file that is stored or busy. Awaiting it again does nothing.
@@ -25,7 +27,7 @@ class NewFile:
 
     def __init__(
         self,
-        file: AsyncGridFile,
+        file: F,
         request: UploadRequest,
         replace: bool,
         session: Session | None,
@@ -38,17 +40,17 @@ class NewFile:
         self._progress = progress
         self._writing: Writer | None = None
 
-    async def _start(self) -> NewFile:
+    async def _start(self) -> NewFile[F]:
         if self._writing is None:
             writing = Writer(self._file._store(), self._request, self._session, self._progress)
             await self._file._start_writing(writing, self._replace)
             self._writing = writing
         return self
 
-    def __await__(self) -> Generator[Any, None, NewFile]:
+    def __await__(self) -> Generator[Any, None, NewFile[F]]:
         return self._start().__await__()
 
-    async def __aenter__(self) -> AsyncGridFile:
+    async def __aenter__(self) -> F:
         await self._start()
         return self._file
 
