@@ -6,8 +6,8 @@ The map of this house, from the ground up; every import points down:
 - info, sniffing, limits, variants                values and arithmetic, no I/O
 - images, options, chunks                         the same: pictures, what an upload is asked, its chunks
 - http                                            what HTTP says about serving a file, no I/O
-- turns, tasks, identity, clients                 work that has to settle; what is kept per object, per client
-- indexes, store                                  the two collections, one method a round trip
+- turns, tasks, identity, clients, sessions       work that settles; what is kept per object, per client; sessions
+- store, indexes                                  the two collections, one method a round trip; their indexes
 - ledger, transactions                            what moves together, and what is done when its outcome is known
 - sources, sinks                                  anything -> blocks; blocks -> a path or a writable
 - publish, footprint, staging, shipping, gate, upload, writer   the way in: chunks first, the record last

@@ -12,6 +12,7 @@ from .copying import copy_file
 from .editing import rename_file, rename_files, update_file
 from .errors import BadOption, FileMissing
 from .file import AsyncGridFile
+from .indexes import ensure_indexes
 from .info import FileInfo, utc_now
 from .many import upload_many
 from .options import check_filename, upload_request
@@ -319,7 +320,7 @@ class Bucket(ReadableBucket):
 
         Every upload does so by itself. `force` looks again, and creates them whatever is stored.
         """
-        await self.store.ensure_indexes(force=force)
+        await ensure_indexes(self.store, force=force)
 
     async def collect_garbage(
         self,

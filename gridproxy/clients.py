@@ -10,12 +10,10 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
-from pymongo.asynchronous import client_session
-from pymongo.asynchronous.client_session import AsyncClientSession
 
 from .identity import IdentityMap
 
-__all__ = ["Client", "ClientState", "bound_session", "state_of"]
+__all__ = ["Client", "ClientState", "state_of"]
 
 Client = AsyncMongoClient[Any]
 
@@ -49,16 +47,3 @@ def state_of(client: Client) -> ClientState:
         state = ClientState(client)
         _states.set(client, state)
     return state
-
-
-def bound_session(client: Client | None) -> AsyncClientSession | None:
-    """The session that pymongo's `session.bind()` put around this call, if any; of this client, where one is given.
-
-    pymongo 4.20 has no public way to ask, and older versions have no `bind()`. We have to know: a write that joins the
-    caller's transaction by accident would take chunks into it.
-    """
-    variable = getattr(client_session, "_SESSION", None)
-    session = None if variable is None else variable.get()
-    if not isinstance(session, AsyncClientSession):
-        return None
-    return session if client is None or session.client is client else None

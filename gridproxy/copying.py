@@ -14,10 +14,12 @@ from .chunks import object_ids
 from .download import load_info
 from .errors import BadOption, CorruptFile, FileVanished, OutcomeUnknown
 from .footprint import Footprint
+from .indexes import ensure_indexes
 from .info import FileInfo
 from .options import UploadRequest, check_record, upload_request
 from .publish import DUPLICATE_KEY, check_id_is_free, id_in_progress
 from .removal import take_back_files
+from .sessions import in_transaction
 from .store import Record, Session, Store
 from .tasks import settle
 from .variants import named_variants
@@ -50,7 +52,7 @@ async def copy_file(
     where `id` is taken, `BadOption` inside a transaction.
     """
     session = store.session_for(session)
-    if session is not None and session.in_transaction:
+    if in_transaction(session):
         raise BadOption("copy() cannot run inside a transaction: servers refuse $merge there; copy before it")
     source = await load_info(store, source_id, session)
     given = upload_request(
@@ -88,7 +90,7 @@ class _Copy:
         check_record(record, self._source.chunk_size, self._store.codec_options)
         if self._request.id is not None:
             await check_id_is_free(self._store, self._id, self._session)
-        await self._store.ensure_indexes()
+        await ensure_indexes(self._store)
         try:
             await self._copy_variants()
             await self._copy_chunks()

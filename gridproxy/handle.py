@@ -10,13 +10,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .attachment import Attachment, Standing, attach_unowned
-from .clients import bound_session
 from .connection import store_for
 from .errors import BadId, BadOption, BadSource, FileMissing, InfoNotLoaded, UploadInProgress, type_name
 from .info import FileInfo
 from .ledger import Ledger, Memory, ledger_of
 from .limits import Limits
 from .options import FileOptions
+from .sessions import bound_session
 from .sources import Spent, open_source
 from .store import Session, Store
 
@@ -44,8 +44,6 @@ class Handle:
             raise BadId("an AsyncGridFile is not an id; give its .id")
         if options is not None and (bucket is not None or alias is not None):
             raise BadOption("options= says the bucket and the alias already")
-        if bucket is not None and not isinstance(bucket, str) and not isinstance(_store_of(bucket), Store):
-            raise BadOption(f"bucket is a Bucket, a bucket's name or None, not {type_name(bucket)}")
         self._id = id
         self._options = options or FileOptions(bucket=bucket, db_alias=alias)
         self._info = info
@@ -286,7 +284,3 @@ class Handle:
         finally:
             if not kept:
                 self._busy = None
-
-
-def _store_of(bucket: object) -> object:
-    return getattr(bucket, "store", None)

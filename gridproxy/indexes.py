@@ -1,31 +1,55 @@
-"""The two indexes that the GridFS spec asks for."""
+"""The two indexes that the GridFS spec asks for: made once, where they are missing."""
 
 from __future__ import annotations
 
+import contextvars
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel, ReadPreference
-from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 
-__all__ = ["create_indexes"]
+from .store import Record, Session, Store
+from .tasks import settle, spawn
 
-_Collection = AsyncCollection[dict[str, Any]]
+__all__ = ["ensure_indexes"]
 
 _FILES_INDEX = [("filename", ASCENDING), ("uploadDate", ASCENDING)]
 _CHUNKS_INDEX = [("files_id", ASCENDING), ("n", ASCENDING)]
 
 
-async def create_indexes(files: _Collection, chunks: _Collection, session: AsyncClientSession, *, force: bool) -> None:
-    """Create what is not there yet, where there is no file yet, or `force` says so (GridFS spec)."""
-    primary = files.with_options(read_preference=ReadPreference.PRIMARY)
-    if force or await primary.find_one({}, {"_id": 1}, session=session) is None:
-        await _create_index(files, _FILES_INDEX, session, unique=False)
-        await _create_index(chunks, _CHUNKS_INDEX, session, unique=True)
+async def ensure_indexes(store: Store, *, force: bool = False) -> None:
+    """Create what GridFS needs, once per bucket and client (GridFS spec: where `files` is empty, unless forced)."""
+    state = store.state
+    if force:
+        state.indexed.discard(store.key)
+    if store.key in state.indexed:
+        return
+    task = state.indexing.get(store.key)
+    if task is None or force:
+        task = state.indexing[store.key] = spawn(_create(store, force), context=contextvars.Context())
+    # Several first uploads share one check, and none of them ends it for the others.
+    await settle(_done(task))
+
+
+async def _done(task: Any) -> None:
+    await task
+
+
+async def _create(store: Store, force: bool) -> None:
+    state = store.state
+    try:
+        async with store.own_session() as session:
+            files = store.files.with_options(read_preference=ReadPreference.PRIMARY)
+            if force or await files.find_one({}, {"_id": 1}, session=session) is None:
+                await _create_index(store.files, _FILES_INDEX, session, unique=False)
+                await _create_index(store.chunks, _CHUNKS_INDEX, session, unique=True)
+        state.indexed.add(store.key)
+    finally:
+        state.indexing.pop(store.key, None)
 
 
 async def _create_index(
-    collection: _Collection, keys: list[tuple[str, int]], session: AsyncClientSession, *, unique: bool
+    collection: AsyncCollection[Record], keys: list[tuple[str, int]], session: Session, *, unique: bool
 ) -> None:
     # An index that an old driver made with 1.0 for 1, or without `unique`, is there: creating it again would fail.
     async with await collection.list_indexes(session=session) as cursor:

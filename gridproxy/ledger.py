@@ -14,6 +14,7 @@ from typing import Protocol
 import bson
 from pymongo.errors import PyMongoError
 
+from .sessions import in_transaction
 from .store import Session, Store
 
 __all__ = ["Incoming", "Ledger", "Memory", "is_foreign", "ledger_of"]
@@ -152,15 +153,13 @@ _ledgers: weakref.WeakKeyDictionary[Session, Ledger] = weakref.WeakKeyDictionary
 
 def ledger_of(session: Session | None) -> Ledger | None:
     """The books of the transaction that this session is in, None outside of ours."""
-    if session is None or not session.in_transaction:
-        return None
-    ledger = _ledgers.get(session)
+    ledger = _ledgers.get(session) if in_transaction(session) else None
     return ledger if ledger is not None and ledger.open else None
 
 
 def is_foreign(session: Session | None) -> bool:
     """Whether this session is in a transaction that is not ours: nobody tells us how that ends."""
-    return session is not None and session.in_transaction and ledger_of(session) is None
+    return in_transaction(session) and ledger_of(session) is None
 
 
 def _key(store: Store, id: object) -> object:

@@ -15,6 +15,7 @@ from pymongo.errors import PyMongoError
 from .chunks import BATCH_BYTES, RANGE_BYTES, ChunkRange, Splitter, check_range, group_by_bytes
 from .download import IN_FLIGHT, Download, read_all
 from .errors import BadId, CorruptFile, FileVanished, OutcomeUnknown
+from .indexes import ensure_indexes
 from .info import FileInfo, is_plain_id
 from .options import UploadRequest, check_record
 from .progress import Progress, report
@@ -123,7 +124,7 @@ async def upload_many(
     uploads = _Uploads(store, session, progress)
     pairs = sources.items() if isinstance(sources, Mapping) else ((None, source) for source in sources)
     try:
-        await store.ensure_indexes()
+        await ensure_indexes(store)
         for name, source in pairs:
             opened = open_source(source, encoding=request.encoding)
             try:

@@ -20,6 +20,7 @@ from .errors import BadId, BadMetadata, BadOption, DuplicateKey, type_name
 from .images import ImageOptions
 from .info import utc_milliseconds, utc_now
 from .limits import Limits, Validator, checked_content_types, checked_validators
+from .sniffing import OCTET_STREAM
 
 if TYPE_CHECKING:
     from .bucket import Bucket
@@ -337,4 +338,4 @@ def _guessed_type(filename: str | None) -> str | None:
     # As a path, since "Re: minutes #2.pdf" has a URL's scheme and fragment in it.
     kind, compression = mimetypes.guess_type(f"./{PurePosixPath(filename).name}")
     # "a.tar.gz" is not a tar file until somebody unpacks it.
-    return kind if compression is None else _COMPRESSED.get(compression, "application/octet-stream")
+    return kind if compression is None else _COMPRESSED.get(compression, OCTET_STREAM)

@@ -12,10 +12,10 @@ from typing import TypeVar
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from .attachment import Attachment, Reference, attach
-from .clients import bound_session
 from .errors import FileMissing, UploadInProgress
 from .file import AsyncGridFile
 from .prefetch import load_infos
+from .sessions import bound_session
 from .store import Session
 from .tasks import settle
 from .turns import turn_of

@@ -15,7 +15,7 @@ from .errors import BadMetadata, BadOption, OutcomeUnknown
 from .gate import validate
 from .images import ImageOptions, Picture, Rendition, make_picture
 from .info import FileInfo
-from .limits import HEAD_BYTES
+from .limits import HEAD_BYTES, Limits
 from .options import UploadRequest
 from .progress import Progress
 from .removal import take_back_files
@@ -91,7 +91,7 @@ class _Storing:
         self, store: Store, request: UploadRequest, session: Session | None, progress: Progress | None
     ) -> None:
         self._store = store
-        self._request = replace(request, limits=type(request.limits)())  # they have let it in
+        self._request = replace(request, limits=Limits())  # they have let it in
         self._limits = request.limits
         self._session = session
         self._progress = progress

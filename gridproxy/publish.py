@@ -26,6 +26,7 @@ from .chunks import longest_pause, object_ids
 from .errors import CorruptFile, FileAlreadyStored, OutcomeUnknown, UploadInProgress
 from .info import FileInfo
 from .ledger import ledger_of
+from .sessions import in_transaction
 from .store import Record, Session, Store
 from .tasks import both
 
@@ -112,7 +113,7 @@ async def insert_record(
                 maybe_there = True
                 await _check_again(store, record, chunk_ids, session)
 
-    if session is not None and session.in_transaction:
+    if in_transaction(session):
         await _insert_inside(store, record, chunk_ids, session, maybe_there, count)
         return
     try:
@@ -202,13 +203,13 @@ async def _insert_in_steps(store: Store, chunks: Sequence[Record], record: Recor
 
 async def withdraw_record(store: Store, record: Record, session: Session | None) -> None:
     """Remove the record if it is there and ours: nobody else's has this id, this date and this length."""
-    in_transaction = session is not None and session.in_transaction
+    inside = in_transaction(session)
     try:
         await store.delete_record(
             record["_id"], session, {"uploadDate": record["uploadDate"], "length": record["length"]}
         )
     except OperationFailure:
-        if not in_transaction:
+        if not inside:
             raise
         # A statement that fails in a transaction has aborted it, and the record with it.
     if (ledger := ledger_of(session)) is not None:

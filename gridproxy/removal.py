@@ -13,6 +13,7 @@ from pymongo.errors import PyMongoError
 
 from .info import id_filter, is_plain_id
 from .ledger import ledger_of
+from .sessions import in_transaction
 from .store import Record, Session, Store
 from .tasks import settle
 from .variants import variant_ids
@@ -33,7 +34,7 @@ async def _remove_file(
     record = await store.delete_record(id, session, matching)
     if record is None and matching is not None:
         return False  # there may be a file, and it is another one
-    if session is None or not session.in_transaction:
+    if not in_transaction(session):
         await store.delete_chunks(id)
     elif record is not None:
         _free(store, [id], session)
@@ -49,7 +50,7 @@ async def _remove_variants(store: Store, record: Record, session: Session | None
         await _remove_file(store, variant, session, matching)
 
 
-def _free(store: Store, ids: Iterable[object], session: Session) -> None:
+def _free(store: Store, ids: Iterable[object], session: Session | None) -> None:
     """Their chunks go with the commit. Not those of a file that was not there: another one's upload may be going on."""
     if (ledger := ledger_of(session)) is not None:
         for id in ids:
@@ -76,7 +77,7 @@ async def remove_files(store: Store, ids: Iterable[object], session: Session | N
 async def _remove_some(store: Store, ids: list[Any], session: Session | None) -> int:
     query = {"_id": {"$in": ids}}
     pictures = await store.records_with_variants(ids, session)
-    if session is None or not session.in_transaction:
+    if not in_transaction(session):
         removed = await store.delete_records(query, session)
         await store.delete_chunks_of(ids)
     else:

@@ -9,6 +9,7 @@ from pymongo.errors import BulkWriteError
 
 from .footprint import Footprint
 from .publish import id_in_progress, is_duplicate_key
+from .sessions import in_transaction
 from .store import Record, Session, Store
 from .tasks import spawn
 
@@ -90,7 +91,7 @@ class Shipping:
         """Send a batch; `slot` comes before it."""
         documents = self.prepare(payloads)
         # Chunks whose record will stand in a transaction must not roll back below it.
-        majority = self._majority or (self._session is not None and self._session.in_transaction)
+        majority = self._majority or in_transaction(self._session)
         task = spawn(self._store.insert_chunks(documents, majority=majority))
         self._in_flight[task] = sum(map(len, payloads))
 

@@ -6,7 +6,6 @@ ours, since a write without one would join a transaction that `session.bind()` p
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,12 +20,11 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
 
 from .chunks import RANGE_BYTES, ChunkRange, payload_size
-from .clients import Client, ClientState, bound_session, state_of
+from .clients import Client, ClientState, state_of
 from .errors import BadOption, UnacknowledgedBucket, type_name
-from .indexes import create_indexes
 from .info import FileInfo, id_filter, is_plain_id
 from .options import check_chunk_size
-from .tasks import settle, spawn
+from .sessions import bound_session, in_transaction
 from .turns import turn_of
 
 __all__ = ["DEFAULT_CHUNK_SIZE", "DEFAULT_NAME", "Record", "Session", "Store", "store_database"]
@@ -127,7 +125,7 @@ class Store:
     async def find_record(self, id: object, session: Session | None = None, *, primary: bool = False) -> Record | None:
         """The `files` document of this id, or None."""
         files = self.files
-        if primary and not _in_transaction(session):
+        if primary and not in_transaction(session):
             files = files.with_options(read_preference=ReadPreference.PRIMARY)
         async with turn_of(session):
             return await files.find_one({"_id": id_filter(id)}, session=session)
@@ -359,30 +357,6 @@ class Store:
             rows = await cursor.to_list()
         return (rows[0]["chunks"], rows[0]["bytes"]) if rows else (0, 0)
 
-    # Indexes
-
-    async def ensure_indexes(self, *, force: bool = False) -> None:
-        """Create what GridFS needs, once per bucket and client (GridFS spec: where `files` is empty, unless forced)."""
-        state = self.state
-        if force:
-            state.indexed.discard(self.key)
-        if self.key in state.indexed:
-            return
-        task = state.indexing.get(self.key)
-        if task is None or force:
-            task = state.indexing[self.key] = spawn(self._create_indexes(force), context=contextvars.Context())
-        # Several first uploads share one check, and none of them ends it for the others.
-        await settle(_done(task))
-
-    async def _create_indexes(self, force: bool) -> None:
-        state = self.state
-        try:
-            async with self.own_session() as session:
-                await create_indexes(self.files, self.chunks, session, force=force)
-            state.indexed.add(self.key)
-        finally:
-            state.indexing.pop(self.key, None)
-
     async def drop(self) -> None:
         """Both collections, and what is remembered of their indexes."""
         self.state.indexed.discard(self.key)
@@ -394,11 +368,3 @@ class Store:
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name or "$" in name:
         raise BadOption(f"a bucket's name is a str without '$', such as 'fs', not {name!r}")
-
-
-async def _done(task: Any) -> None:
-    await task
-
-
-def _in_transaction(session: Session | None) -> bool:
-    return session is not None and session.in_transaction

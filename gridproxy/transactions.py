@@ -17,7 +17,7 @@ import anyio.lowlevel
 from pymongo import AsyncMongoClient, WriteConcern
 from pymongo.errors import InvalidOperation, OperationFailure, PyMongoError, WriteConcernError
 
-from .clients import Client, bound_session, state_of
+from .clients import Client, state_of
 from .errors import (
     BadOption,
     CommitUnknown,
@@ -27,6 +27,7 @@ from .errors import (
     type_name,
 )
 from .ledger import Ledger
+from .sessions import bound_session, in_transaction
 from .store import Session
 from .tasks import settle
 from .turns import turn_of
@@ -224,7 +225,7 @@ def _refuse_nested(client: object, outer: Transaction | None) -> None:
     if not isinstance(client, AsyncMongoClient):
         raise BadOption(f"a transaction needs pymongo's AsyncMongoClient, not {type_name(client)}")
     bound = bound_session(client)
-    if (outer is not None and outer._is_around(client)) or (bound is not None and bound.in_transaction):
+    if (outer is not None and outer._is_around(client)) or in_transaction(bound):
         raise NestedTransaction("a transaction is open around this call already, and MongoDB has none inside another")
 
 

@@ -20,6 +20,7 @@ from bson import ObjectId
 from .chunks import BATCH_BYTES, Splitter, chunks_per_batch
 from .errors import BadOption, BadSource, BufferFull, FileClosed, TooLarge, type_name
 from .gate import Gate, let_in_staged
+from .indexes import ensure_indexes
 from .info import FileInfo
 from .ledger import ledger_of
 from .options import UploadRequest, check_record, upload_request
@@ -97,7 +98,7 @@ class Upload:
         check_record(self.request.record(self.id, 0, self.chunk_size, None), self.chunk_size, self.store.codec_options)
         if self.request.id is not None:
             await check_id_is_free(self.store, self.id, self.session)
-        await self.store.ensure_indexes()
+        await ensure_indexes(self.store)
         self.state = State.OPEN
         if self._ledger is not None:
             self._ledger.expect(self)

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from gridproxy import AsyncGridFile, Bucket, FileInfo
+from gridproxy import AsyncGridFile, Bucket, FileInfo, indexes
 from gridproxy.store import Store
 
 from .cancelling import Work, cancelled_everywhere
@@ -133,13 +133,13 @@ async def test_the_first_upload_into_a_bucket_leaves_nothing_but_its_indexes(buc
 async def test_a_scope_that_is_cancelled_while_the_indexes_are_made_stores_nothing(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create_indexes = Store._create_indexes
+    create = indexes._create
 
     async def cancelling(store: Store, force: bool) -> None:
         scope.cancel()
-        await create_indexes(store, force)
+        await create(store, force)
 
-    monkeypatch.setattr(Store, "_create_indexes", cancelling)
+    monkeypatch.setattr(indexes, "_create", cancelling)
     with anyio.CancelScope() as scope:
         await bucket.upload(SMALL)
     assert scope.cancelled_caught

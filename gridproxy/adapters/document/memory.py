@@ -8,11 +8,12 @@ from ...ledger import Ledger, Memory
 
 if TYPE_CHECKING:
     from .model import Document
+    from .stored import StoredDocument
 
 __all__ = ["remember_state", "remember_values", "remember_written"]
 
 
-def remember_state(document: Document, ledger: Ledger) -> None:
+def remember_state(document: StoredDocument, ledger: Ledger) -> None:
     """Its `_id`, and what the collection held of it: what is dirty now will be so again."""
 
     def memory() -> Memory:
@@ -40,6 +41,6 @@ def remember_values(document: Document, ledger: Ledger) -> None:
     ledger.remember(document, memory, "values")
 
 
-def remember_written(document: Document, ledger: Ledger) -> None:
+def remember_written(document: StoredDocument, ledger: Ledger) -> None:
     """It was written: with the commit, nothing of that is without an answer any more."""
     ledger.remember(document, lambda: Memory(committed=document._unsure.clear), "written")

@@ -7,16 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
-import bson
-from bson import ObjectId
-from bson.errors import InvalidDocument
-from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import PyMongoError
 
 from ...attachment import Reference
-from ...clients import bound_session
-from ...connection import get_database
-from ...errors import BadId, BadOption, DocumentMissing, StaleDocument, ValidationError
+from ...errors import BadId, BadOption, DocumentMissing, ValidationError
 from ...field_value import ids_in
 from ...file import AsyncGridFile
 from ...info import id_filter
@@ -34,21 +28,21 @@ from ...owner import (
     store_content,
     unstored,
 )
+from ...sessions import in_transaction
 from ...store import Session
 from ...tasks import settle
 from ...turns import turn_of
-from .fields import Field, ListField
+from .fields import Field
 from .file_fields import FileField
 from .memory import remember_state, remember_values, remember_written
 from .query import Objects
-from .raw import copied, exactly, flat
+from .raw import copied, flat
+from .stored import Raw, StoredDocument
 
 __all__ = ["Document"]
 
-Raw = dict[str, Any]
 
-
-class Document:
+class Document(StoredDocument):
     """A document of one collection: `class Animal(Document): genus = StringField()`.
 
     The collection is named after the class in snake case, or `class Animal(Document, collection="zoo")`; the
@@ -67,10 +61,6 @@ class Document:
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # equality is by an id that a save gives
     objects: ClassVar[Objects] = Objects()
-
-    _fields: ClassVar[dict[str, Field[Any, Any]]] = {}
-    _collection_name: ClassVar[str] = ""
-    _db_alias: ClassVar[str | None] = None
 
     def __init_subclass__(cls, *, collection: str | None = None, db_alias: str | None = None) -> None:
         super().__init_subclass__()
@@ -100,11 +90,8 @@ class Document:
             self._values[name] = field.assigned(self, values[name]) if name in values else field.new_value(self)
 
     def _begin(self, id: object) -> None:
-        self._id = id
+        super()._begin(id)
         self._values: dict[str, Any] = {}
-        self._stored: Raw | None = None  # what the collection holds as far as we know, None while nothing
-        self._made_id = False  # whether the id was made here, and is nobody else's
-        self._unsure: list[Raw] = []  # what was sent, and no answer came, or it can be taken back
         self._turn = asyncio.Lock()
 
     @property
@@ -175,9 +162,6 @@ class Document:
             remember_state(self, ledger)
         return ledger
 
-    def _session(self, session: Session | None) -> Session | None:
-        return session or bound_session(self._collection().database.client)
-
     def _check_fields(self) -> None:
         for name, field in self._fields.items():
             value = self._values[name]
@@ -193,19 +177,6 @@ class Document:
         if isinstance(field, FileField):
             return not value and value._content is None
         return value is None or value in ([], {})
-
-    def _differs(self, stored: Raw, name: str, now: Any) -> bool:
-        return not self._same(name, self._fields[name].untouched(stored.get(name)), now)
-
-    def _same(self, name: str, one: Any, other: Any) -> bool:
-        # As BSON, where 1, 1.0 and True are three things.
-        return self._encoded(name, one) == self._encoded(name, other)
-
-    def _encoded(self, name: str, value: Any) -> bytes:
-        try:
-            return bson.encode({"": value}, codec_options=get_database(self._db_alias).codec_options)
-        except (InvalidDocument, OverflowError, ValueError) as error:
-            raise ValidationError(name, f"this cannot be stored: {error}") from error
 
     async def _write(self, now: Raw, written: list[tuple[AsyncGridFile, Reference]], session: Session | None) -> None:
         session = self._session(session)
@@ -223,85 +194,9 @@ class Document:
             self._stored = stored
         if (ledger := ledger_of(session)) is not None:
             remember_written(self, ledger)
-        elif not _in_transaction(session):
+        elif not in_transaction(session):
             self._unsure.clear()
         await saved(written, session)
-
-    async def _insert(self, now: Raw, session: Session | None) -> Raw:
-        # Kept after a failure too: whoever saves again must not make a second document of an insert that did land.
-        if self._id is None:
-            self._id, self._made_id = ObjectId(), True
-        document = {"_id": self._id, **now}
-        landed = await self._landed(session)
-        if landed is None:
-            try:
-                async with turn_of(session):
-                    await self._collection().insert_one(document, session=session)
-            except DuplicateKeyError:
-                landed = await self._landed(session)  # an earlier attempt, only now
-                if landed is None:
-                    raise
-            except PyMongoError:
-                self._unsure.append(document)
-                raise
-            else:
-                if _in_transaction(session):
-                    self._unsure.append(document)
-                return document
-        return await self._update(landed, now, session)
-
-    async def _landed(self, session: Session | None) -> Raw | None:
-        """The insert without an answer that has landed. It is no one else's if its id is our own, or all that it is."""
-        inserts = [sent for sent in self._unsure if "_id" in sent]
-        found = await self._found(session) if inserts else None
-        if found is None:
-            return None
-        same = (sent for sent in inserts if self._same("id", found, sent))
-        return next(same, inserts[-1] if self._made_id else None)
-
-    async def _update(self, stored: Raw, now: Raw, session: Session | None) -> Raw:
-        # What was sent without an answer may have been written: it is sent again, even where it is as before now.
-        sent = {name for each in self._unsure for name in each}
-        changes = {name: value for name, value in now.items() if name in sent or self._differs(stored, name, value)}
-        if not changes:
-            return stored
-        # Compare and set: two writers of one file field cannot both win, and the loser's file is still whole.
-        before = {name: stored.get(name) for name in changes if self._holds_files(name)}
-        while not await self._update_once(before, changes, session):
-            found = await self._found(session)
-            if found is None:
-                raise DocumentMissing(f"{type(self).__name__} {self._id!r} was deleted; nothing was written")
-            for name, expected in before.items():
-                # What we have sent without an answer is our own change, and no one else's.
-                ours = [expected, changes[name], *(each[name] for each in self._unsure if name in each)]
-                if not any(self._same(name, ids_in(found.get(name)), ids_in(value)) for value in ours):
-                    raise StaleDocument(f"{type(self).__name__} {self._id!r}", name)
-            before = {name: found.get(name) for name in before}
-        return {**stored, **changes}
-
-    async def _update_once(self, before: Raw, changes: Raw, session: Session | None) -> bool:
-        query = {"_id": id_filter(self._id), **{name: exactly(value) for name, value in before.items()}}
-        try:
-            async with turn_of(session):
-                result = await self._collection().update_one(query, {"$set": changes}, session=session)
-        except PyMongoError as error:
-            if not isinstance(error, DuplicateKeyError):  # of a unique index: an answer
-                self._unsure.append(changes)
-            raise
-        if result.matched_count and _in_transaction(session):
-            self._unsure.append(changes)
-        return result.matched_count > 0
-
-    async def _found(self, session: Session | None) -> Raw | None:
-        session = self._session(session)
-        async with turn_of(session):
-            return await self._collection().find_one({"_id": id_filter(self._id)}, session=session)
-
-    def _holds_files(self, name: str) -> bool:
-        field: Field[Any, Any] | None = self._fields[name]
-        while isinstance(field, ListField):
-            field = field.inner
-        return isinstance(field, FileField)
 
     async def reload(self, *, session: Session | None = None) -> Self:
         """Take every field from the collection again, and forget what was changed here. Gives itself back.
@@ -364,12 +259,6 @@ class Document:
                 yield name, file
 
     @classmethod
-    def _collection(cls) -> AsyncCollection[Raw]:
-        database = get_database(cls._db_alias)
-        options: Any = database.codec_options.with_options(document_class=dict)
-        return database.get_collection(cls._collection_name, codec_options=options)
-
-    @classmethod
     def _from_stored(cls, raw: Raw) -> Self:
         document = cls.__new__(cls)
         document._begin(raw.get("_id"))
@@ -412,7 +301,3 @@ def _kept(current: AsyncGridFile, loaded: AsyncGridFile) -> AsyncGridFile:
 
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-
-
-def _in_transaction(session: Session | None) -> bool:
-    return session is not None and session.in_transaction

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pymongo import ASCENDING, DESCENDING
 from pymongo.asynchronous.collection import AsyncCollection
 
-from ...clients import bound_session
 from ...errors import BadOption, DocumentMissing, SeveralDocuments, ValidationError
+from ...sessions import bound_session
 from ...store import Session
 from ...turns import in_turns, turn_of
 
