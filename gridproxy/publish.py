@@ -2,7 +2,8 @@
 
 A reply that got lost says nothing, so the insert is repeated: it is the same document under the same id, and finding it
 there means that it landed. Chunks that lay long without a record are counted before they become a file, and after:
-`collect_garbage` may have taken them for what an upload that was cut off had left.
+`collect_garbage` may have taken them for what an upload that was cut off had left. Of others the first is looked at:
+`delete` and `discard` take all that lie under an id, and need no record for it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pymongo.errors import (
     DuplicateKeyError,
     InvalidOperation,
     OperationFailure,
+    PyMongoError,
     ServerSelectionTimeoutError,
 )
 
@@ -84,9 +86,11 @@ async def insert_record(
     *,
     maybe_there: bool = False,
     count: bool = False,
+    brief: bool = False,
 ) -> None:
     """Insert the record of chunks that are there already, whose `_id`s are given, 12 bytes each in their order;
-    `maybe_there`: an earlier attempt may have landed, `count`: the chunks may be gone, however young they are.
+    `maybe_there`: an earlier attempt may have landed, `count`: the chunks may be gone, however young they are, `brief`:
+    nobody had time to take them.
 
     Raises `FileAlreadyStored` when the id is another file's, `CorruptFile` when chunks have gone meanwhile (there is
     no record then), `OutcomeUnknown` when no attempt was answered.
@@ -112,6 +116,8 @@ async def insert_record(
             if doubtful:
                 maybe_there = True
                 await _check_again(store, record, chunk_ids, session)
+            elif not brief:
+                await _check_first(store, record, chunk_ids, session)
 
     if in_transaction(session):
         await _insert_inside(store, record, chunk_ids, session, maybe_there, count)
@@ -140,6 +146,8 @@ async def _insert_inside(
             raise FileAlreadyStored(record["_id"]) from None
         if doubtful:
             await _check_again(store, record, chunk_ids, session)
+        else:
+            await _check_first(store, record, chunk_ids, session)
     elif not await _is_same(store, found, record, chunk_ids):
         raise FileAlreadyStored(record["_id"])
     if (ledger := ledger_of(session)) is not None:
@@ -170,6 +178,23 @@ async def _check_again(store: Store, record: Record, chunk_ids: bytes | bytearra
         raise
 
 
+async def _check_first(store: Store, record: Record, chunk_ids: bytes | bytearray, session: Session | None) -> None:
+    first = next(object_ids(chunk_ids), None)
+    if first is None:
+        return
+    try:
+        there = await store.first_chunk_id(record["_id"])
+    except PyMongoError:
+        return  # the file is stored, and silence says nothing against it
+    if there != first:
+        await withdraw_record(store, record, session)
+        raise CorruptFile(
+            record["_id"],
+            "its first chunk is gone: delete() or discard() of this id came while it was being sent; no file was made "
+            "of the others, so send it again",
+        )
+
+
 async def insert_whole(store: Store, chunks: Sequence[Record], record: Record) -> None:
     """Insert chunks and record of a small file, in one request where the server knows how to.
 
@@ -198,7 +223,7 @@ async def _insert_in_steps(store: Store, chunks: Sequence[Record], record: Recor
             raise
         raise OutcomeUnknown(record["_id"]) from error
     chunk_ids = b"".join(chunk["_id"].binary for chunk in chunks)
-    await insert_record(store, record, chunk_ids, None, maybe_there=maybe_there)
+    await insert_record(store, record, chunk_ids, None, maybe_there=maybe_there, brief=True)
 
 
 async def withdraw_record(store: Store, record: Record, session: Session | None) -> None:

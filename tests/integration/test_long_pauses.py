@@ -1,8 +1,9 @@
-"""An upload that pauses for longer than the collector waits: no record comes over chunks that are gone."""
+"""Chunks taken before their record comes, by the collector in a long pause or by their id: no file is made of the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -251,6 +252,57 @@ async def test_many_files_are_as_old_as_their_sending(bucket: Bucket, monkeypatc
     await bucket.upload_many([b"one", b"two"])
     stored = [chunk["_id"] async for chunk in bucket.store.chunks.find({}, {"_id": 1})]
     assert sorted(stored) == made[-2:]
+
+
+# Deleted by its id
+
+
+@pytest.mark.parametrize("remove", ["delete", "discard"])
+async def test_an_upload_whose_id_is_deleted_meanwhile_is_no_file(
+    bucket: Bucket, database: Database, small_batches: None, remove: str
+) -> None:
+    """Who sees chunks without a record, and takes them for an orphan's, damages nobody's file."""
+    writer = await bucket.open_upload()
+    await writer.write(bytes(4 * CHUNK))
+    await writer.upload._shipping.arrive()
+    with suppress(FileMissing):
+        await getattr(bucket, remove)(writer.id)
+    await writer.write(bytes(4 * CHUNK))
+    with pytest.raises(CorruptFile, match="its first chunk is gone"):
+        await writer.close()
+    assert await contents(database) == (0, 0)
+
+
+async def test_nor_is_what_was_staged(bucket: Bucket, database: Database) -> None:
+    staged = await bucket.stage(bytes(3 * CHUNK))
+    await bucket.discard(staged.id)
+    with pytest.raises(CorruptFile, match="its first chunk is gone"):
+        await bucket.publish(staged)
+    assert await contents(database) == (0, 0)
+
+
+async def test_nor_what_a_transaction_stores(bucket: Bucket, database: Database, small_batches: None) -> None:
+    with pytest.raises(CorruptFile, match="its first chunk is gone"):
+        async with gridproxy.transaction(database.client) as tx:
+            writer = await bucket.open_upload(session=tx.session)
+            await writer.write(bytes(4 * CHUNK))
+            await writer.upload._shipping.arrive()
+            await bucket.discard(writer.id)
+            await writer.write(bytes(4 * CHUNK))
+            await writer.close()
+    assert await contents(database) == (0, 0)
+
+
+async def test_a_look_that_gets_no_answer_leaves_the_file(
+    bucket: Bucket, database: Database, small_batches: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut_off(self: Store, id: object) -> object:
+        raise AutoReconnect("cut off")
+
+    monkeypatch.setattr(Store, "first_chunk_id", cut_off)
+    info = await bucket.upload(bytes(5 * CHUNK))
+    await bucket.verify(info.id)
+    assert await contents(database) == (1, 5)
 
 
 # The arithmetic
