@@ -1,4 +1,4 @@
-"""Chunks taken before their record comes, by the collector in a long pause or by their id: no file is made of the rest."""
+"""Chunks that are gone before their record comes, after a long pause or by their id: no file is made of the rest."""
 
 from __future__ import annotations
 
