@@ -3,8 +3,8 @@
 The map of this house, from the ground up; every import points down:
 
 - errors, extras, progress                        what is raised, what is told on the way
-- info, sniffing, limits, variants                values and arithmetic, no I/O
-- images, options, chunks                         the same: pictures, what an upload is asked, its chunks
+- ids, info, sniffing, limits, variants           values and arithmetic, no I/O
+- images, options, request, chunks                the same: what a field and an upload are asked, chunks
 - http                                            what HTTP says about serving a file, no I/O
 - turns, tasks, identity, clients, sessions       work that settles; what is kept per object, per client; sessions
 - store, indexes                                  the two collections, one method a round trip; their indexes
