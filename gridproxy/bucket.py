@@ -259,7 +259,8 @@ class Bucket(ReadableBucket):
                 session=session,
             )
         if record is None:
-            raise FileMissing(message=f"no file has the name {filename!r} and the revision {revision}")
+            asked = "" if revision == -1 else f" and the revision {revision}"
+            raise FileMissing(message=f"no file has the name {filename!r}{asked}")
         info = FileInfo.from_record(record)
         return AsyncGridFile(info.id, bucket=self, info=info)
 
