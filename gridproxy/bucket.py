@@ -202,8 +202,9 @@ class Bucket(ReadableBucket):
     async def discard(self, staged: Staged | object) -> None:
         """Remove staged chunks, or whatever chunks lie under an id without a record (an upload that was cut off).
 
-        Raises `FileAlreadyStored` where they are a file (that is what `delete` is for), `UploadInProgress` where they
-        are becoming one in a transaction that is not over.
+        Under an id whatever lies there goes, however young: an upload in progress loses its chunks, and is lost.
+        `collect_garbage` leaves such uploads alone. Raises `FileAlreadyStored` where they are a file (that is what
+        `delete` is for), `UploadInProgress` where they are becoming one in a transaction that is not over.
         """
         if isinstance(staged, Staged):
             await discard_staged(staged)
@@ -259,7 +260,8 @@ class Bucket(ReadableBucket):
                 session=session,
             )
         if record is None:
-            raise FileMissing(message=f"no file has the name {filename!r} and the revision {revision}")
+            asked = "" if revision == -1 else f" and the revision {revision}"
+            raise FileMissing(message=f"no file has the name {filename!r}{asked}")
         info = FileInfo.from_record(record)
         return AsyncGridFile(info.id, bucket=self, info=info)
 
@@ -293,8 +295,10 @@ class Bucket(ReadableBucket):
     # Taking away
 
     async def delete(self, id: object, *, session: Session | None = None) -> None:
-        """Remove a file, and a picture's variants. Where there is none, stray chunks under the id are removed and
-        `FileMissing` is raised (GridFS spec). In a transaction the chunks go with its commit.
+        """Remove a file, and a picture's variants. In a transaction the chunks go with its commit.
+
+        Where there is none, stray chunks under the id are removed and `FileMissing` is raised (GridFS spec): an upload
+        in progress under this id loses its chunks, and is lost.
         """
         if not await remove_file(self.store, id, session):
             raise FileMissing(id)
@@ -310,7 +314,9 @@ class Bucket(ReadableBucket):
         return await remove_files(self.store, ids, session)
 
     async def delete_many(self, ids: Iterable[object], *, session: Session | None = None) -> int:
-        """Remove many files by id; how many there were. Ids without a file are no error."""
+        """Remove many files by id; how many there were. Ids without a file are no error, and lose stray chunks as
+        with `delete`.
+        """
         return await remove_files(self.store, ids, session)
 
     # The bucket as a whole

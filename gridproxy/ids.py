@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 
 import bson
 
@@ -17,8 +17,26 @@ def check_id(id: object) -> None:
     """Refuse before the first byte what a server would refuse as `_id` after the last (None means: make one)."""
     if isinstance(id, list | tuple | set | frozenset | re.Pattern | bson.Regex):
         raise BadId(f"{type_name(id)} cannot be a file's id: MongoDB takes no arrays and no patterns there")
-    if isinstance(id, bson.DBRef) or (isinstance(id, Mapping) and any(str(key).startswith("$") for key in id)):
+    if isinstance(id, bson.DBRef):
         raise BadId(f"{id!r} cannot be a file's id: its keys start with '$'")
+    try:
+        operator = next(_operators(id), None)
+    except RecursionError:
+        raise BadId(f"a {type_name(id)} that lies in itself, or so deep, cannot be a file's id") from None
+    if operator is not None:
+        raise BadId(
+            f"{id!r} cannot be a file's id: the key {operator!r} in it starts with '$', which MongoDB takes in no _id"
+        )
+
+
+def _operators(value: object) -> Iterator[str]:
+    """The keys in it that start with '$', at any depth. (A DBRef inside is a value to servers.)"""
+    if isinstance(value, Mapping):
+        yield from (key for key in value if isinstance(key, str) and key.startswith("$"))
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _operators(each)
 
 
 def is_plain_id(id: object) -> bool:

@@ -49,7 +49,7 @@ DUPLICATE_KEY = 11000
 _COMMAND_NOT_FOUND = 59
 _ATTEMPTS = 4
 _PAUSE = 0.1  # seconds before the first repetition; doubled with each
-# The collector leaves alone what is younger than an hour (`collecting.YOUNGEST`). Seconds of a pause after which an
+# The collector leaves alone what is younger than an hour (`census.YOUNGEST`). Seconds of a pause after which an
 # upload makes sure that it has all of its chunks: the rest of the hour is for clocks that differ, and for a
 # transaction that is to be committed.
 SAFE_PAUSE = 30 * 60

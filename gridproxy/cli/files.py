@@ -1,4 +1,4 @@
-"""Commands on files: ls, stat, put, get, rm."""
+"""Commands on files: ls, stat, put, get."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from typing import Any, BinaryIO
 import click
 
 from ..bucket import Bucket
-from ..errors import FileMissing
 from ..info import FileInfo
 from ..sources import SourceLike
 from .arguments import STDIO, command, duration, id_of, one_of, pair
-from .running import MISSING, USAGE, Stop, Work
+from .running import USAGE, Stop, Work
 from .screen import Screen, file_document, readable_size, shown_id
 
-__all__ = ["get", "ls", "put", "rm", "stat"]
+__all__ = ["get", "ls", "put", "stat"]
 
 
 # Listing
@@ -216,32 +215,3 @@ def _own_name(info: FileInfo) -> str:
     if os.path.lexists(name):  # a link that leads to nothing leads somewhere all the same
         raise Stop(USAGE, f"{name} is there already: give a DESTINATION to write over it")
     return name
-
-
-@command
-@click.argument("ids", nargs=-1, type=id_of)
-@click.option("--name", metavar="FILENAME", help="Every revision of this name, instead of ids.")
-def rm(ids: Sequence[object], name: str | None) -> Work:
-    """Remove files."""
-    one_of(IDS=ids, **{"--name": name is not None})
-
-    async def work(bucket: Bucket, screen: Screen) -> int | None:
-        removed, missing = 0, []
-        if name is not None:
-            removed = await bucket.delete_by_name(name)
-        for id in ids:
-            try:
-                await bucket.delete(id)
-            except FileMissing:
-                missing.append(id)
-            else:
-                removed += 1
-        if screen.as_json:
-            screen.document({"removed": removed, "missing": missing})
-        else:
-            screen.line(f"removed {removed} {'file' if removed == 1 else 'files'}")
-        for id in missing:
-            screen.note(f"no file is stored under the id {id!r}", style="red")
-        return MISSING if missing else None
-
-    return work

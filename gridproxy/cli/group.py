@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from .arguments import connection_options
-from .files import get, ls, put, rm, stat
+from .files import get, ls, put, stat
+from .removing import rm
 from .running import EXIT_CODES, Connection
 from .upkeep import check, gc, verify
 

@@ -30,7 +30,7 @@ from ..bucket import Bucket
 from ..errors import BadId, BadOption, CorruptFile, FileAlreadyStored, FileMissing, GridProxyError, UploadInProgress
 from .screen import Screen
 
-__all__ = ["EXIT_CODES", "FOUND", "LOCAL", "MISSING", "USAGE", "Connection", "Stop", "Work", "run"]
+__all__ = ["EXIT_CODES", "FOUND", "LOCAL", "MISSING", "TAKEN", "USAGE", "Connection", "Stop", "Work", "run"]
 
 FOUND, USAGE, MISSING, SERVER, TAKEN, LOCAL = 1, 2, 3, 4, 5, 6
 _INTERRUPTED, _TERMINATED, _PIPE_CLOSED = 130, 143, 141
@@ -46,6 +46,10 @@ Exit codes:
   130  interrupted (143 terminated, 141 nobody reads the output any more)"""
 
 _SELECTION_SECONDS = 10.0
+_NO_DATABASE = (
+    "no database is named: give --db, or name it in the URI's path, which ends where a ? begins its options: "
+    "mongodb://host:27017/database?option=value"
+)
 _CREDENTIALS = re.compile(r"//(?P<user>[^/@]*?):(?P<password>.*)@")
 
 Work = Callable[[Bucket, Screen], Awaitable[int | None]]
@@ -104,7 +108,7 @@ class Connection:
         try:
             database = client[self.db] if self.db else client.get_default_database()
         except ConfigurationError:
-            raise Stop(USAGE, "no database is named: give --db, or name it in the URI's path") from None
+            raise Stop(USAGE, _NO_DATABASE) from None
         return Bucket(database, self.bucket or "fs")
 
     def without_password(self, text: str) -> str:

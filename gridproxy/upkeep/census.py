@@ -23,8 +23,10 @@ from ..info import utc_milliseconds, utc_now
 from ..store import Record, Session, Store
 from .audit import NOT_BYTES
 
-__all__ = ["Census", "Orphan", "check_age", "open_census"]
+__all__ = ["YOUNGEST", "Census", "Orphan", "check_age", "open_census"]
 
+# Chunks without a record that are younger than this may be an upload that is running.
+YOUNGEST = timedelta(hours=1)
 # Servers look up long `$in` lists slowly (the embedded one in quadratic time).
 IDS_PER_QUERY = 200
 _DOCUMENTS_PER_PAGE = 1000
@@ -44,6 +46,15 @@ class Orphan:
     def since(self) -> datetime | None:
         """When the youngest chunk was made, by the clock of whoever sent it."""
         return None if self.youngest is None else utc_milliseconds(self.youngest.generation_time)
+
+    def is_young(self, now: datetime) -> bool:
+        """Whether it is known to be young enough for an upload that is running."""
+        return self.since is not None and now - self.since < YOUNGEST
+
+    def told(self) -> str:
+        """What lies there, in words."""
+        age = "of unknown age" if self.since is None else f"the last of {self.since:%Y-%m-%d %H:%M:%S} UTC"
+        return f"{self.chunks} chunks without a file, {age}"
 
 
 def check_age(older_than: object) -> timedelta:

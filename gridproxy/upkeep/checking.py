@@ -33,7 +33,7 @@ async def check_bucket(
         before = now - older_than
         async for finding in _files(census, now, meter):
             yield finding
-        async for finding in _orphans(census, before if older_than else None, meter):
+        async for finding in _orphans(census, now, before if older_than else None, meter):
             yield finding
         if references:
             async for finding in dangling(census, references, meter):
@@ -110,16 +110,15 @@ def _expired(info: FileInfo) -> Finding:
 # Chunks without a file
 
 
-async def _orphans(census: Census, before: datetime | None, meter: Meter) -> AsyncIterator[Finding]:
+async def _orphans(census: Census, now: datetime, before: datetime | None, meter: Meter) -> AsyncIterator[Finding]:
     async for ids in census.owners_of_chunks():
         for orphan in await census.orphans_among(ids):
             if before is not None and orphan.since is not None and orphan.since > before:
                 continue
-            age = "of unknown age" if orphan.since is None else f"the last of {orphan.since:%Y-%m-%d %H:%M:%S} UTC"
             yield Finding(
                 kind="orphan",
                 id=orphan.id,
-                reason=f"{orphan.chunks} chunks without a file, {age}",
+                reason=orphan.told() + ("; it may be an upload in progress" if orphan.is_young(now) else ""),
                 chunks=orphan.chunks,
                 bytes=orphan.bytes,
                 since=orphan.since,

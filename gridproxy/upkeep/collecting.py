@@ -16,14 +16,12 @@ from ..ids import id_filter
 from ..progress import Meter, Progress
 from ..store import Record, Store
 from ..tasks import settle
-from .census import Census, Orphan, check_age, open_census
+from .census import YOUNGEST, Census, Orphan, check_age, open_census
 from .findings import GarbageReport, Tally
 from .pointers import Reference, candidates, check_in_use, promised, unreferenced
 
-__all__ = ["YOUNGEST", "collect_bucket_garbage"]
+__all__ = ["collect_bucket_garbage"]
 
-# What is younger than this is never touched: it may be an upload that is running.
-YOUNGEST = timedelta(hours=1)
 # Orphans that are removed after one walk over the bucket, so that no cursor waits meanwhile and memory is bounded.
 _ORPHANS_PER_WALK = 10_000
 # Files that are removed after one look at the documents.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from pymongo.errors import ConnectionFailure, OperationFailure, WriteConcernError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, WriteConcernError
 
 from gridproxy import AsyncGridFile, Bucket, OutcomeUnknown
 
@@ -53,6 +53,29 @@ async def replace(file: AsyncGridFile) -> None:
 
 CALLS = pytest.mark.parametrize("call", [put, write_awaited, write_unawaited, replace])
 Call = Callable[[AsyncGridFile], Awaitable[None]]
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        lambda bucket: bucket.upload(SMALL, filename="refused"),
+        lambda bucket: bucket.upload(LARGE, filename="refused"),
+        lambda bucket: bucket.upload_many({"taken": SMALL, "refused": SMALL}),
+        lambda bucket: bucket.copy("there", filename="refused"),
+    ],
+    ids=["one request", "in batches", "many", "copy"],
+)
+async def test_a_record_that_the_server_refuses_after_its_chunks_leaves_none(
+    bucket: Bucket, database: Database, store: Callable[[Bucket], Awaitable[object]]
+) -> None:
+    """As a server of somebody's own rules does: nothing here knows of them before the chunks are there."""
+    await bucket.upload(SMALL, id="there")
+    rule = {"collMod": f"{bucket.name}.files", "validator": {"filename": {"$ne": "refused"}}}
+    await database.command(rule)
+    with pytest.raises(PyMongoError, match="failed validation") as caught:
+        await store(bucket)
+    assert not hasattr(caught.value, "__notes__")
+    assert await stored_files(database) == {"there": SMALL}
 
 
 @CALLS

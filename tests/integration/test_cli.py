@@ -179,7 +179,82 @@ async def test_files_are_removed(run: Run, bucket: Bucket, database: Database) -
     assert await contents(database) == (0, 0)
 
 
+async def leave_chunks(database: Database, id: object, *, age: timedelta) -> None:
+    """Three chunks without a record, the youngest of which has this age."""
+    moments = [datetime.now(UTC) - age - timedelta(seconds=second) for second in range(3)]
+    await database["fs.chunks"].insert_many(
+        [
+            {"_id": ObjectId.from_datetime(moment), "files_id": id, "n": n, "data": bytes(1000)}
+            for n, moment in enumerate(moments)
+        ]
+    )
+
+
+async def test_an_upload_in_progress_is_not_removed_unless_forced(run: Run, bucket: Bucket, database: Database) -> None:
+    running = await bucket.stage(bytes(50_000), id="running", chunk_size=1000)
+    stored = await bucket.upload(b"x", id="stored")
+    refused = await run("rm", "running", "stored", "nothing")
+    assert (refused.exit_code, refused.stdout) == (5, "removed 1 file\n")
+    missing, left = refused.stderr.splitlines()
+    assert missing == "no file is stored under the id 'nothing'"
+    assert left.startswith("no file is stored under the id running, but 50 chunks without a file, the last of ")
+    assert " UTC (50.0 kB): an upload may be running" in left
+    assert "`gridproxy rm --force ID`" in left
+    assert "`gridproxy gc --delete`" in left
+    told = await run("rm", "running", "--json")
+    assert (told.exit_code, told.stderr) == (5, "")
+    some = {"id": "running", "chunks": 50, "bytes": 50_000}
+    assert documents(told) == [{"removed": 0, "missing": [], "refused": [some]}]
+    await bucket.publish(running)
+    assert (await bucket.verify("running")).length == 50_000
+    assert not await bucket.file(stored.id).exists()
+
+
+async def test_force_removes_what_may_be_an_upload_and_says_what_it_was(
+    run: Run, bucket: Bucket, database: Database
+) -> None:
+    staged = [await bucket.stage(bytes(2500), chunk_size=1000) for _ in range(2)]
+    forced = await run("rm", "--force", str(staged[0].id))
+    assert (forced.exit_code, forced.stderr) == (0, "")
+    assert re.fullmatch(
+        rf"removed 3 chunks without a file, the last of [-0-9: ]+ UTC \(2\.5 kB\), under the id {staged[0].id}\n",
+        forced.stdout,
+    )
+    id = str(staged[1].id)
+    [told] = documents(await run("rm", "--force", id, "--json"))
+    assert told == {"removed": 0, "missing": [], "orphans": [{"id": id, "chunks": 3, "bytes": 2500}]}
+    assert await contents(database) == (0, 0)
+
+
+async def test_what_an_upload_left_long_ago_is_removed_and_told(run: Run, bucket: Bucket, database: Database) -> None:
+    await leave_chunks(database, "old", age=timedelta(hours=1, minutes=1))
+    await leave_chunks(database, "young", age=timedelta(minutes=59))
+    await database["fs.chunks"].insert_one({"_id": "theirs", "files_id": "untimed", "n": 0, "data": b"x"})
+    stored = await bucket.upload(b"x")
+    removed = await run("rm", "old", str(stored.id), "young", "untimed")
+    assert removed.exit_code == 5
+    files, chunks = removed.stdout.splitlines()
+    assert files == "removed 1 file"
+    assert chunks.startswith("removed 3 chunks without a file, the last of ")
+    assert chunks.endswith(" UTC (3.0 kB), under the id old")
+    young, untimed = removed.stderr.splitlines()
+    assert ("under the id young," in young, "gc --delete" in young) == (True, True)
+    # The collector would leave those for ever.
+    assert ("of unknown age" in untimed, "gc --delete" in untimed) == (True, False)
+    assert sorted(await database["fs.chunks"].distinct("files_id")) == ["untimed", "young"]
+    assert (await run("rm", "--force", "young", "untimed")).exit_code == 0
+    assert await contents(database) == (0, 0)
+
+
 # Upkeep
+
+
+async def test_checking_tells_what_may_be_an_upload_in_progress(run: Run, database: Database) -> None:
+    await leave_chunks(database, "old", age=timedelta(hours=1, minutes=1))
+    await leave_chunks(database, "young", age=timedelta(minutes=59))
+    told = {line.split("\t")[1]: line for line in (await run("check")).stdout.splitlines()}
+    assert told["young"].endswith(" UTC; it may be an upload in progress")
+    assert told["old"].endswith(" UTC")
 
 
 async def test_verifying(run: Run, bucket: Bucket, database: Database) -> None:
@@ -221,7 +296,7 @@ async def test_checking(run: Run, bucket: Bucket, database: Database) -> None:
     assert lines[0]["since"].endswith("+00:00")
 
 
-async def leave_old_chunks(database: Database, id: object) -> None:
+async def leave_leave_chunks(database: Database, id: object) -> None:
     moment = ObjectId.from_datetime(datetime.now(UTC) - timedelta(days=2))
     old = ObjectId(moment.binary[:4] + ObjectId().binary[4:])
     await database["fs.chunks"].insert_one({"_id": old, "files_id": id, "n": 0, "data": bytes(2000)})
@@ -230,7 +305,7 @@ async def leave_old_chunks(database: Database, id: object) -> None:
 async def test_garbage_goes_only_when_told(run: Run, bucket: Bucket, database: Database) -> None:
     nothing = await run("gc")
     assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "nothing to remove\n")
-    await leave_old_chunks(database, "gone")
+    await leave_leave_chunks(database, "gone")
     await bucket.stage(b"running")
     await bucket.upload(b"expired", expires_after=-1)
     await database["fs.chunks"].insert_one({"_id": 5, "files_id": "theirs", "n": 0, "data": b"x"})
@@ -244,11 +319,11 @@ async def test_garbage_goes_only_when_told(run: Run, bucket: Bucket, database: D
         ]
         assert told.stderr == "nothing was removed: --delete does that\n"
         assert await contents(database) == (1, 4)
-    await leave_old_chunks(database, "gone too")
+    await leave_leave_chunks(database, "gone too")
     told = await run("gc", "--delete")
     assert told.stdout.splitlines()[0] == "chunks without a file\t2\t2\t4.0 kB\tremoved"
     assert told.stderr == ""
-    await leave_old_chunks(database, "gone")
+    await leave_leave_chunks(database, "gone")
     await bucket.upload(b"expired", expires_after=-1)
     [report] = documents(await run("gc", "--delete", "--json"))
     assert (report["dry_run"], report["orphans"]["bytes"], report["files"]) == (False, 2000, 1)
@@ -273,7 +348,7 @@ async def test_a_file_that_appeared_meanwhile_is_named(
 ) -> None:
     from gridproxy.upkeep.census import Census
 
-    await leave_old_chunks(database, "late")
+    await leave_leave_chunks(database, "late")
 
     async def is_stored(self: Census, id: object) -> bool:
         return True
@@ -405,7 +480,12 @@ async def test_the_server_the_database_and_the_bucket_can_be_named_before_or_beh
     ):
         result = await run(*arguments, db=None)
         assert [each["filename"] for each in documents(result)] == ["name"]
-    for arguments, words in ((["ls"], "--uri"), (["ls", "--uri", mongodb_uri], "--db")):
+    for arguments, words in (
+        (["ls"], "--uri"),
+        (["ls", "--uri", mongodb_uri], "--db"),
+        # Joined by hand, to an address that has options already.
+        (["ls", "--uri", "mongodb://nowhere/?heartbeatFrequencyMS=500/zoo"], "/database?option=value"),
+    ):
         result = await run(*arguments, db=None)
         assert result.exit_code == 2
         assert words in result.stderr

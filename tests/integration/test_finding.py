@@ -68,11 +68,18 @@ async def test_revisions_count_from_the_oldest_and_from_the_newest(bucket: Bucke
     assert newest == bucket.file(ids[2])
 
 
-@pytest.mark.parametrize(("filename", "revision"), [("a", 3), ("a", -4), ("b", 0), ("b", -1), ("", -1)])
+@pytest.mark.parametrize(("filename", "revision"), [("a", 3), ("a", -4), ("b", 0)])
 async def test_a_revision_that_is_not_there_is_missing(bucket: Bucket, filename: str, revision: int) -> None:
     await dated(bucket, "a", 3)
     with pytest.raises(FileMissing, match=f"the name {filename!r} and the revision {revision}"):
         await bucket.by_name(filename, revision)
+
+
+@pytest.mark.parametrize("filename", ["b", ""])
+async def test_the_newest_file_of_no_name_is_missing_without_a_word_on_revisions(bucket: Bucket, filename: str) -> None:
+    await dated(bucket, "a", 3)
+    with pytest.raises(FileMissing, match=f"^no file has the name {filename!r}$"):
+        await bucket.by_name(filename)
 
 
 @pytest.mark.parametrize("revision", ["0", 1.0, None, True], ids=repr)

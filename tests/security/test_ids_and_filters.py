@@ -131,6 +131,25 @@ async def test_a_new_id_from_outside_takes_nobodys_place(bucket: Bucket, databas
     assert await bucket.read(victim) == b"secret"
 
 
+@pytest.mark.parametrize("id", [{"a": {"$gt": ""}}, {"a": [{"$in": []}]}, {"$gt": ""}], ids=repr)
+async def test_an_operator_in_a_new_id_is_refused_before_anything_is_sent(
+    bucket: Bucket, database: Database, victim: str, id: object
+) -> None:
+    """Servers refuse such a record (some do not), and would after its chunks."""
+    works: list[Callable[[], Awaitable[object]]] = [
+        lambda: bucket.upload(b"x", id=id),
+        lambda: bucket.open_upload(id=id).start(),
+        lambda: bucket.stage(b"x", id=id),
+        lambda: bucket.copy(victim, new_id=id),
+        lambda: AsyncGridFile(bucket=bucket).put(b"x", id=id),
+        lambda: a_file(bucket, victim).replace(b"x", id=id),
+    ]
+    for work in works:
+        with pytest.raises(BadId, match=r"the key '\$(gt|in)' in it"):
+            await work()
+    assert await contents(database) == (1, 1)
+
+
 async def test_a_reference_is_no_id(bucket: Bucket, database: Database) -> None:
     with pytest.raises(BadId):
         await bucket.upload(b"x", id=DBRef("fs.files", "victim"))

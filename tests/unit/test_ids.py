@@ -10,7 +10,7 @@ from typing import Any
 
 import bson
 import pytest
-from bson import ObjectId
+from bson import DBRef, ObjectId
 from bson.raw_bson import RawBSONDocument
 
 from gridproxy import BadId
@@ -39,12 +39,33 @@ def test_an_id_that_is_an_array_or_a_pattern_is_refused(id: object) -> None:
     refused(BadId, "no arrays and no patterns", id=id)
 
 
-@pytest.mark.parametrize("id", [{"$gt": ""}, {"a": 1, "$b": 2}, bson.SON([("$ne", 1)])], ids=shown)
-def test_an_id_that_looks_like_an_operator_is_refused(id: object) -> None:
-    refused(BadId, "start with", id=id)
+@pytest.mark.parametrize(
+    ("id", "key"),
+    [
+        ({"$gt": ""}, "$gt"),
+        ({"a": 1, "$b": 2}, "$b"),
+        (bson.SON([("$ne", 1)]), "$ne"),
+        ({"a": {"$gt": ""}}, "$gt"),
+        ({"a": [1, {"b": ({"$in": []},)}]}, "$in"),
+        (RawBSONDocument(bson.encode({"a": {"$or": []}})), "$or"),
+    ],
+    ids=shown,
+)
+def test_an_id_that_looks_like_an_operator_is_refused(id: object, key: str) -> None:
+    refused(BadId, re.escape(f"the key '{key}' in it starts with '$'"), id=id)
 
 
-@pytest.mark.parametrize("id", [0, "", "$gt", b"", 1.5, True, ObjectId(), uuid.uuid4(), NOON, {"a": 1}, {}], ids=shown)
+def test_an_id_without_an_end_is_refused() -> None:
+    endless: dict[str, object] = {}
+    endless["a"] = [endless]
+    refused(BadId, "lies in itself", id=endless)
+
+
+@pytest.mark.parametrize(
+    "id",
+    [0, "", "$gt", b"", 1.5, True, ObjectId(), uuid.uuid4(), NOON, {"a": 1}, {}, {"a": ["$gt"]}, {"a": DBRef("b", 1)}],
+    ids=shown,
+)
 def test_any_value_is_an_id(id: object) -> None:
     assert upload_request(id=id).id == id
 

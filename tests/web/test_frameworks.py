@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Scope
 
 from gridproxy import AsyncGridFile
-from gridproxy.adapters.starlette import GridFileResponse
+from gridproxy.adapters.starlette import GridFileResponse, exception_handlers
 from tests.web.asgi import Exchange
 from tests.web.conftest import Watched
 
@@ -70,10 +70,30 @@ async def test_the_applications_own_page_is_shown_for_what_is_missing(watched_bu
     async def serve(request: Request) -> Response:
         return GridFileResponse(watched_bucket.bucket.file(ObjectId()))
 
-    app = Starlette(routes=[Route("/logo", serve)], exception_handlers={404: page})
-    async with browsing(app) as browser:
-        missing = await browser.get("/logo")
-    assert (missing.status_code, missing.text) == (404, "no /logo here")
+    for others in ({}, exception_handlers):
+        app = Starlette(routes=[Route("/logo", serve)], exception_handlers={**others, 404: page})
+        async with browsing(app) as browser:
+            missing = await browser.get("/logo")
+        assert (missing.status_code, missing.text) == (404, "no /logo here")
+
+
+@pytest.mark.parametrize("application", [FastAPI, Starlette])
+async def test_a_missing_file_is_told_as_the_applications_handler_for_it_does(
+    watched_bucket: Watched, application: type[Starlette]
+) -> None:
+    async def read(request: Request) -> Response:
+        return Response(await watched_bucket.bucket.read("nothing"))
+
+    async def serve(request: Request) -> Response:
+        return GridFileResponse(watched_bucket.bucket.file("nothing"))
+
+    mounted = GridFileResponse(watched_bucket.bucket.file("nothing"))
+    routes = [Route("/read", read), Route("/serve", serve), Mount("/mounted", app=mounted)]
+    async with browsing(application(routes=routes, exception_handlers=exception_handlers)) as browser:
+        answers = [await browser.get(path) for path in ("/read", "/serve", "/mounted/")]
+    assert {answer.status_code for answer in answers} == {404}
+    assert {answer.headers["content-type"] for answer in answers} == {"application/problem+json"}
+    assert len({answer.content for answer in answers}) == 1
 
 
 async def test_one_mounted_response_answers_many_requests_at_once(watched_bucket: Watched) -> None:

@@ -153,6 +153,41 @@ def test_the_header_of_a_request_says_what_its_body_is(
     assert (source.content_type, source.size) == (content_type, size)
 
 
+@pytest.mark.parametrize("options", ["", "max_size, content_types"])
+async def test_a_form_is_not_stored_as_its_file(watched_bucket: Watched, options: str) -> None:
+    """The envelope would be: the commonest mistake between a route for a body and a page with a form."""
+    app = FastAPI(exception_handlers=exception_handlers)
+
+    @app.post("/")
+    async def store(request: Request) -> Response:
+        body = RequestBody(request, filename="a.png")
+        await (field(watched_bucket).put(body) if options else watched_bucket.bucket.upload(body))
+        return Response()
+
+    async with serve(app) as site, httpx.AsyncClient(base_url=site.url) as browser:
+        for answer in (
+            await browser.post("/", files={"picture": ("a.png", PNG, "image/png")}),
+            await browser.post("/", content=PNG, headers={"Content-Type": "Multipart/Form-Data ;boundary=x"}),
+        ):
+            assert answer.status_code == 415
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert "a form was sent" in answer.json()["detail"]
+            assert "UploadFile" in answer.json()["detail"]
+        # Nothing of it is asked for.
+        lines = ["Content-Type: multipart/form-data; boundary=x", "Content-Length: 9000", "Expect: 100-continue"]
+        head, _, writer = await site.start("POST", "/", *lines)
+        writer.close()
+        assert head.status == 415
+    assert await stored(watched_bucket) == (0, 0)
+
+
+def test_a_type_that_is_said_stands_for_that_of_the_request() -> None:
+    scope = Exchange("PUT").scope
+    scope["headers"] = [(b"content-type", b"multipart/form-data; boundary=x")]
+    said = "multipart/form-data; boundary=x"
+    assert RequestBody(Request(scope), content_type=said).as_source().content_type == said
+
+
 async def test_a_refusal_of_another_kind_is_a_422_and_a_taken_id_a_409() -> None:
     request = Request(Exchange().scope)
     refused = await problem_response(request, FileRefused("too dark", field="photo"))

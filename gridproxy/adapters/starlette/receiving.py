@@ -15,6 +15,10 @@ from ...sources import Source
 
 __all__ = ["RequestBody", "exception_handlers", "problem_response"]
 
+_FORM = "multipart/form-data"
+# What curl calls every body, unless told otherwise.
+_ANY_BODY = "application/x-www-form-urlencoded"
+
 
 class RequestBody:
     """The body of a request as a source: `await file.put(RequestBody(request, filename="a.png"))`.
@@ -24,25 +28,39 @@ class RequestBody:
     before its first byte is read. A client that goes away midway raises Starlette's `ClientDisconnect`, and nothing is
     stored. The stream can be read once: Starlette's RuntimeError says that it was.
 
+    A form is not its file: making one of a request that says `multipart/form-data` raises `ContentTypeRefused`, before
+    anything is read. `content_type` stands in for what the header says: such a body is taken as it is then.
+
     For a form's `UploadFile`, give that itself. Starlette has taken in the whole form by then: its `max_body_size` is
     what limits that.
     """
 
-    def __init__(self, request: Request, *, filename: str | None = None) -> None:
+    def __init__(self, request: Request, *, filename: str | None = None, content_type: str | None = None) -> None:
         self._request = request
         self._filename = filename
+        self._content_type = _type_of_file(request) if content_type is None else content_type
 
     def as_source(self) -> Source:
         """The body, to be read once."""
-        return _Body(self._request, self._filename)
+        return _Body(self._request, self._filename, self._content_type)
+
+
+def _type_of_file(request: Request) -> str | None:
+    declared = request.headers.get("content-type")
+    came = (declared or "").partition(";")[0].strip().lower()
+    if came == _FORM:
+        raise ContentTypeRefused(
+            f"a form was sent ({came}), and not a file: take its UploadFile, which is a source, too, or send the file "
+            "as the body, with a Content-Type of its own",
+            came=came,
+        )
+    return None if came == _ANY_BODY else declared
 
 
 class _Body(Source):
-    def __init__(self, request: Request, filename: str | None) -> None:
+    def __init__(self, request: Request, filename: str | None, content_type: str | None) -> None:
         self.name = filename
-        declared = request.headers.get("content-type")
-        # What curl calls every body unless told otherwise; the body of a form is no file.
-        self.content_type = None if declared == "application/x-www-form-urlencoded" else declared
+        self.content_type = content_type
         length = request.headers.get("content-length", "")
         self.size = int(length) if re.fullmatch("[0-9]{1,20}", length) else None
         self._blocks: AsyncIterator[bytes] = request.stream()

@@ -41,11 +41,12 @@ class GridFileResponse(Response):
     when the answer was sent, and also when the client went away before its end, as with Starlette's own; not after an
     error. Raises `BadOption` for what is no file, and for another `content_disposition_type`.
 
-    Answering raises `HTTPException(404)` inside Starlette and FastAPI where there is no file (no id, missing, expired,
-    deleted before its first byte was read), and sends a 404 elsewhere. A file that turns out corrupt, or is deleted, on
-    the way raises `CorruptFile` or `FileVanished`: the server breaks the connection, and no client takes what came for
-    the whole. Raises `UploadInProgress` while the file is being written, `NotConnected` where no database is known, and
-    pymongo's own errors.
+    Where there is no file (no id, missing, expired, deleted before its first byte was read), answering raises
+    `HTTPException(404)` inside Starlette and FastAPI, so that the application's own page for it is shown; or
+    `FileMissing`, where the application has a handler for that and none for 404; elsewhere it sends a 404. A file that
+    turns out corrupt, or is deleted, on the way raises `CorruptFile` or `FileVanished`: the server breaks the
+    connection, and no client takes what came for the whole. Raises `UploadInProgress` while the file is being written,
+    `NotConnected` where no database is known, and pymongo's own errors.
     """
 
     def __init__(
@@ -185,6 +186,9 @@ def _as_denial(send: Send) -> Send:
 
 
 async def _answer_missing(error: FileMissing, scope: Scope, receive: Receive, send: Send) -> None:
-    if isinstance(scope.get("app"), Starlette):
+    app = scope.get("app")
+    if isinstance(app, Starlette):
+        if FileMissing in app.exception_handlers and 404 not in app.exception_handlers:
+            raise error  # so that it is told as everything else is that is missing there
         raise HTTPException(404) from error  # so that the application's own page for it is shown
     await PlainTextResponse("Not Found", 404)(scope, receive, send)
