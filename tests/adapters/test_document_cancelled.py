@@ -29,10 +29,10 @@ async def test_a_cancelled_save_leaves_the_old_document_or_the_new_one_and_can_b
         animal.album.append(b"second")
 
         async def check(returned: bool) -> None:
-            await stored_files(database)
+            files = await stored_files(database)
             as_stored = await found()
-            photo = await as_stored.photo.read()
-            album = [await each.read() for each in as_stored.album]
+            photo = files[as_stored.photo.id]
+            album = [files[each.id] for each in as_stored.album]
             assert (photo, album) in ((b"the old", [b"first"]), (b"the new", [b"first", b"second"]))
             assert photo == b"the new" or not returned
             await animal.save()
@@ -40,8 +40,8 @@ async def test_a_cancelled_save_leaves_the_old_document_or_the_new_one_and_can_b
             assert sorted((await stored_files(database)).values()) == [b"first", b"second", b"the new"]
             assert (await found()).photo == animal.photo
             await Animal.objects.delete()
-            for each in (animal.photo, *animal.album):
-                await each.delete()
+            for collection in ("fs.files", "fs.chunks"):
+                await database[collection].delete_many({})
 
         return Work(animal.save, check)
 

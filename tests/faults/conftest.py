@@ -31,8 +31,8 @@ def matrix(record_property: Callable[[str, object], None]) -> Matrix:
     return Matrix(record_property)
 
 
-@pytest.fixture
-async def client(mongodb_uri: str) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
+@pytest.fixture(scope="module")
+async def shared_client(mongodb_uri: str) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
     """A client that leaves repeating to us; with pymongo's own repetitions the embedded server takes twice as long."""
     async with AsyncMongoClient[dict[str, Any]](mongodb_uri, retryWrites=False) as client:
         yield client
