@@ -3,8 +3,8 @@
 The map of this house, from the ground up; every import points down:
 
 - errors, extras, progress                        what is raised, what is told on the way
-- info, sniffing, limits, variants                values and arithmetic, no I/O
-- images, options, chunks                         the same: pictures, what an upload is asked, its chunks
+- ids, info, sniffing, limits, variants           values and arithmetic, no I/O
+- images, options, request, chunks                the same: what a field and an upload are asked, chunks
 - http                                            what HTTP says about serving a file, no I/O
 - turns, tasks, identity, clients, sessions       work that settles; what is kept per object, per client; sessions
 - store, indexes                                  the two collections, one method a round trip; their indexes
@@ -19,7 +19,8 @@ The map of this house, from the ground up; every import points down:
 - field_value, schema                             what a field holds, and what pydantic is told of it
 - readable, new_file, writable, file              AsyncGridFile: what it reads, what it takes in, the rest
 - readable_bucket, bucket                         GridFS itself, for services without proxies
-- walk, prefetch, references, owner               which files documents hold, and what they owe each other
+- annotations, home, walk                         which files a model holds, and where they lie
+- prefetch, references, owner                     what documents know of their files, and owe them
 - wrap                                            a file beside an attribute that a class has already
 - adapters                                        fields of documents
 - testing                                         the contract of field adapters, as a suite to run

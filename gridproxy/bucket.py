@@ -15,10 +15,10 @@ from .file import AsyncGridFile
 from .indexes import ensure_indexes
 from .info import FileInfo, utc_now
 from .many import upload_many
-from .options import check_filename, upload_request
 from .progress import Progress
 from .readable_bucket import ReadableBucket
 from .removal import remove_file, remove_files
+from .request import check_filename, upload_request
 from .sources import SourceLike
 from .staging import Staged, discard_id, discard_staged
 from .store import Session

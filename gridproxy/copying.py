@@ -16,9 +16,9 @@ from .errors import BadOption, CorruptFile, FileVanished, OutcomeUnknown
 from .footprint import Footprint
 from .indexes import ensure_indexes
 from .info import FileInfo
-from .options import UploadRequest, check_record, upload_request
 from .publish import DUPLICATE_KEY, check_id_is_free, id_in_progress
 from .removal import take_back_files
+from .request import UploadRequest, check_record, upload_request
 from .sessions import in_transaction
 from .store import Record, Session, Store
 from .tasks import settle

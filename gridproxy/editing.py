@@ -10,7 +10,7 @@ from bson.errors import InvalidDocument
 from .download import load_info
 from .errors import BadMetadata, FileMissing
 from .info import FileInfo
-from .options import check_filename, check_metadata_keys, merge_metadata
+from .request import check_filename, check_metadata_keys, merge_metadata
 from .store import Session, Store
 from .tasks import settle
 

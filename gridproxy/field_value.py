@@ -13,7 +13,8 @@ from .attachment import is_free
 from .connection import store_for
 from .errors import BadId, BadSource, CorruptFile, NotConnected, ValidationError, type_name
 from .handle import Handle
-from .info import FileInfo, is_plain_id
+from .ids import is_plain_id
+from .info import FileInfo
 from .options import FileOptions
 from .sources import Source, open_source
 from .staging import Staged

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.int64 import Int64
 
 from .errors import CorruptFile
 
-__all__ = ["FileInfo", "id_filter", "id_key", "is_plain_id", "utc_milliseconds", "utc_now"]
+__all__ = ["FileInfo", "utc_milliseconds", "utc_now"]
 
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
 # What BSON can say and Python cannot is a moment all the same: the first one, or the last.
@@ -37,36 +35,6 @@ def utc_milliseconds(moment: datetime) -> datetime:
 def utc_now() -> datetime:
     """This moment as BSON would keep it."""
     return utc_milliseconds(datetime.now(UTC))
-
-
-def is_plain_id(id: object) -> bool:
-    """Whether a server takes this id as a value wherever it stands in a query, in a list of `$in` too."""
-    return not isinstance(id, Mapping | list | tuple | bson.Regex | re.Pattern)
-
-
-def id_filter(id: object) -> object:
-    """What stands for an id in a query: the id as a value, never as an operator or a pattern.
-
-    Scalars stay bare; anything that a server could read as an expression is wrapped in `$eq`.
-    """
-    return id if is_plain_id(id) else {"$eq": id}
-
-
-def id_key(id: object) -> Hashable:
-    """What stands for an id in a dict or a set: equal for two ids where a server takes them for the same one."""
-    if isinstance(id, bool):  # equals 1 in Python, and not in MongoDB
-        return bool, id
-    if isinstance(id, float) and math.isnan(id):
-        return float, "nan"
-    if isinstance(id, Mapping):
-        return dict, *((key, id_key(value)) for key, value in id.items())
-    if isinstance(id, list):
-        return list, *map(id_key, id)
-    try:
-        hash(id)
-    except TypeError:  # a Decimal128
-        return repr(id)
-    return id
 
 
 @dataclass(frozen=True, slots=True)

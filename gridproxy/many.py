@@ -15,12 +15,13 @@ from pymongo.errors import PyMongoError
 from .chunks import BATCH_BYTES, RANGE_BYTES, ChunkRange, Splitter, check_range, group_by_bytes
 from .download import IN_FLIGHT, Download, read_all
 from .errors import BadId, CorruptFile, FileVanished, OutcomeUnknown
+from .ids import is_plain_id
 from .indexes import ensure_indexes
-from .info import FileInfo, is_plain_id
-from .options import UploadRequest, check_record
+from .info import FileInfo
 from .progress import Progress, report
 from .publish import encodes_alike, insert_wholes, withdraw_record
 from .removal import remove_files
+from .request import UploadRequest, check_record
 from .sources import Source, open_source
 from .store import Record, Session, Store
 from .tasks import gather, settle

@@ -6,8 +6,8 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .options import UploadRequest
 from .progress import Progress
+from .request import UploadRequest
 from .store import Session
 from .writer import Writer
 

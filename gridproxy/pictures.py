@@ -16,9 +16,9 @@ from .gate import validate
 from .images import ImageOptions, Picture, Rendition, make_picture
 from .info import FileInfo
 from .limits import HEAD_BYTES, Limits
-from .options import UploadRequest
 from .progress import Progress
 from .removal import take_back_files
+from .request import UploadRequest
 from .sources import open_source
 from .staging import Staged
 from .store import Session, Store

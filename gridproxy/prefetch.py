@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from .chunks import RANGE_BYTES
 from .errors import BadOption, type_name
 from .file import AsyncGridFile
-from .info import is_plain_id
+from .ids import is_plain_id
 from .many import read_together, stat_many
 from .store import Session, Store
 

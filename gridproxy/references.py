@@ -11,7 +11,8 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from .connection import store_for
 from .errors import BadOption, type_name
-from .info import FileInfo, id_filter, is_plain_id
+from .ids import id_filter, is_plain_id
+from .info import FileInfo
 from .many import stat_many
 from .options import FileOptions, StoreAs
 from .store import Record, Session, Store

@@ -11,7 +11,7 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
-from .info import id_filter, is_plain_id
+from .ids import id_filter, is_plain_id
 from .ledger import ledger_of
 from .sessions import in_transaction
 from .store import Record, Session, Store

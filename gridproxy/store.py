@@ -22,8 +22,9 @@ from pymongo.read_preferences import _ServerMode
 from .chunks import RANGE_BYTES, ChunkRange, payload_size
 from .clients import Client, ClientState, state_of
 from .errors import BadOption, UnacknowledgedBucket, type_name
-from .info import FileInfo, id_filter, is_plain_id
-from .options import check_chunk_size
+from .ids import id_filter, is_plain_id
+from .info import FileInfo
+from .request import check_chunk_size
 from .sessions import bound_session, in_transaction
 from .turns import turn_of
 

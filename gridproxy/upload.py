@@ -23,9 +23,9 @@ from .gate import Gate, let_in_staged
 from .indexes import ensure_indexes
 from .info import FileInfo
 from .ledger import ledger_of
-from .options import UploadRequest, check_record, upload_request
 from .progress import Progress, report
 from .publish import check_id_is_free, encodes_alike
+from .request import UploadRequest, check_record, upload_request
 from .shipping import Shipping
 from .sources import Data, Source, as_bytes, open_source
 from .staging import Staged, publish_staged

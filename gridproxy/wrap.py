@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, overload
 
 from bson import ObjectId
 
+from .annotations import parts_of
 from .attachment import Attachment
 from .errors import BadId, BadOption, BadSource, type_name
 from .field_value import assigned_file
@@ -334,7 +335,7 @@ def _declared_form(kind: Any, attribute: str) -> IdForm:
                 f"{kind.__qualname__}.{attribute} is empty, and its annotation cannot be read ({error}): "
                 "tell wrap_field as_='id' or as_='hex'"
             ) from error
-    classes = [each for each in _parts(declared) if isinstance(each, type)]
+    classes = [each for each in parts_of(declared) if isinstance(each, type)]
     return "hex" if str in classes and not any(issubclass(each, ObjectId) for each in classes) else "id"
 
 
@@ -351,9 +352,3 @@ def _annotation(kind: type, attribute: str) -> object:
 def _pydantic_fields(kind: Any) -> Any:
     """The fields of a pydantic model, which is not imported for that; None for any other class."""
     return kind.model_fields if hasattr(kind, "__pydantic_fields_set__") else None
-
-
-def _parts(annotation: object) -> Iterator[object]:
-    yield annotation
-    for part in typing.get_args(annotation):
-        yield from _parts(part)

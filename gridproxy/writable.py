@@ -13,11 +13,11 @@ from .errors import BadOption, FileAlreadyStored, FileClosed
 from .info import FileInfo
 from .ledger import Memory
 from .new_file import NewFile
-from .options import UploadRequest, upload_request
 from .pictures import upload_picture
 from .progress import Progress
 from .readable import ReadableFile
 from .removal import remove_file
+from .request import UploadRequest, upload_request
 from .sources import Data, Source, SourceLike, open_source
 from .staging import Staged
 from .store import Session, Store

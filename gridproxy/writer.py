@@ -7,8 +7,8 @@ from types import TracebackType
 
 from .errors import FileClosed
 from .info import FileInfo
-from .options import UploadRequest
 from .progress import Progress
+from .request import UploadRequest
 from .sources import Data
 from .store import Session, Store
 from .upload import State, Upload

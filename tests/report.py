@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .faults.ledger import noted
+from .faults.matrix import noted
 
 __all__ = ["REPORT", "Report"]
 

@@ -18,7 +18,8 @@ from pymongo import ASCENDING, DESCENDING, ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
 
 from ..errors import BadOption, type_name
-from ..info import id_filter, id_key, is_plain_id, utc_milliseconds, utc_now
+from ..ids import id_filter, id_key, is_plain_id
+from ..info import utc_milliseconds, utc_now
 from ..store import Record, Session, Store
 from .audit import NOT_BYTES
 

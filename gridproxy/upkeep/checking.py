@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from ..chunks import group_by_bytes
 from ..errors import CorruptFile
-from ..info import FileInfo, id_key, utc_milliseconds
+from ..ids import id_key
+from ..info import FileInfo, utc_milliseconds
 from ..progress import Meter, Progress
 from ..store import Store
 from .audit import Audit

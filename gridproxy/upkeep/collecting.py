@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..errors import BadOption
-from ..info import id_filter
+from ..ids import id_filter
 from ..progress import Meter, Progress
 from ..store import Record, Store
 from ..tasks import settle

@@ -18,7 +18,8 @@ from bson import DBRef, ObjectId
 from pymongo.asynchronous.collection import AsyncCollection
 
 from ..errors import BadOption, CorruptFile, type_name
-from ..info import FileInfo, id_filter, id_key
+from ..ids import id_filter, id_key
+from ..info import FileInfo
 from ..progress import Meter
 from ..store import Record, Store
 from .census import IDS_PER_QUERY, Census

@@ -34,6 +34,11 @@ class Archived(FileDocument, Document):
     scan: AsyncGridFile = AsyncGridFile()
 
 
+class Perhaps(FileDocument, Document):
+    photo: Annotated[AsyncGridFile, FileOptions(bucket="photos", max_size=4)] | None = None
+    album: list[Annotated[AsyncGridFile, FileOptions(bucket="photos", max_size=4)]] = []
+
+
 class PhotoOnly(BaseModel):
     photo: AsyncGridFile
 
@@ -293,3 +298,18 @@ async def test_a_delete_gives_back_what_beanie_gives(database: Database) -> None
     again = await keeper.delete()
     assert again is not None
     assert again.deleted_count == 0
+
+
+async def test_options_within_a_field_s_type_are_the_field_s(database: Database) -> None:
+    await init_beanie(database, document_models=[Perhaps])
+    document = await Perhaps(photo=b"data", album=[b"1", b"2"]).insert()
+    assert await contents(database, "photos") == (3, 3)
+    assert await contents(database) == (0, 0)
+    document.photo = b"12345"
+    with pytest.raises(TooLarge):
+        await document.save()
+    document = await found(Perhaps)
+    assert await document.photo.read() == b"data"
+    document.album.append(b"12345")
+    with pytest.raises(TooLarge):
+        await document.save()

@@ -16,32 +16,11 @@ from pymongo.errors import DuplicateKeyError
 
 import gridproxy
 from gridproxy import DocumentMissing, NotConnected, ValidationError
-from gridproxy.adapters.document import (
-    DateTimeField,
-    DictField,
-    Document,
-    FileField,
-    IntField,
-    ListField,
-    StringField,
-)
+from gridproxy.adapters.document import Document, FileField, IntField, StringField
 
 from ..observing import Database
+from .plain_zoo import Animal, Keeper
 from .zoo import updates_of, watched
-
-
-class Animal(Document):
-    genus = StringField()
-    legs = IntField()
-    born = DateTimeField()
-    tags = ListField(StringField())
-    anything = ListField()
-    extra = DictField()
-    photo = FileField()
-
-
-class Keeper(Document, collection="staff"):
-    name = StringField()
 
 
 class HTTPRequestLog(Document):

@@ -11,33 +11,11 @@ from typing import Any
 import pytest
 
 from gridproxy import Bucket, ValidationError
-from gridproxy.adapters.document import (
-    DateTimeField,
-    DictField,
-    Document,
-    FileField,
-    IntField,
-    ListField,
-    StringField,
-)
+from gridproxy.adapters.document import Document, FileField, ListField
 
 from ..observing import Database
+from .plain_zoo import Animal, Keeper
 from .zoo import updates_of, watched
-
-
-class Animal(Document):
-    genus = StringField()
-    legs = IntField()
-    born = DateTimeField()
-    tags = ListField(StringField())
-    anything = ListField()
-    extra = DictField()
-    photo = FileField()
-
-
-class Keeper(Document, collection="staff"):
-    name = StringField()
-
 
 pytestmark = pytest.mark.usefixtures("connected")
 

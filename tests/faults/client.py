@@ -17,7 +17,7 @@ from pymongo import AsyncMongoClient
 from gridproxy import Bucket
 
 from .conftest import CHUNK, make_batches_small
-from .ledger import OPERATIONS
+from .matrix import OPERATIONS
 from .operation import Operation, Scene
 
 

@@ -15,8 +15,8 @@ from gridproxy.download import Download
 
 from ..observing import Commands
 from .failing import FailingServer, failing_server
-from .ledger import Ledger
 from .link import Link
+from .matrix import Matrix
 from .operation import Scene
 from .whole import Database
 
@@ -26,9 +26,9 @@ TIMEOUT_MS = 100
 
 
 @pytest.fixture
-def ledger(record_property: Callable[[str, object], None]) -> Ledger:
+def matrix(record_property: Callable[[str, object], None]) -> Matrix:
     """Where a test notes which faults an operation has survived."""
-    return Ledger(record_property)
+    return Matrix(record_property)
 
 
 @pytest.fixture

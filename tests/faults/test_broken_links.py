@@ -11,8 +11,8 @@ from pymongo.errors import ConnectionFailure, NotPrimaryError, OperationFailure,
 
 from gridproxy import OutcomeUnknown
 
-from .ledger import OPERATIONS, Fault, Ledger
 from .link import UNAUTHORIZED, Break, Link
+from .matrix import OPERATIONS, Fault, Matrix
 from .operation import Operation, Scene
 from .trial import Failure, assert_after, assert_whole, emptied, error_of
 
@@ -46,7 +46,7 @@ STRIKES = [
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 async def test_a_command_that_breaks_leaves_whole_files_an_error_and_another_try(
-    link: Link, scenes: tuple[Scene, Scene], operation: type[Operation], ledger: Ledger
+    link: Link, scenes: tuple[Scene, Scene], operation: type[Operation], matrix: Matrix
 ) -> None:
     count = await commands_of(link, await prepared(operation, scenes[0]))
     for fault, strikes in STRIKES:
@@ -56,7 +56,7 @@ async def test_a_command_that_breaks_leaves_whole_files_an_error_and_another_try
                 trial = await prepared(operation, trial.scene)
             await struck(link, trial, strike, number)
         await emptied(trial)
-        ledger.survived(operation.name, fault, count)
+        matrix.survived(operation.name, fault, count)
 
 
 async def prepared(operation: type[Operation], scene: Scene) -> Operation:

@@ -15,7 +15,7 @@ from gridproxy import AsyncGridFile, Bucket, FileClosed
 
 from .cancelling import Outcome, Way, Work, cancelled_everywhere, run_cancelled
 from .conftest import CHUNK
-from .ledger import Fault, Ledger
+from .matrix import Fault, Matrix
 
 # pymongo 4.20 closes a socket that it is connecting on errors only, and leaves it to the collector when cancelled.
 pytestmark = [
@@ -58,7 +58,7 @@ READS: dict[str, tuple[Read, object]] = {
 
 
 @pytest.mark.parametrize("name", READS)
-async def test_a_cancelled_read_can_be_repeated(bucket: Bucket, name: str, ledger: Ledger) -> None:
+async def test_a_cancelled_read_can_be_repeated(bucket: Bucket, name: str, matrix: Matrix) -> None:
     read, expected = READS[name]
     file = await stored(bucket)
 
@@ -73,7 +73,7 @@ async def test_a_cancelled_read_can_be_repeated(bucket: Bucket, name: str, ledge
 
         return Work(lambda: read(fresh), check)
 
-    ledger.survived(name, Fault.CANCELLED, await cancelled_everywhere(make, stride=LONG))
+    matrix.survived(name, Fault.CANCELLED, await cancelled_everywhere(make, stride=LONG))
 
 
 @pytest.mark.parametrize("readline", [False, True], ids=["read(size)", "readline"])
@@ -116,7 +116,7 @@ async def test_a_stream_goes_on_where_a_cancelled_step_left_it(bucket: Bucket) -
 
 @pytest.mark.parametrize("before", [None, b"what was there before"], ids=["no file", "an old file"])
 async def test_a_cancelled_save_to_leaves_the_target_as_it_was_or_whole(
-    bucket: Bucket, tmp_path: Path, before: bytes | None, ledger: Ledger
+    bucket: Bucket, tmp_path: Path, before: bytes | None, matrix: Matrix
 ) -> None:
     file, target = await stored(bucket), tmp_path / "marmot.jpg"
 
@@ -132,7 +132,7 @@ async def test_a_cancelled_save_to_leaves_the_target_as_it_was_or_whole(
 
         return Work(lambda: file.save_to(target), check)
 
-    ledger.survived("save_to", Fault.CANCELLED, await cancelled_everywhere(make, stride=LONG))
+    matrix.survived("save_to", Fault.CANCELLED, await cancelled_everywhere(make, stride=LONG))
 
 
 async def test_a_cancelled_put_of_a_stored_file_ends_the_reading_too(bucket: Bucket) -> None:

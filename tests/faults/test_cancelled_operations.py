@@ -12,7 +12,7 @@ import pytest
 from gridproxy import Bucket
 
 from .cancelling import Work, cancelled_everywhere
-from .ledger import OPERATIONS, Fault, Ledger
+from .matrix import OPERATIONS, Fault, Matrix
 from .operation import Operation, Scene
 from .trial import assert_after, emptied
 from .whole import files_and_orphans
@@ -47,7 +47,7 @@ SHORT = [
 
 @pytest.mark.parametrize("operation", SHORT, ids=lambda operation: operation.name)
 async def test_a_cancelled_operation_is_done_or_not_and_can_be_repeated(
-    bucket: Bucket, operation: type[Operation], tmp_path: Path, ledger: Ledger
+    bucket: Bucket, operation: type[Operation], tmp_path: Path, matrix: Matrix
 ) -> None:
     await bucket.ensure_indexes()
 
@@ -67,4 +67,4 @@ async def test_a_cancelled_operation_is_done_or_not_and_can_be_repeated(
 
         return Work(trial.run, check)
 
-    ledger.survived(operation.name, Fault.CANCELLED, await cancelled_everywhere(make, stride=6))
+    matrix.survived(operation.name, Fault.CANCELLED, await cancelled_everywhere(make, stride=6))

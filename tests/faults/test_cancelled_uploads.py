@@ -16,7 +16,7 @@ from gridproxy.store import Store
 
 from .cancelling import Work, cancelled_everywhere
 from .conftest import CHUNK
-from .ledger import Fault, Ledger
+from .matrix import Fault, Matrix
 from .whole import stored_files
 
 # pymongo 4.20 closes a socket that it is connecting on errors only, and leaves it to the collector when cancelled.
@@ -90,18 +90,18 @@ def as_replaced(file: AsyncGridFile, data: bytes) -> Check:
 @pytest.mark.parametrize("id", [None, "mine"], ids=["its own id", "the caller's id"])
 @pytest.mark.parametrize("data", [b"", SMALL], ids=["nothing", "a small file"])
 async def test_a_cancelled_put_of_one_request_leaves_nothing(
-    bucket: Bucket, data: bytes, id: object, ledger: Ledger
+    bucket: Bucket, data: bytes, id: object, matrix: Matrix
 ) -> None:
     async def make() -> Work:
         file = AsyncGridFile(bucket=bucket)
         return Work(lambda: file.put(data, id=id), as_put(file, data))
 
-    ledger.survived("put small", Fault.CANCELLED, await cancelled_everywhere(make))
+    matrix.survived("put small", Fault.CANCELLED, await cancelled_everywhere(make))
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 async def test_a_cancelled_put_of_several_batches_leaves_nothing(
-    bucket: Bucket, tmp_path: Path, source: Source, ledger: Ledger
+    bucket: Bucket, tmp_path: Path, source: Source, matrix: Matrix
 ) -> None:
     path = tmp_path / "source"
     path.write_bytes(LARGE)
@@ -110,7 +110,7 @@ async def test_a_cancelled_put_of_several_batches_leaves_nothing(
         file, content = AsyncGridFile(bucket=bucket), source(path)
         return Work(lambda: file.put(content), as_put(file, LARGE))
 
-    ledger.survived("put large", Fault.CANCELLED, await cancelled_everywhere(make, stride=LONG))
+    matrix.survived("put large", Fault.CANCELLED, await cancelled_everywhere(make, stride=LONG))
 
 
 async def test_a_cancelled_put_of_several_batches_under_the_callers_id_leaves_nothing(bucket: Bucket) -> None:
@@ -165,14 +165,14 @@ async def test_a_cancelled_upload_of_a_bucket_leaves_nothing(bucket: Bucket) -> 
 
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["a small file", "several batches"])
 async def test_a_cancelled_replace_leaves_the_old_file_or_the_new_one(
-    bucket: Bucket, data: bytes, ledger: Ledger
+    bucket: Bucket, data: bytes, matrix: Matrix
 ) -> None:
     async def make() -> Work:
         file = AsyncGridFile(bucket=bucket)
         await file.put(OLD)
         return Work(lambda: file.replace(data), as_replaced(file, data))
 
-    ledger.survived("replace", Fault.CANCELLED, await cancelled_everywhere(make, stride=LONG if data is LARGE else 3))
+    matrix.survived("replace", Fault.CANCELLED, await cancelled_everywhere(make, stride=LONG if data is LARGE else 3))
 
 
 # Bit by bit
@@ -202,7 +202,7 @@ WRITES = pytest.mark.parametrize(
 
 @WRITES
 async def test_a_cancelled_block_of_writes_leaves_nothing(
-    bucket: Bucket, write: Callable[[AsyncGridFile], Awaitable[None]], ledger: Ledger
+    bucket: Bucket, write: Callable[[AsyncGridFile], Awaitable[None]], matrix: Matrix
 ) -> None:
     async def make() -> Work:
         file = AsyncGridFile(bucket=bucket)
@@ -213,7 +213,7 @@ async def test_a_cancelled_block_of_writes_leaves_nothing(
 
         return Work(run, as_put(file, LARGE))
 
-    ledger.survived("write, close", Fault.CANCELLED, await cancelled_everywhere(make, stride=LONG))
+    matrix.survived("write, close", Fault.CANCELLED, await cancelled_everywhere(make, stride=LONG))
 
 
 async def test_a_cancelled_block_over_a_stored_file_leaves_the_old_one_or_the_new_one(bucket: Bucket) -> None:
@@ -342,7 +342,7 @@ async def test_a_cancelled_write_neither_loses_nor_doubles_bytes(bucket: Bucket)
 # Copies and deletions
 
 
-async def test_a_cancelled_copy_leaves_nothing(bucket: Bucket, ledger: Ledger) -> None:
+async def test_a_cancelled_copy_leaves_nothing(bucket: Bucket, matrix: Matrix) -> None:
     original = AsyncGridFile(bucket=bucket)
     await original.put(LARGE)
 
@@ -362,10 +362,10 @@ async def test_a_cancelled_copy_leaves_nothing(bucket: Bucket, ledger: Ledger) -
 
         return Work(copy, check)
 
-    ledger.survived("copy", Fault.CANCELLED, await cancelled_everywhere(make, stride=LONG))
+    matrix.survived("copy", Fault.CANCELLED, await cancelled_everywhere(make, stride=LONG))
 
 
-async def test_a_cancelled_delete_has_removed_all_or_nothing(bucket: Bucket, ledger: Ledger) -> None:
+async def test_a_cancelled_delete_has_removed_all_or_nothing(bucket: Bucket, matrix: Matrix) -> None:
     async def make() -> Work:
         file = AsyncGridFile(bucket=bucket)
         await file.put(OLD)
@@ -377,7 +377,7 @@ async def test_a_cancelled_delete_has_removed_all_or_nothing(bucket: Bucket, led
 
         return Work(file.delete, check)
 
-    ledger.survived("delete", Fault.CANCELLED, await cancelled_everywhere(make, stride=2))
+    matrix.survived("delete", Fault.CANCELLED, await cancelled_everywhere(make, stride=2))
 
 
 async def test_a_cancelled_delete_of_a_bucket_has_removed_all_or_nothing(bucket: Bucket) -> None:

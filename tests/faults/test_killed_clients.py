@@ -17,8 +17,8 @@ from pymongo import AsyncMongoClient, MongoClient
 from gridproxy import Bucket, FileAlreadyStored, UploadInProgress
 
 from .conftest import CHUNK
-from .ledger import OPERATIONS, Fault, Ledger
 from .link import Break, Link
+from .matrix import OPERATIONS, Fault, Matrix
 from .operation import LARGE, OLD, Operation, Scene
 from .trial import assert_collected, emptied, error_of
 from .whole import files_and_orphans, stored_files
@@ -72,7 +72,7 @@ async def test_a_client_that_is_killed_leaves_whole_files_and_orphans(
     tmp_path: Path,
     number: int,
     kind: Break,
-    ledger: Ledger,
+    matrix: Matrix,
 ) -> None:
     async with client_process(mongodb_uri, str(tmp_path), [link.uri for link in links], names) as process:
         assert process.stdin is not None
@@ -101,7 +101,7 @@ async def test_a_client_that_is_killed_leaves_whole_files_and_orphans(
             failure.add_note(f"This was {operation.name}.")
             raise
         if was_struck:
-            ledger.survived(operation.name, Fault.CLIENT_KILLED)
+            matrix.survived(operation.name, Fault.CLIENT_KILLED)
         await emptied(trial)
 
 

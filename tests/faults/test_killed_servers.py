@@ -16,8 +16,8 @@ from gridproxy import Bucket, publish
 from gridproxy.embedded import EmbeddedServer
 
 from .conftest import CHUNK
-from .ledger import OPERATIONS, Fault, Ledger
 from .link import Break, Link
+from .matrix import OPERATIONS, Fault, Matrix
 from .operation import Operation, Scene
 from .trial import assert_after, assert_whole, emptied, error_of
 
@@ -61,7 +61,7 @@ async def trials(
     ids=lambda value: str(getattr(value, "name", value)).lower(),
 )
 async def test_a_server_that_is_killed_and_restarted_has_whole_files(
-    own_server: EmbeddedServer, trials: list[tuple[Link, Operation]], number: int, kind: Break, ledger: Ledger
+    own_server: EmbeddedServer, trials: list[tuple[Link, Operation]], number: int, kind: Break, matrix: Matrix
 ) -> None:
     for link, trial in trials:
         await trial.prepare()
@@ -85,4 +85,4 @@ async def test_a_server_that_is_killed_and_restarted_has_whole_files(
             failure.add_note(f"This was {trial.name}; it raised {error!r}.")
             raise
         if was_struck:
-            ledger.survived(trial.name, Fault.SERVER_KILLED)
+            matrix.survived(trial.name, Fault.SERVER_KILLED)

@@ -6,8 +6,8 @@ import pytest
 
 from gridproxy import FileAlreadyStored, UploadInProgress
 
-from .ledger import Fault, Ledger
 from .link import Link
+from .matrix import Fault, Matrix
 from .operation import Operation, Scene
 from .trial import emptied, error_of
 from .whole import files_and_orphans
@@ -18,12 +18,12 @@ RIVAL = b"of somebody else" * 100
 
 @pytest.mark.parametrize("operation", TAKES_ID, ids=lambda operation: operation.name)
 async def test_of_two_who_want_one_id_exactly_one_gets_it(
-    link: Link, scene: Scene, operation: type[Operation], ledger: Ledger
+    link: Link, scene: Scene, operation: type[Operation], matrix: Matrix
 ) -> None:
     number = 0
     while await raced(link, operation(scene), number):
         number += 1
-    ledger.survived(operation.name, Fault.TAKEN, number)
+    matrix.survived(operation.name, Fault.TAKEN, number)
 
 
 async def raced(link: Link, trial: Operation, number: int) -> bool:

@@ -4,41 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import bson
 import pytest
 from bson import ObjectId
 from pymongo import AsyncMongoClient
-from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from gridproxy import BadId, BadSource, Bucket, CorruptFile
 
-Database = AsyncDatabase[dict[str, Any]]
-
-
-class Commands(CommandListener):
-    """The names of the commands that a client sent."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def started(self, event: CommandStartedEvent) -> None:
-        self.names.append(event.command_name)
-
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        pass
-
-    def failed(self, event: CommandFailedEvent) -> None:
-        pass
-
-
-async def nothing_is_left(bucket: Bucket) -> bool:
-    database, name = bucket.database, bucket.name
-    counts = [await database[f"{name}.{part}"].count_documents({}) for part in ("files", "chunks")]
-    return counts == [0, 0]
+from ..observing import Commands, Database, contents
 
 
 async def test_many_small_files_are_stored_and_read_in_a_handful_of_commands(
@@ -48,14 +27,14 @@ async def test_many_small_files_are_stored_and_read_in_a_handful_of_commands(
     async with AsyncMongoClient[dict[str, Any]](mongodb_uri, event_listeners=[commands]) as client:
         bucket = Bucket(client[database.name])
         await bucket.ensure_indexes()
-        contents = [os.urandom(number * 7) for number in range(150)]
-        commands.names.clear()
-        infos = await bucket.upload_many(contents, metadata={"batch": 7})
-        assert len(commands.names) <= 2
-        commands.names.clear()
+        parts = [os.urandom(number * 7) for number in range(150)]
+        commands.clear()
+        infos = await bucket.upload_many(parts, metadata={"batch": 7})
+        assert len(commands.seen) <= 2
+        commands.clear()
         found = await bucket.read_many([info.id for info in infos])
-        assert len(commands.names) <= 3
-    assert [found[info.id] for info in infos] == contents
+        assert len(commands.seen) <= 3
+    assert [found[info.id] for info in infos] == parts
     assert {info.metadata["batch"] for info in infos} == {7}
     for info in infos[:3]:
         await bucket_of(database).verify(info.id)
@@ -98,7 +77,7 @@ async def test_one_bad_source_takes_all_of_the_call_back(database: Database, bul
     sources: list[Any] = [b"a", os.urandom(5_000_000), b"b", 17]
     with pytest.raises(BadSource, match="int"):
         await bucket.upload_many(sources)
-    assert await nothing_is_left(bucket)
+    assert await contents(bucket.database, bucket.name) == (0, 0)
 
 
 async def test_a_source_that_fails_in_the_middle_takes_all_of_the_call_back(database: Database) -> None:
@@ -109,7 +88,7 @@ async def test_a_source_that_fails_in_the_middle_takes_all_of_the_call_back(data
     bucket = Bucket(database)
     with pytest.raises(OSError, match="the disk is gone"):
         await bucket.upload_many([b"a", breaks(), b"b"])
-    assert await nothing_is_left(bucket)
+    assert await contents(bucket.database, bucket.name) == (0, 0)
 
 
 async def test_a_cancelled_call_leaves_nothing(database: Database) -> None:
@@ -123,7 +102,7 @@ async def test_a_cancelled_call_leaves_nothing(database: Database) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await nothing_is_left(bucket)
+        assert await contents(bucket.database, bucket.name) == (0, 0)
 
 
 async def test_without_a_bulk_write_the_same_files_are_stored(database: Database) -> None:
@@ -155,3 +134,46 @@ async def test_progress_tells_the_bytes_of_all_files_so_far(database: Database) 
     told: list[tuple[int, int | None]] = []
     await Bucket(database).upload_many([b"abc", os.urandom(5_000_000), b"d"], progress=lambda *so: told.append(so))
     assert told[-1] == (5_000_004, None)
+
+
+# Records of many ids
+
+
+async def test_stat_many_gives_what_is_there_by_id(bucket: Bucket) -> None:
+    infos = [await bucket.upload(b"x" * number, id=number) for number in range(5)]
+    await bucket.upload(b"", id="expired", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
+    found = await bucket.stat_many([3, "missing", 1, 3, "expired", None, ObjectId()])
+    assert found == {1: infos[1], 3: infos[3]}
+    assert await bucket.stat_many(iter([0])) == {0: infos[0]}
+    assert await bucket.stat_many([]) == {}
+
+
+async def test_stat_many_asks_for_more_ids_than_one_query_takes(bucket: Bucket) -> None:
+    wanted = [ObjectId() for _ in range(450)]
+    await bucket.store.files.insert_many([{"_id": id, "length": 0, "chunkSize": 100} for id in wanted])
+    assert set(await bucket.stat_many(wanted)) == set(wanted)
+
+
+async def test_stat_many_gives_a_file_whose_id_is_decoded_to_another_value(database: Database) -> None:
+    options = database.codec_options.with_options(tz_aware=True)
+    bucket = Bucket(database.with_options(codec_options=options))
+    naive = datetime(2026, 3, 4)  # noqa: DTZ001  # that is the point
+    info = await bucket.upload(b"data", id=naive)
+    assert await bucket.stat_many([naive]) == {naive.replace(tzinfo=UTC): await bucket.stat(naive)}
+    assert info.length == 4
+
+
+async def test_stat_many_takes_a_pattern_for_a_value(bucket: Bucket) -> None:
+    info = await bucket.upload(b"data", id="a")
+    assert await bucket.stat_many([re.compile(".*"), "a"]) == {"a": info}
+    assert await bucket.stat_many([re.compile("a"), (1, 2)]) == {}
+
+
+async def test_stat_many_refuses_what_no_dict_can_have_as_a_key(bucket: Bucket) -> None:
+    class Frozen(dict[str, int]):
+        def __hash__(self) -> int:  # type: ignore[override]  # as the frozen dicts of some libraries
+            return 1
+
+    for id in ({"a": 1}, {"$gt": ""}, [1], bson.Regex("a"), Frozen(a=1)):
+        with pytest.raises(BadId, match="cannot be a key"):
+            await bucket.stat_many(["a", id])

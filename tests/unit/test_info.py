@@ -22,7 +22,7 @@ from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 
 from gridproxy import CorruptFile, FileInfo
-from gridproxy.info import id_filter, is_plain_id, utc_milliseconds, utc_now
+from gridproxy.info import utc_milliseconds, utc_now
 
 from ..naming import shown
 
@@ -268,32 +268,3 @@ def test_files_without_a_hash_differ_in_their_tags_by_id_length_and_date() -> No
         {"uploadDate": NOON + timedelta(seconds=1)},
     ]
     assert len({FileInfo.from_record(record(metadata={}, **each)).etag for each in variants}) == len(variants)
-
-
-# Ids in queries
-
-
-@pytest.mark.parametrize(
-    "id",
-    [
-        {"$gt": ""},
-        {"a": 1},
-        bson.SON([("$ne", None)]),
-        RawBSONDocument(bson.encode({"$gt": ""})),
-        MappingProxyType({"$gt": ""}),
-        [1],
-        (1, 2),
-        re.compile(".*"),
-        bson.Regex(".*"),
-    ],
-    ids=shown,
-)
-def test_what_a_server_could_read_as_an_expression_is_wrapped(id: object) -> None:
-    assert id_filter(id) == {"$eq": id}
-    assert not is_plain_id(id)
-
-
-@pytest.mark.parametrize("id", [None, 1, "$gt", b"x", ObjectId(), uuid.uuid4(), NOON, True], ids=shown)
-def test_scalars_stand_bare(id: object) -> None:
-    assert id_filter(id) is id
-    assert is_plain_id(id)

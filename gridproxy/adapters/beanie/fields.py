@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 from weakref import WeakKeyDictionary
@@ -15,13 +15,13 @@ from bson import ObjectId
 from pydantic import BaseModel, TypeAdapter
 from pymongo.asynchronous.database import AsyncDatabase
 
-from ...bucket import Bucket
+from ...annotations import is_file, options_in, parts_of
 from ...connection import using
 from ...errors import BadId, NotConnected
 from ...field_value import reassigned_file, stored_value
 from ...file import AsyncGridFile
+from ...home import Home
 from ...options import FileOptions
-from ...store import DEFAULT_NAME
 from .typed_document import TypedDocument
 
 __all__ = ["FileField", "NotInitialised", "at_home", "file_fields", "options_at_home"]
@@ -63,7 +63,7 @@ class FileField:
 
 
 _fields: WeakKeyDictionary[type[object], dict[str, FileField]] = WeakKeyDictionary()
-_homes: WeakKeyDictionary[type[TypedDocument], tuple[AsyncDatabase[Any], dict[str, Bucket]]] = WeakKeyDictionary()
+_homes: WeakKeyDictionary[type[TypedDocument], Home] = WeakKeyDictionary()
 
 
 def file_fields(kind: type[object]) -> dict[str, FileField]:
@@ -74,11 +74,11 @@ def file_fields(kind: type[object]) -> dict[str, FileField]:
         found = _fields[kind] = {
             name: FileField(
                 _adapter(field.annotation, field.metadata),
-                next((each for each in field.metadata if isinstance(each, FileOptions)), FileOptions()),
+                options_in(field.annotation, field.metadata),
                 tuple(_types(field.annotation)),
             )
             for name, field in kind.model_fields.items()
-            if _holds_files(field.annotation)
+            if any(map(is_file, parts_of(field.annotation)))
         }
     return found
 
@@ -96,12 +96,6 @@ def _adapter(annotation: Any, metadata: list[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(Annotated[(annotation, *metadata)] if metadata else annotation)
 
 
-def _holds_files(annotation: object) -> bool:
-    if isinstance(annotation, type) and issubclass(annotation, AsyncGridFile):
-        return True
-    return any(_holds_files(part) for part in get_args(annotation))
-
-
 def at_home(kind: type[TypedDocument]) -> AbstractContextManager[None]:
     """Inside the block a file without a database of its own is one of the document's database."""
     return using(_database(kind))
@@ -109,16 +103,10 @@ def at_home(kind: type[TypedDocument]) -> AbstractContextManager[None]:
 
 def options_at_home(kind: type[TypedDocument], options: FileOptions) -> FileOptions:
     """The same options, in the document's database where they name none of their own."""
-    if options.db_alias is not None or isinstance(options.bucket, Bucket):
-        return options
-    database = _database(kind)
-    home = _homes.get(kind)
-    if home is None or home[0] is not database:
-        home = _homes[kind] = database, {}
-    name = options.bucket or DEFAULT_NAME
-    if name not in home[1]:
-        home[1][name] = Bucket(database, name)
-    return replace(options, bucket=home[1][name])
+    database, home = _database(kind), _homes.get(kind)
+    if home is None or home.database is not database:
+        home = _homes[kind] = Home(database)
+    return home.options(options)
 
 
 def _database(kind: type[TypedDocument]) -> AsyncDatabase[Any]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from ...errors import ValidationError, type_name
 from ...file import AsyncGridFile
-from ...info import id_filter, utc_milliseconds
+from ...ids import id_filter
+from ...info import utc_milliseconds
 
 if TYPE_CHECKING:
     from .model import Document

@@ -12,8 +12,8 @@ from ...attachment import attach
 from ...errors import BadId, BadSource, ValidationError
 from ...field_value import assigned_file, loaded_file, stored_value, unchanged_value
 from ...file import AsyncGridFile
+from ...ids import id_filter
 from ...images import ImageOptions, Size
-from ...info import id_filter
 from ...limits import Validator
 from ...options import FileOptions, OnDelete, StoreAs
 from .fields import Field

@@ -13,9 +13,8 @@ from ...attachment import Reference
 from ...errors import BadId, BadOption, DocumentMissing, ValidationError
 from ...field_value import ids_in
 from ...file import AsyncGridFile
-from ...info import id_filter
+from ...ids import check_id, id_filter
 from ...ledger import Ledger, is_foreign, ledger_of
-from ...options import check_id
 from ...owner import (
     complete_snapshots,
     confirm_stored,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...info import id_filter
+from ...ids import id_filter
 
 __all__ = ["copied", "exactly", "flat"]
 

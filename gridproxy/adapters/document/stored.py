@@ -16,7 +16,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from ...connection import get_database
 from ...errors import DocumentMissing, StaleDocument, ValidationError
 from ...field_value import ids_in
-from ...info import id_filter
+from ...ids import id_filter
 from ...sessions import bound_session, in_transaction
 from ...store import Session
 from ...turns import turn_of

@@ -15,9 +15,10 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from ...errors import BadOption, type_name
 from ...file import AsyncGridFile
+from ...home import Home
 from ...owner import delete_owner, refuse_open_files, save_owner
 from ...store import Session
-from .model import FileModel, Home
+from .model import FileModel
 from .session import AsyncSession, AsyncTransaction
 
 __all__ = ["AsyncCursor", "AsyncEngine"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
@@ -11,7 +11,7 @@ from odmantic.field import ODMEmbedded, ODMEmbeddedGeneric, ODMField, ODMReferen
 from odmantic.model import Model, _BaseODMModel
 from pydantic import BaseModel
 
-from ...file import AsyncGridFile
+from ...annotations import is_file, options_in, parts_of
 from ...options import FileOptions
 
 __all__ = ["FileField", "completed", "file_fields"]
@@ -37,31 +37,21 @@ def file_fields(kind: type[BaseModel]) -> dict[str, FileField]:
     found = {}
     for name, field in kind.model_fields.items():
         if _holds_files(field.annotation):
-            parts = list(_parts(field.annotation))
-            options = next((each for each in [*field.metadata, *parts] if isinstance(each, FileOptions)), FileOptions())
-            embeds = not any(_is_file(part) for part in parts)
+            parts = list(parts_of(field.annotation))
+            options = options_in(field.annotation, field.metadata)
+            embeds = not any(is_file(part) for part in parts)
             direct = not embeds and _container_of(field.annotation) is None
             found[name] = FileField(options, direct, embeds, NoneType in parts)
     return found
 
 
-def _is_file(part: object) -> bool:
-    return isinstance(part, type) and issubclass(part, AsyncGridFile)
-
-
 def _holds_files(annotation: object) -> bool:
-    for part in _parts(annotation):
-        if _is_file(part):
+    for part in parts_of(annotation):
+        if is_file(part):
             return True
         if isinstance(part, type) and issubclass(part, BaseModel) and not issubclass(part, Model) and file_fields(part):
             return True
     return False
-
-
-def _parts(annotation: object) -> Iterator[object]:
-    yield annotation
-    for part in get_args(annotation):
-        yield from _parts(part)
 
 
 def _container_of(annotation: object) -> type | None:

@@ -13,7 +13,6 @@ from bson import ObjectId
 from odmantic.exceptions import DocumentParsingError
 from odmantic.model import EmbeddedModel, Model, _BaseODMModel
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
-from pymongo.asynchronous.database import AsyncDatabase
 
 from ...attachment import Attachment, attach
 from ...bucket import Bucket
@@ -21,10 +20,10 @@ from ...connection import store_for, using
 from ...errors import BadId, BadOption, BadSource
 from ...field_value import reassigned_file, stored_value
 from ...file import AsyncGridFile
+from ...home import Home
 from ...identity import IdentityMap
 from ...options import FileOptions
 from ...owner import unstored
-from ...store import DEFAULT_NAME
 from ...walk import files_in
 from .fields import FileField, completed, file_fields
 
@@ -33,24 +32,7 @@ if TYPE_CHECKING:
 else:
     _Mixed = object  # ODMantic makes a collection of every subclass of Model
 
-__all__ = ["FileModel", "Home"]
-
-
-class Home:
-    """The database of an engine, and its buckets."""
-
-    def __init__(self, database: AsyncDatabase[Any]) -> None:
-        self.database = database
-        self._buckets: dict[str, Bucket] = {}
-
-    def options(self, options: FileOptions) -> FileOptions:
-        """The same options, in this database where they name none of their own."""
-        if options.db_alias is not None or isinstance(options.bucket, Bucket):
-            return options
-        name = options.bucket or DEFAULT_NAME
-        if name not in self._buckets:
-            self._buckets[name] = Bucket(self.database, name)
-        return replace(options, bucket=self._buckets[name])
+__all__ = ["FileModel"]
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .ledger import OPERATIONS, Fault, Ledger, noted, table, tried
+from .matrix import OPERATIONS, Fault, Matrix, noted, table, tried
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -15,10 +15,10 @@ def test_the_readme_shows_every_operation_and_every_fault_that_the_suite_tries()
 
 def test_what_was_noted_is_printed_with_dashes_for_what_was_not() -> None:
     properties: list[tuple[str, object]] = [("somebody else's", "property")]
-    ledger = Ledger(lambda name, value: properties.append((name, value)))
+    matrix = Matrix(lambda name, value: properties.append((name, value)))
     assert noted(properties) == []
-    ledger.survived("rename", Fault.ERROR)
-    ledger.survived("rename", Fault.ERROR, 2)
+    matrix.survived("rename", Fault.ERROR)
+    matrix.survived("rename", Fault.ERROR, 2)
     head, rule, *rows = noted(properties)
     assert head.count("|") == rule.count("|") == len(Fault) + 2
     assert len(rows) == len(OPERATIONS)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from .reads import READS
 from .writes import TAKES_ID, WRITES
 
-__all__ = ["OPERATIONS", "Fault", "Ledger", "noted", "table", "tried"]
+__all__ = ["OPERATIONS", "Fault", "Matrix", "noted", "table", "tried"]
 
 OPERATIONS = WRITES + READS
 _PROPERTY = "survived"
@@ -29,7 +29,7 @@ class Fault(enum.Enum):
     CLIENT_KILLED = "client killed"
 
 
-class Ledger:
+class Matrix:
     """Notes the times that a fault struck an operation, and all was well afterwards, with the report of its test.
 
     So they come to whoever prints them, from the workers of pytest-xdist as well.
