@@ -13,7 +13,7 @@ from bson import ObjectId
 from bson.errors import InvalidDocument
 from pydantic import BaseModel, ConfigDict, RootModel
 
-from gridproxy import AsyncGridFile, Bucket, FileOptions, TooLarge, ValidationError
+from gridproxy import AsyncGridFile, Bucket, FileOptions, NotConnected, TooLarge, ValidationError
 from gridproxy.adapters.beanie import FileDocument
 
 from ..observing import Database, contents, orphans
@@ -275,6 +275,35 @@ async def test_an_update_of_something_else_leaves_what_was_assigned_unsaved(data
     await order.save()
     assert await (await found(Order)).lines[0].scan.read() == b"new"
     assert await contents(database) == (1, 1)
+
+
+@pytest.mark.parametrize("value", [b"new", bytearray(b"new"), Path("new"), io.BytesIO(b"new")], ids=repr)
+async def test_an_update_of_a_document_refuses_content_for_a_file_field(value: Any, database: Database) -> None:
+    order = await stored(cover=b"old")
+    before = await in_database()
+    for update in (
+        lambda: order.set({Order.cover: value}),
+        lambda: order.update({"$set": {"name": "x", "cover": value}}),
+    ):
+        with pytest.raises(ValidationError, match=r"cover: an update writes what it is told.* assign the content"):
+            await update()
+    assert await in_database() == before
+    await order.set({Order.cover: None})
+    assert not order.cover
+    assert await contents(database) == (1, 1)
+
+
+async def test_without_the_mixin_the_errors_name_it(database: Database) -> None:
+    class Unmixed(Document):
+        photo: AsyncGridFile = AsyncGridFile()
+
+    await init_beanie(database, document_models=[Unmixed])
+    unmixed: Any = Unmixed
+    with pytest.raises(NotConnected, match=r"class X\(FileDocument, Document\)"):
+        await unmixed().photo.put(b"content")
+    with pytest.raises(InvalidDocument, match=r"class X\(FileDocument, Document\)"):
+        await unmixed(photo=b"content").insert()
+    assert await unmixed.count() == 0
 
 
 async def test_sync_forgets_what_was_assigned(database: Database) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Awaitable, Callable, Collection, Iterator
+import io
+import os
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -13,7 +15,7 @@ from bson import ObjectId
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ...attachment import attach
-from ...errors import BadId, BadOption, ValidationError
+from ...errors import BadId, BadOption, ValidationError, type_name
 from ...field_value import assigned_file
 from ...file import AsyncGridFile
 from ...options import FileOptions
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["FileDocument"]
 
 T = TypeVar("T")
+
+# What Beanie would write as it is, of all that bytes can be read from.
+_CONTENT = (bytes, bytearray, memoryview, os.PathLike, io.IOBase)
 
 
 class FileDocument(TypedDocument):
@@ -184,12 +189,14 @@ class FileDocument(TypedDocument):
     async def update(self, *args: Any, session: Session | None = None, bulk_writer: Any = None, **options: Any) -> Self:
         """Beanie's `update`: what a file field holds and was not told to write stays here, unsaved.
 
-        What was replaced goes, too, where the new file's id was among what was written.
+        What was replaced goes, too, where the new file's id was among what was written. Raises `ValidationError` for
+        content: an update has no place to store it.
         """
 
         def write() -> Awaitable[Self]:
             return super(FileDocument, self).update(*args, session=session, bulk_writer=bulk_writer, **options)
 
+        self._refuse_content(args)
         if bulk_writer is not None:
             return await write()
         self._take_assigned()
@@ -197,6 +204,17 @@ class FileDocument(TypedDocument):
             with self._keeping_files():
                 return await write()
         return await settle(self._update(write, session))
+
+    def _refuse_content(self, changes: Iterable[Any]) -> None:
+        for change in changes:
+            told = change.get("$set") if isinstance(change, Mapping) else None
+            for name, value in told.items() if isinstance(told, Mapping) else ():
+                if str(name) in file_fields(type(self)) and isinstance(value, _CONTENT):
+                    raise ValidationError(
+                        str(name),
+                        f"an update writes what it is told, and {type_name(value)} is no reference to a file: "
+                        "assign the content and save the document",
+                    )
 
     async def _update(self, write: Callable[[], Awaitable[T]], session: Session | None) -> T:
         held = [file for _, file in self._held_files()]

@@ -140,7 +140,10 @@ class _Unstored:
     __hash__ = None  # type: ignore[assignment]  # the way Python spells "unhashable"
 
     def __repr__(self) -> str:
-        return "content that was assigned to a file field and is not stored yet: put() it, or save its document"
+        return (
+            "content that was assigned to a file field and is not stored yet: put() it, or save its document by "
+            "itself, which stores it where the class has the mixin, class X(FileDocument, Document)"
+        )
 
 
 # Beanie has one table for documents, embedded values, updates and queries, and asks nobody else.
