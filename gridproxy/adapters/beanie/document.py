@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import copy
-import io
-import os
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from beanie import Document
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ...attachment import attach
-from ...errors import BadId, BadOption, ValidationError, type_name
+from ...errors import BadId, BadOption, ValidationError
 from ...field_value import assigned_file
 from ...file import AsyncGridFile
 from ...options import FileOptions
@@ -25,6 +23,7 @@ from ...tasks import settle
 from ...walk import exchange_files, files_in, models_in
 from .embedded import raw_values, remember_files
 from .fields import at_home, file_fields, options_at_home
+from .queries import RefusingFindMany, RefusingFindOne
 from .typed_document import TypedDocument
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["FileDocument"]
 
 T = TypeVar("T")
-
-# What Beanie would write as it is, of all that bytes can be read from.
-_CONTENT = (bytes, bytearray, memoryview, os.PathLike, io.IOBase)
 
 
 class FileDocument(TypedDocument):
@@ -63,12 +59,17 @@ class FileDocument(TypedDocument):
     and pymongo raise. No file is lost then.
 
     Bulk writes and queries that write (`insert_many`, `find(...).update`, `delete_all`, a `bulk_writer`) run no hooks:
-    they remove no file, and refuse content that is not stored (`InvalidDocument`, of `bson`). Without `use_revision` a
+    they remove no file, and refuse content that is not stored (`InvalidDocument`, of `bson`; gridproxy's
+    `ValidationError` where a query or `update` is told to set a field to it). Without `use_revision` a
     stale document's save writes its old file's id back, and the other writer's file is left for `check`. After a
     transaction that was aborted the document has to be loaded again.
 
     Parameters and results are Beanie's; `session` is pymongo's, None for none.
     """
+
+    # Queries that write, and `update`, which is one of them.
+    _find_one_query_class: ClassVar[type] = RefusingFindOne
+    _find_many_query_class: ClassVar[type] = RefusingFindMany
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -196,7 +197,6 @@ class FileDocument(TypedDocument):
         def write() -> Awaitable[Self]:
             return super(FileDocument, self).update(*args, session=session, bulk_writer=bulk_writer, **options)
 
-        self._refuse_content(args)
         if bulk_writer is not None:
             return await write()
         self._take_assigned()
@@ -204,17 +204,6 @@ class FileDocument(TypedDocument):
             with self._keeping_files():
                 return await write()
         return await settle(self._update(write, session))
-
-    def _refuse_content(self, changes: Iterable[Any]) -> None:
-        for change in changes:
-            told = change.get("$set") if isinstance(change, Mapping) else None
-            for name, value in told.items() if isinstance(told, Mapping) else ():
-                if str(name) in file_fields(type(self)) and isinstance(value, _CONTENT):
-                    raise ValidationError(
-                        str(name),
-                        f"an update writes what it is told, and {type_name(value)} is no reference to a file: "
-                        "assign the content and save the document",
-                    )
 
     async def _update(self, write: Callable[[], Awaitable[T]], session: Session | None) -> T:
         held = [file for _, file in self._held_files()]

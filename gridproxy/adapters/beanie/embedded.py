@@ -63,8 +63,7 @@ def raw_values(models: Iterable[tuple[str, object]]) -> Iterator[RawValue]:
     In the document itself, the one without a path, assigned values are checked; others may be not parsed yet.
     """
     for path, model in models:
-        for name, field in file_fields(type(model)).items():
-            value = vars(model)[name]
+        for name, field, value in _file_values(model):
             if (path or isinstance(value, list | dict)) and _is_raw(value, field):
                 yield RawValue(f"{path}.{name}" if path else name, model, name, field)
 
@@ -73,14 +72,18 @@ def remember_files(models: Iterable[tuple[str, object]]) -> None:
     """Remember which files these models hold; where something raw has taken a file's place, that file still."""
     for _, model in models:
         before, now = _remembered.get(model) or {}, {}
-        for name, field in file_fields(type(model)).items():
-            value = vars(model)[name]
+        for name, field, value in _file_values(model):
             file = before.get(name) if _is_raw(value, field) else value
             if isinstance(file, AsyncGridFile):
                 now[name] = file
         if now or before:
             with suppress(TypeError):  # of a class with `__slots__` that takes no weak references
                 _remembered.set(model, now)
+
+
+def _file_values(model: object) -> Iterator[tuple[str, FileField, object]]:
+    values = vars(model)  # what was made by `model_construct` may lack some
+    return ((name, field, values[name]) for name, field in file_fields(type(model)).items() if name in values)
 
 
 def _is_raw(value: object, field: FileField) -> bool:
