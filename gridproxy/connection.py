@@ -20,6 +20,13 @@ __all__ = ["DEFAULT_ALIAS", "connect", "disconnect", "get_database", "store_for"
 
 DEFAULT_ALIAS = "default"
 
+# Whoever sees this has a model, most likely, whose class lacks what would tell its files where they are.
+_ADVICE = (
+    ". A field of a Beanie document knows it where the class has the mixin, `class X(FileDocument, Document)`; one "
+    "of an ODMantic model, `class X(FileModel, Model)`, once AsyncEngine has found or saved it: before that assign the "
+    "content (`x.field = b'...'`), and the save stores it"
+)
+
 DatabaseFactory = Callable[[], AsyncDatabase[Any]]
 
 
@@ -84,18 +91,23 @@ def using(database: AsyncDatabase[Any] | DatabaseFactory, alias: str = DEFAULT_A
 
 def get_database(alias: str | None = None) -> AsyncDatabase[Any]:
     """The database of an alias, as it is now and here; raises `NotConnected` where there is none."""
+    return _known(alias, "").database()
+
+
+def _known(alias: str | None, advice: str) -> _Connection:
     name = DEFAULT_ALIAS if alias is None else alias
     connection = (_overrides.get() or {}).get(name) or _connections.get(name)
     if connection is None:
         call = "gridproxy.connect(database)" if name == DEFAULT_ALIAS else f"gridproxy.connect(database, {name!r})"
-        raise NotConnected(f"no database for the alias {name!r}: call {call} first, or give a bucket")
-    return connection.database()
+        raise NotConnected(f"no database for the alias {name!r}: call {call} first, or give a bucket{advice}")
+    return connection
 
 
 def store_for(bucket: Bucket | str | None, alias: str | None) -> Store:
     """The two collections that a file with this bucket and alias lives in, at this moment."""
     if bucket is None or isinstance(bucket, str):
-        return Store(get_database(alias), DEFAULT_NAME if bucket is None else bucket)
+        advice = _ADVICE if alias is None else ""
+        return Store(_known(alias, advice).database(), DEFAULT_NAME if bucket is None else bucket)
     return bucket.store
 
 

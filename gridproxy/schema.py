@@ -102,7 +102,10 @@ def _refusal(reason: str) -> Exception:
 
 def _dumped(file: object, info: SerializationInfo) -> object:
     if isinstance(file, Handle) and file._content is not None:
-        raise ValueError("content was assigned to this field and is not stored yet: save the document, or put() it")
+        raise ValueError(
+            "content was assigned to this field and is not stored yet: save the document, or put() it. A save stores "
+            "it where the class has the mixin of its ODM: FileDocument in Beanie, FileModel and AsyncEngine in ODMantic"
+        )
     value = stored_value(file) if isinstance(file, Handle) else file
     return _as_json(value) if info.mode_is_json() else value
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .file import AsyncGridFile
 
-__all__ = ["exchange_files", "files_in"]
+__all__ = ["exchange_files", "files_in", "models_in"]
 
 
 def files_in(
@@ -30,6 +30,23 @@ def files_in(
         if parts is None or id(value) in seen or (path and beyond(value)):
             return
         seen.add(id(value))
+        for name, part in parts:
+            yield from walk(part, f"{path}.{name}" if path else str(name))
+
+    return walk(value, "")
+
+
+def models_in(value: object, *, beyond: Callable[[object], bool] = lambda _: False) -> Iterator[tuple[str, object]]:
+    """Every model of pydantic's inside of `value`, with its dotted path; parameters are those of `files_in`."""
+    seen: set[int] = set()
+
+    def walk(value: object, path: str) -> Iterator[tuple[str, object]]:
+        parts = _parts(value)
+        if parts is None or id(value) in seen or (path and beyond(value)):
+            return
+        seen.add(id(value))
+        if path and _is_model(value):
+            yield path, value
         for name, part in parts:
             yield from walk(part, f"{path}.{name}" if path else str(name))
 
@@ -78,9 +95,13 @@ def _parts(value: object) -> list[tuple[object, object]] | None:
         return list(value.items())
     if isinstance(value, list | tuple):
         return list(enumerate(value))
-    if hasattr(type(value), "__pydantic_fields_set__"):  # a model of pydantic's, which is not imported for that
+    if _is_model(value):
         extra = getattr(value, "__pydantic_extra__", None)
         return [*vars(value).items(), *(extra or {}).items()]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [(field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value)]
     return None
+
+
+def _is_model(value: object) -> bool:
+    return hasattr(type(value), "__pydantic_fields_set__")  # pydantic's, which is not imported for that

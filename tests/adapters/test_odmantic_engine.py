@@ -285,7 +285,7 @@ async def test_a_file_of_another_bucket_or_database_is_refused(
 
 async def test_an_unconnected_model_says_so_and_assigned_content_needs_no_connection(engine: AsyncEngine) -> None:
     animal = Animal()
-    with pytest.raises(NotConnected, match=r"gridproxy\.connect"):
+    with pytest.raises(NotConnected, match=r"gridproxy\.connect.*before that assign the content"):
         await animal.photo.put(b"photo")
     animal.photo = b"photo"
     await engine.save(animal)
@@ -306,8 +306,10 @@ async def test_content_of_a_model_without_the_mixin_is_not_taken_for_stored(engi
     class Unmixed(Model):
         photo: AsyncGridFile
 
-    with pytest.raises(ValueError, match="content was assigned to this field and is not stored yet"):
+    with pytest.raises(ValueError, match=r"content was assigned to this field and is not stored yet.*FileModel"):
         await engine.save(Unmixed(photo=b"content"))
+    with pytest.raises(NotConnected, match="FileModel"):
+        await Unmixed(photo=None).photo.put(b"content")
     assert await engine.count(Unmixed) == 0
 
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from beanie import Document
 from bson import ObjectId
@@ -14,14 +14,16 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ...attachment import attach
 from ...errors import BadId, BadOption, ValidationError
-from ...field_value import assigned_file, reassigned_file
+from ...field_value import assigned_file
 from ...file import AsyncGridFile
 from ...options import FileOptions
 from ...owner import delete_owner, doubt, references, refuse_open_files, save_owner
 from ...store import Session
 from ...tasks import settle
-from ...walk import exchange_files, files_in
-from .fields import FileField, at_home, file_fields, options_at_home
+from ...walk import exchange_files, files_in, models_in
+from .embedded import raw_values, remember_files
+from .fields import at_home, file_fields, options_at_home
+from .queries import RefusingFindMany, RefusingFindOne
 from .typed_document import TypedDocument
 
 if TYPE_CHECKING:
@@ -44,6 +46,11 @@ class FileDocument(TypedDocument):
     raises pydantic's `ValidationError` in the constructor, in lists and in optional fields, and gridproxy's own where
     it is assigned to any other field. `NotInitialised` is raised before `init_beanie`.
 
+    An embedded model takes whatever is assigned to it, and so do lists and dicts. That becomes content, or a reference,
+    when the document is written or deleted; for what can be no file these raise gridproxy's `ValidationError` with the
+    path ("lines.0.scan"), and nothing is written. Where the model validates assignments by itself, and in a copy of a
+    document, such content does not replace the file that was there, which is left for `check`.
+
     `insert`, `save`, `save_changes` and `replace` store assigned content and then remove what was replaced; `delete`
     removes the files of fields with `on_delete="delete"`. `update` and its like write what they are told, and no more.
     What saves raises what `AsyncGridFile.replace` raises of content, `BadId` for a file whose id is no `ObjectId`, and
@@ -52,12 +59,17 @@ class FileDocument(TypedDocument):
     and pymongo raise. No file is lost then.
 
     Bulk writes and queries that write (`insert_many`, `find(...).update`, `delete_all`, a `bulk_writer`) run no hooks:
-    they remove no file, and refuse content that is not stored (`InvalidDocument`, of `bson`). Without `use_revision` a
+    they remove no file, and refuse content that is not stored (`InvalidDocument`, of `bson`; gridproxy's
+    `ValidationError` where a query or `update` is told to set a field to it). Without `use_revision` a
     stale document's save writes its old file's id back, and the other writer's file is left for `check`. After a
     transaction that was aborted the document has to be loaded again.
 
     Parameters and results are Beanie's; `session` is pymongo's, None for none.
     """
+
+    # Queries that write, and `update`, which is one of them.
+    _find_one_query_class: ClassVar[type] = RefusingFindOne
+    _find_many_query_class: ClassVar[type] = RefusingFindMany
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -79,7 +91,7 @@ class FileDocument(TypedDocument):
             return
         given = {id(file) for _, file in files_in(value)}
         with at_home(type(self)):
-            value = self._assigned(name, field, value)
+            value = field.assigned(vars(self).get(name), value, name)
         for path, file in files_in(value):
             attachment = file._attachment
             if attachment is not None and attachment.unowned and id(file) not in given:
@@ -87,12 +99,6 @@ class FileDocument(TypedDocument):
             self._take(f"{name}.{path}" if path else name, file, given)
         with at_home(type(self)):
             super().__setattr__(name, value)
-
-    def _assigned(self, name: str, field: FileField, value: Any) -> Any:
-        current = vars(self).get(name)
-        if not isinstance(current, AsyncGridFile) or (value is None and field.optional):
-            return field.adapter.validate_python(value)
-        return reassigned_file(current, value, name)
 
     def __copy__(self) -> Any:
         copied = super().__copy__()
@@ -111,6 +117,8 @@ class FileDocument(TypedDocument):
         self._take_in(())  # a pickled bucket has kept its name only
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
+        # Whatever encodes a document comes by here, bulk writes and event handlers too: nothing raw is ever written.
+        self._take_assigned()
         # With `keep_nulls = False` Beanie sets what this gives and unsets what is null: an empty file may not be both.
         keep_nulls = type(self).get_settings().keep_nulls
         for name, value in super().__iter__():
@@ -171,7 +179,7 @@ class FileDocument(TypedDocument):
         return await (write() if bulk_writer is not None else self._save(write, session))
 
     async def _save(self, write: Callable[[], Awaitable[T]], session: Session | None) -> T:
-        self._check_containers()
+        self._take_assigned()
         self._take_in()
         token = _saving.set(self)
         try:
@@ -182,7 +190,8 @@ class FileDocument(TypedDocument):
     async def update(self, *args: Any, session: Session | None = None, bulk_writer: Any = None, **options: Any) -> Self:
         """Beanie's `update`: what a file field holds and was not told to write stays here, unsaved.
 
-        What was replaced goes, too, where the new file's id was among what was written.
+        What was replaced goes, too, where the new file's id was among what was written. Raises `ValidationError` for
+        content: an update has no place to store it.
         """
 
         def write() -> Awaitable[Self]:
@@ -190,6 +199,7 @@ class FileDocument(TypedDocument):
 
         if bulk_writer is not None:
             return await write()
+        self._take_assigned()
         if _saving.get() is self:
             with self._keeping_files():
                 return await write()
@@ -260,6 +270,7 @@ class FileDocument(TypedDocument):
             results.append(result)
             return result is not None and result.deleted_count > 0
 
+        self._take_assigned()
         self._take_in()
         await delete_owner(self._held_files(), deleted, session)
         return results[0]
@@ -276,6 +287,16 @@ class FileDocument(TypedDocument):
     def _take_in(self, given: Collection[int] | None = None) -> None:
         for path, file in list(self._files_by_path()):
             self._take(path, file, given)
+        remember_files(models_in(self, beyond=_is_document))
+
+    def _take_assigned(self) -> None:
+        """What was assigned in embedded models, or put into lists and dicts by hand, becomes files."""
+        raw = list(raw_values([("", self), *models_in(self, beyond=_is_document)]))
+        if raw:
+            held = {id(file) for _, file in self._files_by_path()}
+            with at_home(type(self)):
+                for value in raw:
+                    value.settle(held)
 
     def _take(self, path: str, file: AsyncGridFile, given: Collection[int] | None) -> None:
         """Let a file be one of this document's, in its database.
@@ -292,19 +313,6 @@ class FileDocument(TypedDocument):
                 _check_place(name, file, options)
             file._options = options
         attach(file, self, name)
-
-    def _check_containers(self) -> None:
-        """Content that was put into a list or a dict by hand becomes a file."""
-        for name, field in file_fields(type(self)).items():
-            value = vars(self)[name]
-            parts = list(value) if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
-            if any(not isinstance(part, AsyncGridFile) for part in parts):
-                with at_home(type(self)):
-                    checked = field.adapter.validate_python(value)
-                if isinstance(value, list):
-                    value[:] = checked
-                else:
-                    value.update(checked)
 
     @contextmanager
     def _keeping_files(self, *, unsaved: bool = True) -> Iterator[list[tuple[str, AsyncGridFile]]]:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import NoneType
-from typing import Annotated, Any, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 from weakref import WeakKeyDictionary
 
-from beanie import Document
 from beanie.exceptions import CollectionWasNotInitialized
 from beanie.odm.utils.encoder import DEFAULT_CUSTOM_ENCODERS
 from bson import ObjectId
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from pymongo.asynchronous.database import AsyncDatabase
 
 from ...annotations import is_file, options_in, parts_of
 from ...connection import using
 from ...errors import BadId, NotConnected
-from ...field_value import stored_value
+from ...field_value import reassigned_file, stored_value
 from ...file import AsyncGridFile
 from ...home import Home
 from ...options import FileOptions
@@ -41,32 +41,55 @@ class NotInitialised(NotConnected, CollectionWasNotInitialized):
 
 @dataclass(frozen=True)
 class FileField:
-    """A field whose type has a file in it: what takes its values, its options, and whether it may hold None."""
+    """A field whose type has a file in it: what takes its values, its options, and of what types these can be."""
 
     adapter: TypeAdapter[Any]
     options: FileOptions
-    optional: bool
+    types: tuple[type, ...]
+
+    @property
+    def optional(self) -> bool:
+        """Whether it may hold None."""
+        return NoneType in self.types
+
+    def assigned(self, current: object, value: Any, path: str) -> Any:
+        """What the field holds after `value` was assigned where it held `current`; no I/O.
+
+        Raises gridproxy's `ValidationError` naming the path where that was a file, else pydantic's.
+        """
+        if not isinstance(current, AsyncGridFile) or (value is None and self.optional):
+            return self.adapter.validate_python(value)
+        return reassigned_file(current, value, path)
 
 
-_fields: WeakKeyDictionary[type[TypedDocument], dict[str, FileField]] = WeakKeyDictionary()
+_fields: WeakKeyDictionary[type[object], dict[str, FileField]] = WeakKeyDictionary()
 _homes: WeakKeyDictionary[type[TypedDocument], Home] = WeakKeyDictionary()
 
 
-def file_fields(kind: type[TypedDocument]) -> dict[str, FileField]:
-    """The fields of a class that hold files, by their names; what lies in embedded models is theirs."""
+def file_fields(kind: type[object]) -> dict[str, FileField]:
+    """The fields of a document's or an embedded model's class that hold files; what lies in models within is theirs."""
     found = _fields.get(kind)
     if found is None:
-        assert issubclass(kind, Document), "FileDocument refuses any other class"
+        assert issubclass(kind, BaseModel), "FileDocument refuses any other class"
         found = _fields[kind] = {
             name: FileField(
                 _adapter(field.annotation, field.metadata),
                 options_in(field.annotation, field.metadata),
-                NoneType in get_args(field.annotation),
+                tuple(_types(field.annotation)),
             )
             for name, field in kind.model_fields.items()
             if any(map(is_file, parts_of(field.annotation)))
         }
     return found
+
+
+def _types(annotation: object) -> Iterator[type]:
+    origin = get_origin(annotation)
+    if origin in (Annotated, Union, UnionType):
+        for part in get_args(annotation)[: 1 if origin is Annotated else None]:
+            yield from _types(part)
+    elif annotation is not Any and isinstance(kind := origin or annotation, type):
+        yield kind
 
 
 def _adapter(annotation: Any, metadata: list[Any]) -> TypeAdapter[Any]:
@@ -117,8 +140,13 @@ class _Unstored:
     __hash__ = None  # type: ignore[assignment]  # the way Python spells "unhashable"
 
     def __repr__(self) -> str:
-        return "content that was assigned to a file field and is not stored yet: put() it, or save its document"
+        return (
+            "content that was assigned to a file field and is not stored yet: put() it, or save its document by "
+            "itself, which stores it where the class has the mixin, class X(FileDocument, Document)"
+        )
 
 
 # Beanie has one table for documents, embedded values, updates and queries, and asks nobody else.
 DEFAULT_CUSTOM_ENCODERS[AsyncGridFile] = _encoded
+# What `save_changes` and `update` write is encoded twice; it is BSON that refuses it.
+DEFAULT_CUSTOM_ENCODERS[_Unstored] = lambda unstored: unstored
