@@ -144,6 +144,11 @@ def _dumped(file: object, info: SerializationInfo) -> object:
             "content was assigned to this field and is not stored yet: `await model.field.put(content)`, or save the "
             "document, where its class has a save that stores files (FileDocument, FileModel)"
         )
+    if isinstance(file, _BYTES):
+        raise ValueError(
+            "content lies here in the place of a file, since this model does not look at what is assigned: `await "
+            "model.field.put(content)` instead of assigning it, or ConfigDict(validate_assignment=True)"
+        )
     value = stored_value(file) if isinstance(file, Handle) else file
     return _as_json(value) if info.mode_is_json() else value
 

@@ -188,6 +188,17 @@ def test_content_that_is_not_stored_cannot_be_dumped() -> None:
             dump()
 
 
+@pytest.mark.parametrize("content", [b"content", bytearray(b"content"), memoryview(b"content")])
+def test_content_in_the_place_of_a_file_cannot_be_dumped(content: Any) -> None:
+    animal = Animal()
+    animal.photo = content
+    for dump in (animal.model_dump, animal.model_dump_json):
+        with pytest.raises(
+            ValueError, match=r"in the place of a file.* instead of assigning it, or .*validate_assignment"
+        ):
+            dump()
+
+
 # Its JSON schema
 
 

@@ -143,6 +143,20 @@ def test_other_defaults_are_validated_where_they_ask_for_it() -> None:
     assert [file.options.max_size for file in (model.made, model.given, model.without)] == [10] * 3
 
 
+def test_a_dataclass_validates_defaults_where_it_is_asked_to() -> None:
+    @dataclass
+    class Fields:
+        made: Annotated[AsyncGridFile, SMALL] = validated_in_the_end()
+        twice: Annotated[AsyncGridFile, SMALL, SMALL] = validated_in_the_end()
+
+    assert (Fields().made.options.max_size, Fields().twice.options.max_size) == (10, 10)
+    with pytest.raises(BadOption, match="there is none in"):  # two that differ: neither may be ignored
+
+        @dataclass
+        class Differing:
+            pdf: Annotated[AsyncGridFile, SMALL, FileOptions(max_size=3)]
+
+
 def test_a_dataclass_takes_no_such_default() -> None:
     with pytest.raises(ValueError, match="mutable default"):
 
