@@ -49,7 +49,7 @@ class Limits:
         if self.content_types is None:
             return declared
         sniffed = sniff(head)
-        found = next(iter(sniffed.types), None) if head else None  # nothing at all is text, where text may come in
+        found = next(iter(sniffed.types), None)  # nothing at all is text, too
         said = OCTET_STREAM if declared is None else canonical_type(declared)
         exactly = said in map(canonical_type, self.content_types)
         if said == OCTET_STREAM and not (exactly and declared is not None):  # says nothing
@@ -76,7 +76,7 @@ class Limits:
 
     def _none_of(self, came: str | None, *, empty: bool) -> ContentTypeRefused:
         return ContentTypeRefused(
-            f"{came or ('empty content' if empty else 'content of no known type')} is none of the types allowed here "
+            f"{'empty content' if empty else came or 'content of no known type'} is none of the types allowed here "
             f"({', '.join(self.content_types or ())})",
             field=self.field,
             limit=self.content_types,
