@@ -34,6 +34,7 @@ Each class derives from `GridProxyError` and from the class that users already c
 
 from __future__ import annotations
 
+from bson import ObjectId
 from gridfs.errors import CorruptGridFile, FileExists, NoFile
 from pymongo.errors import ConfigurationError, InvalidOperation, OperationFailure, PyMongoError
 
@@ -95,7 +96,10 @@ class FileMissing(GridProxyError, NoFile):
 
     def __init__(self, id: object = None, *, message: str | None = None) -> None:
         self.id = id
-        super().__init__(message or f"no file is stored under the id {id!r}")
+        hint = ""
+        if isinstance(id, str) and ObjectId.is_valid(id):
+            hint = f"; that is a str, and files have an ObjectId unless told otherwise: ObjectId({id!r})"
+        super().__init__(message or f"no file is stored under the id {id!r}{hint}")
 
 
 class FileAlreadyStored(GridProxyError, FileExists):

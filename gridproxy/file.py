@@ -11,7 +11,7 @@ from .editing import rename_file, update_file
 from .info import FileInfo
 from .options import FileOptions
 from .removal import remove_file
-from .schema import file_json_schema, file_schema
+from .schema import file_json_schema, file_schema, settle_default
 from .store import Session, Store
 from .tasks import settle
 from .variants import named_variants, thumbnail_id
@@ -47,6 +47,23 @@ class AsyncGridFile(WritableFile):
     assert await file.read() == b"some content"
     ```
     """
+
+    _default_of: tuple[type, str] | None = None  # the field of a pydantic model, until its options are known
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        # pydantic copies a default for each new object, and validates none: its field's options come with the copy.
+        if not hasattr(owner, "__pydantic_fields_set__") or vars(owner).get(name) is not self:
+            return
+        default = self
+        if self._default_of is not None:  # one object, the default of several fields
+            default = type(self)(self._id, options=self._options, info=self._info)
+            setattr(owner, name, default)
+        default._default_of = owner, name
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._default_of is not None:
+            settle_default(self, *self._default_of)
+        return super().__getstate__()
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:

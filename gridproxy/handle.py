@@ -190,7 +190,9 @@ class Handle:
     def _readable(self) -> tuple[Store, object]:
         self._refuse_while_busy()
         if self._content is not None:
-            raise UploadInProgress("content was assigned here and is not stored yet: save the document first")
+            raise UploadInProgress(
+                "content was assigned here and is not stored yet: save the document first, or put() it"
+            )
         if self._id is None:
             raise FileMissing(message="this file is empty: put() something first")
         return self._store(), self._id

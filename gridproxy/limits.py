@@ -49,21 +49,22 @@ class Limits:
         if self.content_types is None:
             return declared
         sniffed = sniff(head)
+        found = next(iter(sniffed.types), None)  # nothing at all is text, too
         said = OCTET_STREAM if declared is None else canonical_type(declared)
         exactly = said in map(canonical_type, self.content_types)
         if said == OCTET_STREAM and not (exactly and declared is not None):  # says nothing
             fitting = next((kind for kind in sniffed.types if self._allows(kind)), None)
             if fitting is None:
-                raise self._none_of(next(iter(sniffed.types), None))
+                raise self._none_of(found, empty=not head)
             return fitting if sniffed.sure else declared
         if not self._allows(said):
-            raise self._none_of(declared)
+            raise self._none_of(declared, empty=False)
         # A type that no signature is known for is taken at its word where it is named, and not by a pattern.
         if sniffed.confirms(said) or (exactly and not sniffed.active and not has_signature(said)):
             return declared
-        found = next(iter(sniffed.types), None)
+        says = f"its first bytes say {found or 'nothing of the kind'}" if head else "is empty"
         raise ContentTypeRefused(
-            f"the content is called {declared!r}, and its first bytes say {found or 'nothing of the kind'}",
+            f"the content is called {declared!r}, and {says}",
             field=self.field,
             limit=self.content_types,
             came=found,
@@ -73,9 +74,9 @@ class Limits:
         family = f"{kind.partition('/')[0]}/*"
         return any(each in ("*/*", family) or canonical_type(each) == kind for each in self.content_types or ())
 
-    def _none_of(self, came: str | None) -> ContentTypeRefused:
+    def _none_of(self, came: str | None, *, empty: bool) -> ContentTypeRefused:
         return ContentTypeRefused(
-            f"{came or 'content of no known type'} is none of the types allowed here "
+            f"{'empty content' if empty else came or 'content of no known type'} is none of the types allowed here "
             f"({', '.join(self.content_types or ())})",
             field=self.field,
             limit=self.content_types,

@@ -43,7 +43,9 @@ class FileOptions:
 
     `image` makes it a field of pictures: see `ImageOptions`.
 
-    In a pydantic model it annotates a field: `photo: Annotated[AsyncGridFile, FileOptions(bucket="photos")]`.
+    In a pydantic model it annotates a field: `photo: Annotated[AsyncGridFile, FileOptions(bucket="photos")]`. It holds
+    for the default `= AsyncGridFile()` too, and for those of `Field(default=..., default_factory=...)` only where that
+    says `validate_default=True`: pydantic looks at no default else.
 
     Raises `BadOption` for values that no field can have, and where an extra is missing.
     """
@@ -106,6 +108,9 @@ class FileOptions:
             _annotating.reset(token)
         if len(asked) == 1:
             raise BadOption(f"FileOptions annotates a field that holds AsyncGridFile, and there is none in {source!r}")
+        around = _annotating.get()
+        if around is not None and around[0] == self:  # said twice, as pydantic 2.7 does in a dataclass
+            around.append(self)
         return schema
 
     def in_database(self, alias: str | None) -> FileOptions:

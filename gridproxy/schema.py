@@ -1,18 +1,18 @@
-"""What pydantic is told of a file: what a field takes, what it dumps, and its JSON schema.
+"""What pydantic is told of a file: what a field takes, what it dumps, its JSON schema, and its options for a default.
 
 pydantic asks for this (`AsyncGridFile.__get_pydantic_core_schema__`); nothing here imports it before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ForwardRef, TypeVar, get_args
 
 from bson import ObjectId
 
 from .attachment import attach_unowned
-from .errors import BadId, BadSource, type_name
-from .field_value import given_file, stored_value
+from .errors import BadId, BadOption, BadSource, type_name
+from .field_value import assigned_file, given_file, stored_value
 from .handle import Handle
 from .options import FileOptions
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core.core_schema import CoreSchema, SerializationInfo
 
-__all__ = ["file_json_schema", "file_schema"]
+__all__ = ["file_json_schema", "file_schema", "pydantic_fields", "settle_default"]
 
 F = TypeVar("F", bound=Handle)
 
@@ -85,6 +85,44 @@ _SNAPSHOT: dict[str, Any] = {
 }
 
 
+def pydantic_fields(kind: Any) -> Any:
+    """The fields of a pydantic model, which is not imported for that; None for any other class."""
+    return kind.model_fields if hasattr(kind, "__pydantic_fields_set__") else None
+
+
+def settle_default(file: Handle, model: Any, field: str) -> None:
+    """Give the default of a model's field what validation would give it, the options that the field is annotated with.
+
+    Raises `BadId` for a file that lies elsewhere than they say, `BadOption` where they cannot be read.
+    """
+    declared = pydantic_fields(model).get(field)
+    if declared is not None and isinstance(declared.annotation, str | ForwardRef):
+        # Where only a subclass was used, it alone is complete.
+        model.model_rebuild(raise_errors=False)
+        declared = pydantic_fields(model).get(field)
+        if isinstance(declared.annotation, str | ForwardRef):
+            raise BadOption(
+                f"{model.__qualname__}.{field}: its annotation {declared.annotation!r} cannot be read yet; it may hold "
+                f"options for its default: {model.__qualname__}.model_rebuild() first, or leave the default out"
+            )
+    if declared is None:  # a class variable, or a private attribute
+        return
+    options = next((each for each in _parts(declared) if isinstance(each, FileOptions)), None)
+    if options is not None:
+        assigned_file(file, file, options._for_field(field))
+
+
+def _parts(field: Any) -> Iterator[object]:
+    waiting, aliases = [*field.metadata, field.annotation], []
+    while waiting:
+        part = waiting.pop(0)
+        yield part
+        waiting += get_args(part)
+        if hasattr(part, "__value__") and part not in aliases:  # the alias of a type, which may have itself in it
+            aliases.append(part)
+            waiting.append(part.__value__)
+
+
 def _given(kind: type[F], value: object, options: FileOptions) -> F:
     try:
         file = given_file(kind, value, options)
@@ -103,8 +141,14 @@ def _refusal(reason: str) -> Exception:
 def _dumped(file: object, info: SerializationInfo) -> object:
     if isinstance(file, Handle) and file._content is not None:
         raise ValueError(
-            "content was assigned to this field and is not stored yet: save the document, or put() it. A save stores "
-            "it where the class has the mixin of its ODM: FileDocument in Beanie, FileModel and AsyncEngine in ODMantic"
+            "content was assigned to this field and is not stored yet: `await model.field.put(content)`, or save the "
+            "document, where its class has the mixin of its ODM: FileDocument in Beanie, FileModel and AsyncEngine in "
+            "ODMantic"
+        )
+    if isinstance(file, _BYTES):
+        raise ValueError(
+            "content lies here in the place of a file, since this model does not look at what is assigned: `await "
+            "model.field.put(content)` instead of assigning it, or ConfigDict(validate_assignment=True)"
         )
     value = stored_value(file) if isinstance(file, Handle) else file
     return _as_json(value) if info.mode_is_json() else value

@@ -26,6 +26,7 @@ from .info import FileInfo
 from .limits import Validator
 from .options import FileOptions
 from .removal import remove_file
+from .schema import pydantic_fields
 from .store import Session, Store
 
 if typing.TYPE_CHECKING:
@@ -119,6 +120,17 @@ class WrappedField(property):
         if value is not file:
             file._move_to(instance, self._assigned(instance, value))
 
+    def __eq__(self, other: object) -> bool:
+        # An ODM's query has no field of this name, and would be asked for nothing but `False`.
+        if isinstance(other, AsyncGridFile | ObjectId):
+            raise BadOption(
+                f"{self._name} is no field that a query can ask for: compare the id that {self.attribute} holds, "
+                f"`{self.attribute} == file.id`"
+            )
+        return self is other
+
+    __hash__ = property.__hash__
+
     def __delete__(self, instance: object, /) -> None:
         raise AttributeError(
             f"{self._place(instance)} cannot be deleted: assign None, or `await` its delete() to remove the file"
@@ -182,7 +194,7 @@ class WrappedField(property):
 
     def _refuse_frozen(self, owner: object) -> None:
         kind: Any = type(owner)
-        fields = _pydantic_fields(kind)
+        fields = pydantic_fields(kind)
         if fields is not None:
             # Asked and not tried: an assignment shows in what such a model dumps.
             field = fields.get(self.attribute)
@@ -324,7 +336,7 @@ class WrappedFile(AsyncGridFile):
 
 def _declared_form(kind: Any, attribute: str) -> IdForm:
     """What the attribute's annotation asks for: hex for a `str`, and nothing of ObjectId in it."""
-    fields = _pydantic_fields(kind)
+    fields = pydantic_fields(kind)
     if fields is not None and attribute in fields:
         declared = fields[attribute].annotation
     else:
@@ -347,8 +359,3 @@ def _annotation(kind: type, attribute: str) -> object:
             alone = {"__annotations__": {attribute: given[attribute]}, "__module__": base.__module__}
             return typing.get_type_hints(type(base.__name__, (), alone))[attribute]
     return None
-
-
-def _pydantic_fields(kind: Any) -> Any:
-    """The fields of a pydantic model, which is not imported for that; None for any other class."""
-    return kind.model_fields if hasattr(kind, "__pydantic_fields_set__") else None

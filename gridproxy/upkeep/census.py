@@ -59,9 +59,13 @@ class Orphan:
 
 def check_age(older_than: object) -> timedelta:
     """An age as it came; raises `BadOption` for what is none."""
-    if not isinstance(older_than, timedelta) or older_than < timedelta(0):
-        shown = repr(older_than) if isinstance(older_than, timedelta) else f"{type_name(older_than)} {older_than!r}"
-        raise BadOption(f"older_than is a timedelta that is not negative, not {shown}")
+    if not isinstance(older_than, timedelta):
+        # Not seconds, as `expires_after` takes them: what is meant in days or hours would be removed too soon.
+        raise BadOption(
+            f"older_than is a timedelta such as timedelta(hours=2), not {type_name(older_than)} {older_than!r}"
+        )
+    if older_than < timedelta(0):
+        raise BadOption(f"older_than is not negative: {older_than!r}")
     return older_than
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, RootModel
 from gridproxy import AsyncGridFile, Bucket, FileOptions, NotConnected, TooLarge, ValidationError
 from gridproxy.adapters.beanie import FileDocument
 
+from ..naming import shown
 from ..observing import Database, contents, orphans
 from .beanie_zoo import found, setting
 
@@ -279,7 +280,7 @@ async def test_an_update_of_something_else_leaves_what_was_assigned_unsaved(data
     assert await contents(database) == (1, 1)
 
 
-@pytest.mark.parametrize("value", [b"new", bytearray(b"new"), Path("new"), io.BytesIO(b"new")], ids=repr)
+@pytest.mark.parametrize("value", [b"new", bytearray(b"new"), Path("new"), io.BytesIO(b"new")], ids=shown)
 async def test_an_update_refuses_content_for_a_file_field(value: Any, database: Database) -> None:
     order = await stored(cover=b"old")
     before, query = await in_database(), cast(Any, Order)

@@ -55,6 +55,21 @@ def names(animals: list[Animal]) -> list[str | None]:
     return [animal.genus for animal in animals]
 
 
+async def test_an_id_may_come_as_its_hex_digits(zoo: list[Animal]) -> None:
+    for asked in (zoo[1].id, str(zoo[1].id), str(zoo[1].id).upper()):
+        assert await Animal.objects(id=asked).get() == zoo[1]
+    assert await Animal.objects(id=str(ObjectId())).first() is None
+
+
+@pytest.mark.parametrize("id", ["marmot", 7, "0123456789abcdef01234567", b"twelve bytes", {"$gt": ""}])
+async def test_ids_of_other_kinds_are_asked_for_as_they_are(id: object, zoo: list[Animal]) -> None:
+    if isinstance(id, dict):
+        assert await Animal.objects(id=id).count() == 0
+        return
+    await Animal(id=id, genus="Ochotona").save()
+    assert (await Animal.objects(id=id).get()).genus == "Ochotona"
+
+
 async def test_first_gives_one_or_none(zoo: list[Animal]) -> None:
     assert await Animal.objects(genus="Homo").first() == zoo[1]
     assert await Animal.objects(genus="Nobody").first() is None

@@ -184,7 +184,18 @@ def test_what_is_no_file_is_dumped_as_it_is() -> None:
 def test_content_that_is_not_stored_cannot_be_dumped() -> None:
     animal = Animal.model_validate({"photo": b"content"})
     for dump in (animal.model_dump, animal.model_dump_json):
-        with pytest.raises(ValueError, match=r"not stored yet: save the document, or put\(\) it"):
+        with pytest.raises(ValueError, match=r"not stored yet: `await model\.field\.put\(content\)`, or save"):
+            dump()
+
+
+@pytest.mark.parametrize("content", [b"content", bytearray(b"content"), memoryview(b"content")])
+def test_content_in_the_place_of_a_file_cannot_be_dumped(content: Any) -> None:
+    animal = Animal()
+    animal.photo = content
+    for dump in (animal.model_dump, animal.model_dump_json):
+        with pytest.raises(
+            ValueError, match=r"in the place of a file.* instead of assigning it, or .*validate_assignment"
+        ):
             dump()
 
 
@@ -296,6 +307,22 @@ async def test_assigned_content_is_refused_by_a_read_and_stored_by_hand(connecte
         await animal.photo.put(b"too much")
     await animal.photo.put(b"data")
     assert await animal.photo.read() == b"data"
+
+
+@pytest.mark.parametrize("store", ["put", "replace", "new_file", "delete"])
+async def test_content_that_was_given_gives_way_to_what_is_put(store: str, connected: None, database: Database) -> None:
+    animal = Animal.model_validate({"photo": b"given"})
+    if store == "new_file":
+        async with animal.photo.new_file():
+            animal.photo.write(b"put")
+    elif store == "delete":
+        await animal.photo.delete()
+    else:
+        await getattr(animal.photo, store)(b"put")
+    again = Animal.model_validate(animal.model_dump())
+    assert again.photo == animal.photo
+    assert not again.photo if store == "delete" else await again.photo.read() == b"put"
+    assert await contents(database) == ((0, 0) if store == "delete" else (1, 1))
 
 
 async def test_every_copy_of_a_model_keeps_the_old_file_too(connected: None, database: Database) -> None:

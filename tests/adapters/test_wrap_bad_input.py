@@ -45,6 +45,17 @@ def test_a_field_that_wraps_itself() -> None:
         _ = User().avatar
 
 
+@pytest.mark.parametrize("asked", [AsyncGridFile(), ObjectId()])
+def test_a_query_by_the_field_says_what_to_ask_for(asked: Any) -> None:
+    with pytest.raises(BadOption, match=r"avatar is no field that a query can ask for: .*`avatar_id == file\.id`"):
+        _ = Plain.avatar == asked
+    with pytest.raises(BadOption, match="avatar_id"):
+        _ = Plain.avatar != asked
+    assert len({Plain.avatar, Plain.avatar}) == 1
+    assert Plain.avatar != wrap_field("avatar_id")
+    assert Plain.avatar is not None
+
+
 def test_an_attribute_that_is_not_there() -> None:
     class User:
         avatar = wrap_field("avatar_id")

@@ -323,9 +323,16 @@ async def test_a_check_that_is_left_half_way_leaves_nothing_open(bucket: Bucket,
     assert len(await kinds(bucket)) == 5
 
 
-@pytest.mark.parametrize("older_than", [timedelta(-1), 5, None])
-async def test_an_age_that_is_none_is_refused(bucket: Bucket, older_than: Any) -> None:
-    with pytest.raises(BadOption, match="older_than"):
+@pytest.mark.parametrize(
+    ("older_than", "message"),
+    [
+        (timedelta(-1), "older_than is not negative"),
+        (7200, r"a timedelta such as timedelta\(hours=2\), not int 7200"),
+        (None, "a timedelta such as .* not NoneType None"),
+    ],
+)
+async def test_an_age_that_is_none_is_refused(bucket: Bucket, older_than: Any, message: str) -> None:
+    with pytest.raises(BadOption, match=message):
         bucket.check(older_than=older_than)
 
 

@@ -93,6 +93,18 @@ async def test_a_lie_is_refused_whichever_way_it_comes(way: Way, database: Datab
 
 
 @each_way
+async def test_content_that_is_empty_is_called_so(way: Way, database: Database) -> None:
+    file = limited(content_types=["image/*", "application/pdf"])
+    with pytest.raises(ContentTypeRefused, match="the content is called 'application/pdf', and is empty; "):
+        await way(file, b"", filename="a.pdf")
+    with pytest.raises(ContentTypeRefused, match="empty content is none of the types allowed here"):
+        await way(file, b"")
+    assert await contents(database) == (0, 0)
+    await way(texts := limited(content_types="text/*"), b"", filename="a.txt")
+    assert await texts.read() == b""
+
+
+@each_way
 async def test_what_is_what_it_says_comes_in(way: Way, database: Database) -> None:
     file = limited(content_types=["image/png"], max_size=len(PNG), validators=lambda info, head: head == PNG)
     await way(file, PNG, filename="marmot.png")

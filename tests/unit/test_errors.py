@@ -178,6 +178,12 @@ def test_errors_carry_what_a_handler_needs() -> None:
     assert errors.StaleDocument("<Animal>", "photo").field == "photo"
 
 
+def test_a_missing_file_says_that_its_id_came_as_a_str() -> None:
+    assert str(errors.FileMissing(str(ID))).endswith(f"a str, and files have an ObjectId unless told otherwise: {ID!r}")
+    for id in (ID, "report-2026", None, b"twelve bytes"):
+        assert str(errors.FileMissing(id)) == f"no file is stored under the id {id!r}"
+
+
 def test_info_not_loaded_names_the_field_and_the_call() -> None:
     assert str(errors.InfoNotLoaded("sha256")).startswith("sha256 is not loaded yet: `await file.stat()`")
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
+from bson import ObjectId
 from pymongo.errors import PyMongoError
 
 from ...attachment import Reference
@@ -278,6 +279,8 @@ class Document(StoredDocument):
     def _compared(cls, name: str, value: Any) -> Mapping[str, Any]:
         stored = cls._stored_name(name)
         if stored == "_id":
+            if isinstance(value, str) and ObjectId.is_valid(value):  # an id out of a URL, or a str that is the id
+                return {stored: {"$in": [ObjectId(value), value]}}
             return {stored: id_filter(value)}
         owner = cls.__new__(cls)  # blank: defaults are not made for a question
         owner._begin(None)

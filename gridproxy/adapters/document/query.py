@@ -26,7 +26,8 @@ class QuerySet(Generic[D]):
     """Documents of one class: `Animal.objects(genus="Marmota").order_by("-family").limit(10)`.
 
     Each call gives a new set, and asks nothing; `async for` gives the documents one by one. Keywords compare fields
-    with values; what they hold is a value, never an operator. A mapping as the only positional argument is a MongoDB
+    with values; what they hold is a value, never an operator. 24 hex digits as `id` ask for that `ObjectId` as well as
+    for the str. A mapping as the only positional argument is a MongoDB
     filter of yours, taken as it is: build it from your own operators only.
 
     What asks (`first`, `get`, `to_list`, `count`, `delete`, `async for`) raises `NotConnected` where no database is
