@@ -249,29 +249,34 @@ class Store:
         ):
             return await cursor.to_list()
 
+    @property
+    def _chunks_now(self) -> AsyncCollection[Record]:
+        # "local", whatever the bucket reads by: a majority may not have yet what this client wrote a moment ago.
+        return self.chunks.with_options(read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("local"))
+
     async def has_chunks(self, id: object) -> bool:
         """Whether any chunk lies under this id."""
         async with self.own_session() as session:
-            chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
+            chunks = self._chunks_now
             return await chunks.find_one({"files_id": id_filter(id)}, {"_id": 1}, session=session) is not None
 
     async def chunk_ids(self, id: object) -> set[object]:
         """The `_id`s of all chunks under the id of a small file."""
         async with self.own_session() as session:
-            chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
+            chunks = self._chunks_now
             async with chunks.find({"files_id": id_filter(id)}, {"_id": 1}, session=session) as cursor:
                 return {chunk["_id"] async for chunk in cursor}
 
     async def first_chunk_id(self, id: object) -> object:
         """The `_id` of chunk 0, None where there is none: it tells whose chunks lie under an id."""
         async with self.own_session() as session:
-            chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
+            chunks = self._chunks_now
             found = await chunks.find_one({"files_id": id_filter(id), "n": 0}, {"_id": 1}, session=session)
             return None if found is None else found["_id"]
 
     async def count_chunks(self, id: object, chunk_ids: Iterable[ObjectId] | None = None) -> int:
         """How many chunks lie under this id, or how many of just these, on the primary."""
-        chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
+        chunks = self._chunks_now
         async with self.own_session() as session:
             if chunk_ids is None:
                 return await chunks.count_documents({"files_id": id_filter(id)}, session=session)

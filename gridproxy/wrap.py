@@ -129,7 +129,8 @@ class WrappedField(property):
             )
         return self is other
 
-    __hash__ = property.__hash__
+    def __hash__(self) -> int:
+        return property.__hash__(self)
 
     def __delete__(self, instance: object, /) -> None:
         raise AttributeError(

@@ -11,6 +11,7 @@ import pytest
 from bson import ObjectId
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import AutoReconnect
+from pymongo.read_concern import ReadConcern
 
 import gridproxy
 from gridproxy import Bucket, CorruptFile, FileClosed, FileMissing, OutcomeUnknown, Tally
@@ -291,6 +292,15 @@ async def test_nor_what_a_transaction_stores(bucket: Bucket, database: Database,
             await writer.write(bytes(4 * CHUNK))
             await writer.close()
     assert await contents(database) == (0, 0)
+
+
+async def test_what_a_majority_has_not_yet_is_there(mongodb_uri: str, database: Database, small_batches: None) -> None:
+    """A bucket that reads by "majority" and writes by less would miss its own chunks, when the record is in."""
+    async with observed(mongodb_uri, database.name) as (observing, commands):
+        bucket = Bucket(observing, chunk_size=CHUNK, read_concern=ReadConcern("majority"))
+        await bucket.upload(bytes(5 * CHUNK))
+        looks = [each for each in commands.of("find") if each["filter"].get("n") == 0]
+        assert [each["readConcern"]["level"] for each in looks] == ["local"]
 
 
 async def test_a_look_that_gets_no_answer_leaves_the_file(

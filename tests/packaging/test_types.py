@@ -44,4 +44,4 @@ def test_every_public_symbol_has_a_type(completeness: dict[str, Any]) -> None:
         for symbol in symbols
         if symbol["diagnostics"] and not (symbol["isTypeKnown"] and not symbol["isTypeAmbiguous"])
     }
-    assert not untyped
+    assert not untyped, json.dumps(untyped, indent=1)

@@ -34,13 +34,13 @@ class _RefusingUpdateMany(UpdateMany):
 class RefusingFindOne(FindOne[Any]):
     """Beanie's query for one document; what updates it raises `ValidationError` for content."""
 
-    UpdateQueryType = _RefusingUpdateOne
+    UpdateQueryType: type[UpdateOne] = _RefusingUpdateOne
 
 
 class RefusingFindMany(FindMany[Any]):
     """Beanie's query for many documents; what updates them raises `ValidationError` for content."""
 
-    UpdateQueryType = _RefusingUpdateMany
+    UpdateQueryType: type[UpdateMany] = _RefusingUpdateMany
 
 
 def _refuse_content(kind: type[object], changes: Iterable[object]) -> None:
