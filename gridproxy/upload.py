@@ -161,8 +161,10 @@ class Upload:
             await self._shipping.slot()
             if self._ready:
                 self._shipping.ship(self._ready.popleft())
-                # A batch is encoded at a stretch: one in a turn of the loop, so that others have theirs in between.
-                await asyncio.sleep(0)
+                # It was hashed here and is encoded in a task, each at a stretch: a turn of the loop for either, so that
+                # others have theirs in between.
+                for _ in range(2):
+                    await asyncio.sleep(0)
         self._unawaited = 0
         if self.state is State.OPEN:
             await self._report(self._shipping.stored, self._total)
