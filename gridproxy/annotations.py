@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import get_args
+from collections.abc import Iterable
 
 from .file import AsyncGridFile
 from .options import FileOptions
+from .schema import parts_of
 
-__all__ = ["is_file", "options_in", "parts_of"]
-
-
-def parts_of(annotation: object) -> Iterator[object]:
-    """The annotation, and all that it is made of: `list[str] | None` has `list[str]`, `str` and `NoneType` in it."""
-    yield annotation
-    for part in get_args(annotation):
-        yield from parts_of(part)
+__all__ = ["is_file", "options_in"]
 
 
 def is_file(part: object) -> bool:

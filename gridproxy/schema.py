@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core.core_schema import CoreSchema, SerializationInfo
 
-__all__ = ["file_json_schema", "file_schema", "pydantic_fields", "settle_default"]
+__all__ = ["file_json_schema", "file_schema", "parts_of", "pydantic_fields", "settle_default"]
 
 F = TypeVar("F", bound=Handle)
 
@@ -107,13 +107,16 @@ def settle_default(file: Handle, model: Any, field: str) -> None:
             )
     if declared is None:  # a class variable, or a private attribute
         return
-    options = next((each for each in _parts(declared) if isinstance(each, FileOptions)), None)
+    said = [*declared.metadata, *parts_of(declared.annotation)]
+    options = next((each for each in said if isinstance(each, FileOptions)), None)
     if options is not None:
         assigned_file(file, file, options._for_field(field))
 
 
-def _parts(field: Any) -> Iterator[object]:
-    waiting, aliases = [*field.metadata, field.annotation], []
+def parts_of(annotation: object) -> Iterator[object]:
+    """The annotation, and all that it is made of: `list[str] | None` has `list[str]`, `str` and `NoneType` in it."""
+    waiting: list[Any] = [annotation]
+    aliases: list[object] = []
     while waiting:
         part = waiting.pop(0)
         yield part

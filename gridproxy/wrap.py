@@ -15,7 +15,6 @@ from typing import Any, Literal, Self, overload
 
 from bson import ObjectId
 
-from .annotations import parts_of
 from .attachment import Attachment
 from .errors import BadId, BadOption, BadSource, type_name
 from .field_value import assigned_file
@@ -26,7 +25,7 @@ from .info import FileInfo
 from .limits import Validator
 from .options import FileOptions
 from .removal import remove_file
-from .schema import pydantic_fields
+from .schema import parts_of, pydantic_fields
 from .store import Session, Store
 
 if typing.TYPE_CHECKING:

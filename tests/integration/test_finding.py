@@ -111,9 +111,9 @@ async def test_a_name_is_a_value_and_no_pattern(bucket: Bucket) -> None:
             with pytest.raises(BadOption, match="filename"):
                 await call(name)  # type: ignore[arg-type]  # that is the point
         with pytest.raises(BadOption, match="filename"):
-            await bucket.rename_by_name(name, "b")  # type: ignore[arg-type]
+            await bucket.rename_by_name(name, "b")  # type: ignore[arg-type]  # the same
         with pytest.raises(BadOption, match="filename"):
-            await bucket.rename_by_name("a", name)  # type: ignore[arg-type]
+            await bucket.rename_by_name("a", name)  # type: ignore[arg-type]  # the same
     assert len(await all_files(bucket)) == 3
 
 

@@ -15,13 +15,14 @@ from bson import ObjectId
 from pydantic import BaseModel, TypeAdapter
 from pymongo.asynchronous.database import AsyncDatabase
 
-from ...annotations import is_file, options_in, parts_of
+from ...annotations import is_file, options_in
 from ...connection import using
 from ...errors import BadId, NotConnected
 from ...field_value import reassigned_file, stored_value
 from ...file import AsyncGridFile
 from ...home import Home
 from ...options import FileOptions
+from ...schema import parts_of
 from .typed_document import TypedDocument
 
 __all__ = ["FileField", "NotInitialised", "at_home", "file_fields", "options_at_home"]
