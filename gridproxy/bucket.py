@@ -8,29 +8,28 @@ from typing import Any
 
 from pymongo import ASCENDING, DESCENDING
 
-from .copying import copy_file
-from .editing import rename_file, rename_files, update_file
-from .errors import BadOption, FileMissing
-from .file import AsyncGridFile
-from .indexes import ensure_indexes
-from .info import FileInfo, utc_now
-from .many import upload_many
-from .progress import Progress
-from .readable_bucket import ReadableBucket
-from .removal import remove_file, remove_files
-from .request import check_filename, upload_request
-from .sources import SourceLike
-from .staging import Staged, discard_id, discard_staged
-from .store import Session
-from .tasks import settle
-from .turns import turn_of
-from .upkeep.collecting import collect_bucket_garbage
-from .upkeep.findings import GarbageReport
-from .upkeep.pointers import References, parse_references
-from .upload import stage_source, upload_source
-from .writer import Writer
+from gridproxy.file.file import AsyncGridFile
+from gridproxy.gridfs.operations.copy import copy_file
+from gridproxy.gridfs.operations.delete import remove_file, remove_files
+from gridproxy.gridfs.operations.many import upload_many
+from gridproxy.gridfs.operations.update import rename_file, rename_files, update_file
+from gridproxy.gridfs.records.file_info import FileInfo, utc_now
+from gridproxy.gridfs.store.collections import Session
+from gridproxy.gridfs.store.indexes import ensure_indexes
+from gridproxy.gridfs.upload.options import check_filename, upload_request
+from gridproxy.gridfs.upload.sources import SourceLike
+from gridproxy.gridfs.upload.staging import Staged, discard_id, discard_staged
+from gridproxy.gridfs.upload.upload import stage_source, upload_source
+from gridproxy.gridfs.upload.writer import Writer
+from gridproxy.runtime.progress import Progress
+from gridproxy.runtime.session_lock import lock
+from gridproxy.runtime.tasks import run_to_completion
+from gridproxy.upkeep.collect_garbage import collect_bucket_garbage
+from gridproxy.upkeep.document_paths import References, parse_references
+from gridproxy.upkeep.findings import GarbageReport
 
-__all__ = ["Bucket"]
+from .errors import BadOption, FileMissing
+from .readable_bucket import ReadableBucket
 
 
 class Bucket(ReadableBucket):
@@ -38,7 +37,7 @@ class Bucket(ReadableBucket):
 
     `chunk_size` is in bytes, 1 to 16 MiB (less 256 bytes); `checksum` is "sha256" (kept in the record's metadata) or
     None; concerns and the read preference default to the database's and apply to every operation. Making one does no
-    I/O. Raises `BadOption` for arguments that no bucket can have (`UnacknowledgedBucket` for such a write concern).
+    I/O. Raises `BadOption` for arguments that no bucket can have, `UnacknowledgedWriteConcern` for a write concern of 0.
 
     Every method that writes or reads a record takes `session=`; inside a transaction only the record takes part in it.
     Ids are values of any type that MongoDB takes as `_id`. pymongo's own errors come where the server or the network
@@ -252,7 +251,7 @@ class Bucket(ReadableBucket):
         _check_revision(revision)
         order = ASCENDING if revision >= 0 else DESCENDING
         session = self.store.session_for(session)
-        async with turn_of(session):
+        async with lock(session):
             record = await self.store.files.find_one(
                 {"filename": filename, "expires_at": {"$not": {"$lte": utc_now()}}},
                 sort=[("uploadDate", order)],
@@ -362,7 +361,7 @@ class Bucket(ReadableBucket):
 
     async def drop(self) -> None:
         """Remove the whole bucket, every file in it and its indexes; no error where it is not there."""
-        await settle(self.store.drop())
+        await run_to_completion(self.store.drop())
 
 
 def _check_revision(revision: object) -> None:

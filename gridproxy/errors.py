@@ -11,7 +11,7 @@ Each class derives from `GridProxyError` and from the class that users already c
     ├── BadOption                ValueError                         an argument out of its range
     │   ├── BadMetadata          ValueError                         metadata that cannot be stored
     │   │   └── DuplicateKey     + TypeError                        the same key said twice
-    │   └── UnacknowledgedBucket pymongo.errors.ConfigurationError  a write concern that confirms nothing
+    │   └── UnacknowledgedWriteConcern pymongo.errors.ConfigurationError  a write concern that confirms nothing
     ├── BadId                    TypeError                          something that cannot be a file's id
     ├── FileRefused              ValueError                         a limit of its field refuses the content
     │   ├── TooLarge             ValueError                         more bytes than `max_size` allows
@@ -29,7 +29,7 @@ Each class derives from `GridProxyError` and from the class that users already c
     ├── ValidationError          ValueError                         a document's field refuses a value
     ├── StaleDocument            RuntimeError                       somebody else changed the file field first
     ├── DocumentMissing          LookupError                        no document fits
-    └── SeveralDocuments         LookupError                        more than one document fits
+    └── MultipleDocumentsFound         LookupError                        more than one document fits
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ __all__ = [
     "FileVanished",
     "GridProxyError",
     "InfoNotLoaded",
+    "MultipleDocumentsFound",
     "NestedTransaction",
     "NotConnected",
     "OutcomeUnknown",
     "PictureRefused",
-    "SeveralDocuments",
     "StaleDocument",
     "TooLarge",
     "TransactionsUnsupported",
-    "UnacknowledgedBucket",
+    "UnacknowledgedWriteConcern",
     "UploadInProgress",
     "ValidationError",
 ]
@@ -149,7 +149,7 @@ class DuplicateKey(BadMetadata, TypeError):
         super().__init__(f"{key!r} was given twice: once in metadata= and once as a keyword; say it once")
 
 
-class UnacknowledgedBucket(BadOption, ConfigurationError):
+class UnacknowledgedWriteConcern(BadOption, ConfigurationError):
     """A bucket over a write concern that confirms nothing: whether a file is stored could not be known."""
 
 
@@ -164,11 +164,11 @@ class FileRefused(GridProxyError, ValueError):
     instead, `reason` the two in words.
     """
 
-    def __init__(self, reason: str, *, field: str | None = None, limit: object = None, came: object = None) -> None:
+    def __init__(self, reason: str, *, field: str | None = None, limit: object = None, actual: object = None) -> None:
         self.reason = reason
         self.field = field
         self.limit = limit
-        self.came = came
+        self.actual = actual
         super().__init__(f"{field + ': ' if field else ''}{reason}; nothing was stored")
 
 
@@ -177,9 +177,9 @@ class TooLarge(FileRefused):
 
     limit: int
 
-    def __init__(self, limit: int, *, field: str | None = None, came: int | None = None) -> None:
+    def __init__(self, limit: int, *, field: str | None = None, actual: int | None = None) -> None:
         super().__init__(
-            f"the content is longer than the {limit} bytes allowed here", field=field, limit=limit, came=came
+            f"the content is longer than the {limit} bytes allowed here", field=field, limit=limit, actual=actual
         )
 
 
@@ -300,5 +300,5 @@ class DocumentMissing(GridProxyError, LookupError):
     """No document fits, or it has been deleted."""
 
 
-class SeveralDocuments(GridProxyError, LookupError):
+class MultipleDocumentsFound(GridProxyError, LookupError):
     """More than one document fits where exactly one was asked for."""

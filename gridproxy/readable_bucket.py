@@ -11,20 +11,18 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
 
-from .download import Download, check_offset, load_info, read_range, read_ranges
-from .info import FileInfo
-from .many import read_many, stat_many
-from .progress import Progress
-from .reader import DownloadStream
-from .store import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
-from .turns import in_turns
-from .upkeep.census import check_age
-from .upkeep.checking import check_bucket
-from .upkeep.findings import Finding
-from .upkeep.pointers import References, parse_references
-from .upkeep.verifying import verify_file
-
-__all__ = ["ReadableBucket"]
+from gridproxy.gridfs.download.download import Download, check_offset, load_info, read_range, read_ranges
+from gridproxy.gridfs.download.reader import DownloadStream
+from gridproxy.gridfs.download.verify import verify_file
+from gridproxy.gridfs.operations.many import read_many, stat_many
+from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.store.collections import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
+from gridproxy.runtime.progress import Progress
+from gridproxy.runtime.session_lock import iterate_locked
+from gridproxy.upkeep.bucket_scanner import check_age
+from gridproxy.upkeep.check import check_bucket
+from gridproxy.upkeep.document_paths import References, parse_references
+from gridproxy.upkeep.findings import Finding
 
 
 class ReadableBucket:
@@ -145,7 +143,7 @@ class ReadableBucket:
         session = self.store.session_for(session)
         cursor = self.store.files.find(filter or {}, sort=_order(sort), skip=skip, limit=limit, session=session)
         async with cursor:
-            async for record in in_turns(session, cursor):
+            async for record in iterate_locked(session, cursor):
                 yield FileInfo.from_record(record)
 
     async def verify(self, id: object, *, session: Session | None = None, progress: Progress | None = None) -> FileInfo:

@@ -15,8 +15,9 @@ import pytest
 from pymongo import AsyncMongoClient, MongoClient
 
 import gridproxy
-from gridproxy import clients
+from gridproxy import Bucket
 from gridproxy.embedded import EmbeddedServerUnavailable, server_uri
+from gridproxy.runtime import client_state
 
 from .report import REPORT, Report
 
@@ -38,23 +39,23 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
 
 # The files that take longest come first: whoever begins one of them last would keep the other workers waiting.
 _LONG = [
-    "tests/integration/test_embedded.py",
+    "tests/embedded/test_embedded.py",
     "tests/faults/test_cancelled_uploads.py",
     "tests/web/test_gallery.py",
     "tests/faults/test_broken_links.py",
     "tests/adapters/test_document_cancelled.py",
-    "tests/integration/test_bucket.py",
+    "tests/bucket/test_bucket.py",
     "tests/faults/test_cancelled_downloads.py",
-    "tests/integration/test_interop.py",
+    "tests/gridfs/test_interop.py",
     "tests/faults/test_cancelled_operations.py",
     "tests/faults/test_our_transactions.py",
     "tests/faults/test_cancelled_transactions.py",
     "tests/benchmarks/test_smoke.py",
-    "tests/integration/test_load.py",
+    "tests/gridfs/test_load.py",
     "tests/faults/test_killed_servers.py",
     "tests/faults/test_model.py",
     "tests/test_documents.py",
-    "tests/integration/test_cli_process.py",
+    "tests/cli/test_process.py",
     "tests/test_reference.py",
 ]
 
@@ -133,7 +134,7 @@ async def shared_client(mongodb_uri: str) -> AsyncIterator[AsyncMongoClient[dict
 @pytest.fixture
 def client(shared_client: AsyncMongoClient[dict[str, Any]]) -> AsyncMongoClient[dict[str, Any]]:
     """A client of which the package knows nothing yet, as of a new one: not what its server can do, no indexes."""
-    clients._states.set(shared_client, clients.ClientState(shared_client))
+    client_state._states.set(shared_client, client_state.ClientState(shared_client))
     return shared_client
 
 
@@ -151,3 +152,15 @@ def connected(database: AsyncDatabase[dict[str, Any]]) -> Iterator[None]:
     gridproxy.connect(database)
     yield
     gridproxy.disconnect()
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of two chunks: what happens between batches shows with a few bytes."""
+    monkeypatch.setattr("gridproxy.gridfs.records.chunks._BATCH_CHUNKS", 2)
+
+
+@pytest.fixture
+def bucket(database: AsyncDatabase[dict[str, Any]]) -> Bucket:
+    """A bucket in which a kilobyte is eleven chunks."""
+    return Bucket(database, chunk_size=100)

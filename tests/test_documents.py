@@ -76,12 +76,6 @@ def test_every_test_file_that_the_readme_names_exists() -> None:
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
 
 
-def test_every_module_has_its_place_in_the_readme() -> None:
-    table = README.partition("## How it is built")[2].partition("## Changing it")[0]
-    modules = {path.stem for path in (ROOT / "gridproxy").glob("*.py")} - {"__init__"}
-    assert [name for name in sorted(modules) if f"`{name}`" not in table] == []
-
-
 def test_the_adapter_that_the_readme_shows_is_the_one_that_keeps_the_contract() -> None:
     adapter = (ROOT / "tests/adapters/mongoz_adapter.py").read_text(encoding="utf-8")
     assert f"```py\n{adapter}```" in README

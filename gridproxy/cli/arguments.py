@@ -18,8 +18,6 @@ from bson.errors import BSONError
 
 from .running import EXIT_CODES, Connection, Work, run
 
-__all__ = ["STDIO", "command", "connection_options", "duration", "id_of", "one_of", "pair", "references_option"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 STDIO = "-"

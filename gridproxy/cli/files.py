@@ -16,15 +16,13 @@ from typing import Any, BinaryIO
 
 import click
 
-from ..bucket import Bucket
-from ..info import FileInfo
-from ..sources import SourceLike
+from gridproxy.bucket import Bucket
+from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.upload.sources import SourceLike
+
 from .arguments import STDIO, command, duration, id_of, one_of, pair
 from .running import USAGE, Stop, Work
 from .screen import Screen, file_document, readable_size, shown_id
-
-__all__ = ["get", "ls", "put", "stat"]
-
 
 # Listing
 

@@ -12,8 +12,6 @@ from .removing import rm
 from .running import EXIT_CODES, Connection
 from .upkeep import check, gc, verify
 
-__all__ = ["cli"]
-
 
 @click.group(
     commands=(ls, put, get, rm, stat, verify, check, gc),

@@ -7,13 +7,12 @@ from typing import Any
 
 import click
 
-from ..bucket import Bucket
-from ..upkeep.census import Census, Orphan, open_census
+from gridproxy.bucket import Bucket
+from gridproxy.upkeep.bucket_scanner import BucketScanner, Orphan, open_scanner
+
 from .arguments import command, id_of, one_of
 from .running import MISSING, TAKEN, Work
 from .screen import Screen, readable_size, shown_id
-
-__all__ = ["rm"]
 
 
 @command
@@ -33,9 +32,9 @@ def rm(ids: Sequence[object], name: str | None, force: bool) -> Work:
         if name is not None:
             removal.files = await bucket.delete_by_name(name)
         else:
-            async with open_census(bucket.store) as census:
+            async with open_scanner(bucket.store) as scanner:
                 for id in ids:
-                    await removal.of(id, census)
+                    await removal.of(id, scanner)
         removal.tell(screen)
         return TAKEN if removal.refused else MISSING if removal.missing else None
 
@@ -53,16 +52,16 @@ class _Removal:
         self._bucket = bucket
         self._force = force
 
-    async def of(self, id: object, census: Census) -> None:
-        if await census.is_stored(id):
+    async def of(self, id: object, scanner: BucketScanner) -> None:
+        if await scanner.is_stored(id):
             self.files += await self._bucket.delete_many([id])
             return
-        found = await census.orphans_among([id])
+        found = await scanner.orphans_among([id])
         if not found:
             self.missing.append(id)
             return
         [orphan] = found
-        if not self._force and (orphan.since is None or orphan.is_young(await census.server_time())):
+        if not self._force and (orphan.since is None or orphan.is_young(await scanner.server_time())):
             self.refused.append(orphan)
             return
         await self._bucket.discard(id)
@@ -96,4 +95,4 @@ def _refusal(orphan: Orphan) -> str:
 
 
 def _told(orphan: Orphan) -> str:
-    return f"{orphan.told()} ({readable_size(orphan.bytes)})"
+    return f"{orphan.describe()} ({readable_size(orphan.bytes)})"

@@ -26,11 +26,18 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from ..bucket import Bucket
-from ..errors import BadId, BadOption, CorruptFile, FileAlreadyStored, FileMissing, GridProxyError, UploadInProgress
-from .screen import Screen
+from gridproxy.bucket import Bucket
+from gridproxy.errors import (
+    BadId,
+    BadOption,
+    CorruptFile,
+    FileAlreadyStored,
+    FileMissing,
+    GridProxyError,
+    UploadInProgress,
+)
 
-__all__ = ["EXIT_CODES", "FOUND", "LOCAL", "MISSING", "TAKEN", "USAGE", "Connection", "Stop", "Work", "run"]
+from .screen import Screen
 
 FOUND, USAGE, MISSING, SERVER, TAKEN, LOCAL = 1, 2, 3, 4, 5, 6
 _INTERRUPTED, _TERMINATED, _PIPE_CLOSED = 130, 143, 141

@@ -30,10 +30,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ..info import FileInfo
-from ..progress import Progress as Callback
-
-__all__ = ["Screen", "file_document", "plain", "printable", "readable_size", "shown_id"]
+from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.runtime.progress import Progress as Callback
 
 _JSON = json_util.RELAXED_JSON_OPTIONS
 

@@ -7,14 +7,13 @@ from datetime import timedelta
 
 import click
 
-from ..bucket import Bucket
-from ..errors import CorruptFile, FileMissing
-from ..upkeep.findings import Finding, GarbageReport, Tally
+from gridproxy.bucket import Bucket
+from gridproxy.errors import CorruptFile, FileMissing
+from gridproxy.upkeep.findings import Finding, GarbageReport, Tally
+
 from .arguments import command, duration, id_of, one_of, references_option
 from .running import FOUND, MISSING, Work
 from .screen import Screen, readable_size, shown_id
-
-__all__ = ["check", "gc", "verify"]
 
 
 @command

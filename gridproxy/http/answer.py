@@ -11,8 +11,6 @@ from .media_types import OCTET_STREAM
 from .multipart import Multipart
 from .ranges import Span, content_range, parse_ranges
 
-__all__ = ["Answer", "Field", "answer"]
-
 Field = tuple[str, str]
 
 # Of the content, and so wrong, or needless, where none of it is sent (RFC 9110, 15.4.5); `etag` stays.

@@ -10,8 +10,6 @@ from datetime import datetime
 
 from .dates import parse_date
 
-__all__ = ["CONDITIONS", "Validators", "Verdict", "evaluate", "range_applies"]
-
 CONDITIONS = frozenset(
     {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"},
 )

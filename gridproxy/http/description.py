@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 
-from ..info import FileInfo
+from gridproxy.gridfs.records.file_info import FileInfo
+
 from .dates import format_date
 from .disposition import content_disposition
 from .media_types import can_run, checked_media_type
-
-__all__ = ["describe", "repr_digest"]
 
 
 def describe(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import unicodedata
 from urllib.parse import quote
 
-__all__ = ["content_disposition"]
-
 # What file systems take; longer ones would only make headers that proxies refuse.
 _LONGEST = 255
 # RFC 8187's attr-char, beside letters and digits.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["OCTET_STREAM", "can_run", "checked_media_type"]
-
 OCTET_STREAM = "application/octet-stream"
 """Any bytes: what a browser neither shows nor runs."""
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from .ranges import Span, content_range
 
-__all__ = ["Multipart"]
-
 
 class Multipart:
     """The frame around the parts: `opening(span)`, the bytes of the span, ..., `closing`.

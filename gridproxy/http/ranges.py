@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["MAX_RANGES", "Span", "content_range", "parse_ranges"]
-
 Span = tuple[int, int]
 """Bytes from the first number to the second, exclusive; the file's first byte is 0."""
 

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..bucket import Bucket
-from ..file import AsyncGridFile
-from .trial import Trial, expect, raising
+from gridproxy.bucket import Bucket
+from gridproxy.file.file import AsyncGridFile
 
-__all__ = ["CHECKS"]
+from .trial import Trial, expect, raising
 
 
 async def _assigned_content(trial: Trial) -> None:

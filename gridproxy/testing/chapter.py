@@ -6,11 +6,10 @@ import io
 
 from bson import ObjectId
 
-from ..errors import FileMissing, InfoNotLoaded, UploadInProgress
-from ..file import AsyncGridFile
-from .trial import Trial, expect, raising
+from gridproxy.errors import FileMissing, InfoNotLoaded, UploadInProgress
+from gridproxy.file.file import AsyncGridFile
 
-__all__ = ["CHECKS"]
+from .trial import Trial, expect, raising
 
 
 async def _put_save_read(trial: Trial) -> None:

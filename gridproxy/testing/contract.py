@@ -9,8 +9,6 @@ from . import changes, chapter, holdings, limits
 from .harness import FieldHarness
 from .trial import Trial
 
-__all__ = ["AdapterContractBroken", "FieldAdapterCheck", "check_field_adapter", "field_adapter_checks"]
-
 
 class AdapterContractBroken(AssertionError):
     """An adapter does not keep the contract; `failures` has the error of each check that failed, by its name."""

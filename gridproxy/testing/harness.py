@@ -10,8 +10,6 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
-__all__ = ["FieldHarness"]
-
 
 class FieldHarness(ABC):
     """An ODM, as the suite drives it. Subclass it, and give `check_field_adapter` an instance.

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 
 from bson import ObjectId
 
-from ..prefetch import prefetch
-from .trial import Trial, expect, raising
+from gridproxy.fields.prefetch import prefetch
 
-__all__ = ["CHECKS"]
+from .trial import Trial, expect, raising
 
 
 async def _deleted_document(trial: Trial) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import struct
 import zlib
 
-from ..errors import ContentTypeRefused, FileRefused, TooLarge
-from .trial import Trial, expect, raising
+from gridproxy.errors import ContentTypeRefused, FileRefused, TooLarge
 
-__all__ = ["CHECKS"]
+from .trial import Trial, expect, raising
 
 
 async def _too_large(trial: Trial) -> None:

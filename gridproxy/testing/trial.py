@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..bucket import Bucket
-from ..file import AsyncGridFile
-from .harness import FieldHarness
+from gridproxy.bucket import Bucket
+from gridproxy.file.file import AsyncGridFile
 
-__all__ = ["Trial", "expect", "raising"]
+from .harness import FieldHarness
 
 
 def expect(what: str, actual: object, wanted: object) -> None:

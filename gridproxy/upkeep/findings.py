@@ -8,8 +8,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
-__all__ = ["Finding", "FindingKind", "GarbageReport", "Tally"]
-
 FindingKind = Literal[
     "orphan",
     "missing",

@@ -7,10 +7,10 @@ import mongoz
 from mongoz.core.db.fields.base import MongozField
 
 from gridproxy import AsyncGridFile
-from gridproxy.attachment import attach
-from gridproxy.field_value import assigned_file
-from gridproxy.owner import delete_owner, save_owner
-from gridproxy.walk import files_in
+from gridproxy.fields.attacher import delete_owner, save_owner
+from gridproxy.fields.discovery import files_in
+from gridproxy.file.attachment import attach
+from gridproxy.file.values import assign
 
 if TYPE_CHECKING:
     Mixed = mongoz.Document
@@ -24,7 +24,7 @@ class FileDocument(Mixed):
     def __setattr__(self, name: str, value: Any) -> None:
         current = vars(self).get(name)
         if isinstance(current, AsyncGridFile) and not isinstance(value, Mapping):
-            value = assigned_file(current, value, current.options)  # content, a file, an id or None
+            value = assign(current, value, current.options)  # content, a file, an id or None
             attach(value, self, name)
         super().__setattr__(name, value)
 

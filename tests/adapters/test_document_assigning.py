@@ -16,14 +16,7 @@ from bson import ObjectId
 from starlette.datastructures import UploadFile
 
 import gridproxy
-from gridproxy import (
-    AsyncGridFile,
-    BadId,
-    BadSource,
-    Bucket,
-    UploadInProgress,
-    ValidationError,
-)
+from gridproxy import AsyncGridFile, BadId, BadSource, Bucket, UploadInProgress, ValidationError
 
 from ..observing import Database, contents, observed
 from .zoo import Animal, found, stored
@@ -176,8 +169,8 @@ async def test_an_open_file_read_in_part_by_a_failed_save_is_never_stored_in_par
 ) -> None:
     animal = Animal(photo=io.BytesIO(b"0123456789"), genus="Marmota")
     with monkeypatch.context() as patched:
-        patched.setattr("gridproxy.sources._READ_BYTES", 4)
-        patched.setattr("gridproxy.upload.Upload.flow", _fails)
+        patched.setattr("gridproxy.gridfs.upload.sources._READ_BYTES", 4)
+        patched.setattr("gridproxy.gridfs.upload.upload.Upload.flow", _fails)
         with pytest.raises(OSError, match="the network is gone"):
             await animal.save()
     with pytest.raises(BadSource, match="BytesIO"):

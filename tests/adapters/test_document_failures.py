@@ -13,7 +13,7 @@ from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure
 
 import gridproxy
 from gridproxy import AsyncGridFile, DocumentMissing, StaleDocument
-from gridproxy.store import Store
+from gridproxy.gridfs.store.collections import Store
 
 from ..faults.failing import FailingServer, failing_server
 from ..observing import Commands, Database, answer_lost, contents, orphans

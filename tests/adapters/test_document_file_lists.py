@@ -11,14 +11,7 @@ import pytest
 from bson import ObjectId
 
 import gridproxy
-from gridproxy import (
-    AsyncGridFile,
-    Bucket,
-    FileMissing,
-    TooLarge,
-    UploadInProgress,
-    ValidationError,
-)
+from gridproxy import AsyncGridFile, Bucket, FileMissing, TooLarge, UploadInProgress, ValidationError
 from gridproxy.adapters.document import Document, FileField, ListField
 
 from ..observing import Database, contents, observed, orphans

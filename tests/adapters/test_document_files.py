@@ -8,11 +8,7 @@ from typing import Any
 import pytest
 
 import gridproxy
-from gridproxy import (
-    AsyncGridFile,
-    FileAlreadyStored,
-    UploadInProgress,
-)
+from gridproxy import AsyncGridFile, FileAlreadyStored, UploadInProgress
 from gridproxy.adapters.document import Document, FileField
 
 from ..observing import Database, contents

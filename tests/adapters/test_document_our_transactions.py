@@ -339,8 +339,10 @@ async def test_an_unknown_commit_leaves_all_files_and_the_document_can_be_loaded
 
     with monkeypatch.context() as patched:
         patched.setattr(AsyncClientSession, "commit_transaction", unanswered)
-        patched.setattr("gridproxy.transactions._PAUSE", 1000.0)  # so that there is no second commit
-        patched.setattr("gridproxy.transactions._is_unknown", lambda _: True)
+        patched.setattr(
+            "gridproxy.gridfs.transactions.transactions._PAUSE", 1000.0
+        )  # so that there is no second commit
+        patched.setattr("gridproxy.gridfs.transactions.transactions._is_unknown", lambda _: True)
         with pytest.raises(CommitUnknown):
             async with gridproxy.transaction(client) as tx:
                 await animal.photo.replace(b"the new", session=tx.session)

@@ -11,7 +11,7 @@ from bson import ObjectId
 from pymongo import AsyncMongoClient
 
 import gridproxy
-from gridproxy import AsyncGridFile, BadOption, DocumentMissing, NotConnected, SeveralDocuments, ValidationError
+from gridproxy import AsyncGridFile, BadOption, DocumentMissing, MultipleDocumentsFound, NotConnected, ValidationError
 from gridproxy.adapters.document import (
     DateTimeField,
     DictField,
@@ -80,7 +80,7 @@ async def test_get_gives_the_only_one_or_says_why_not(zoo: list[Animal]) -> None
     with pytest.raises(DocumentMissing, match="Nobody") as missing:
         await Animal.objects(genus="Nobody").get()
     assert isinstance(missing.value, LookupError)
-    with pytest.raises(SeveralDocuments, match="legs"):
+    with pytest.raises(MultipleDocumentsFound, match="legs"):
         await Animal.objects(legs=2).get()
 
 

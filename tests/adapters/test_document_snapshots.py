@@ -10,7 +10,7 @@ from bson import ObjectId
 
 from gridproxy import AsyncGridFile, BadOption, Bucket, InfoNotLoaded, StaleDocument, rewrite_references
 from gridproxy.adapters.document import Document, FileField, ListField, StringField
-from gridproxy.many import stat_many
+from gridproxy.gridfs.operations.many import stat_many
 
 from ..observing import Database, contents
 from .zoo import updates_of, watched
@@ -264,7 +264,7 @@ async def test_a_change_that_comes_between_is_kept(database: Database, monkeypat
         await zoo.update_one({"_id": 0}, {"$set": {"photo": other if times == 1 else None}})
         return infos
 
-    monkeypatch.setattr("gridproxy.references.stat_many", slow)
+    monkeypatch.setattr("gridproxy.fields.rewrite_references.stat_many", slow)
     assert await rewrite_references(zoo, "photo", Bucket(database)) == 1
     rows = await zoo.find({}, sort=[("_id", 1)]).to_list()
     assert rows[0]["photo"] is None
@@ -285,7 +285,7 @@ async def test_a_document_that_never_rests_is_left_for_the_next_time(
         await zoo.update_one({"_id": 0}, {"$set": {"photo": next(coming)}})
         return infos
 
-    monkeypatch.setattr("gridproxy.references.stat_many", slow)
+    monkeypatch.setattr("gridproxy.fields.rewrite_references.stat_many", slow)
     assert await rewrite_references(zoo, "photo", Bucket(database)) == 0
     assert await zoo.find_one({}) == {"_id": 0, "photo": ids[3], "n": 0}
 

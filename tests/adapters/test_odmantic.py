@@ -94,7 +94,7 @@ async def test_a_save_writes_what_changed_and_nothing_else(mongodb_uri: str, dat
 
 async def test_a_snapshot_that_became_stale_is_written_by_the_next_save(engine: AsyncEngine) -> None:
     animal = await engine.save(Animal(badge=b"badge"))
-    await AsyncGridFile(animal.badge.id, bucket=Bucket(engine._home.database)).rename("renamed.png")
+    await AsyncGridFile(animal.badge.id, bucket=Bucket(engine._default_database.database)).rename("renamed.png")
     animal = await again(engine, animal)
     assert animal.badge.filename is None
     await animal.badge.stat()
@@ -273,8 +273,8 @@ async def test_a_document_without_its_file_fields_loads_with_empty_ones(engine: 
         named: dict[str, Cage]
         keeper: Keeper = Reference()
 
-    await engine._home.database["keeper"].insert_one({"_id": (keeper := ObjectId())})
-    await engine._home.database["old"].insert_one(
+    await engine._default_database.database["keeper"].insert_one({"_id": (keeper := ObjectId())})
+    await engine._default_database.database["old"].insert_one(
         {"keeper": keeper, "cage": {}, "cages": [{"number": 1}], "named": {"a": {}}}
     )
     old = await engine.find_one(Old)
@@ -297,10 +297,10 @@ async def test_what_is_no_document_is_refused_as_odmantic_does(engine: AsyncEngi
     from odmantic.exceptions import DocumentParsingError
 
     for broken in ({"cages": [7]}, {"cages": "no list"}, {"photo": 7}, {"photo": {"filename": "no id"}}):
-        await engine._home.database["animal"].insert_one(broken)
+        await engine._default_database.database["animal"].insert_one(broken)
         with pytest.raises((DocumentParsingError, AttributeError)):  # ODMantic asks a 7 for its keys
             await engine.find_one(Animal)
-        await engine._home.database["animal"].delete_many({})
+        await engine._default_database.database["animal"].delete_many({})
 
 
 # Copies

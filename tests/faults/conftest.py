@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from pymongo import AsyncMongoClient, common
 
-from gridproxy import Bucket, download, publish, reader, shipping, upload
-from gridproxy.download import Download
+from gridproxy import Bucket
+from gridproxy.gridfs.download import download, reader
+from gridproxy.gridfs.download.download import Download
+from gridproxy.gridfs.upload import batch_sender, commit, upload
 
 from ..observing import Commands
 from .failing import FailingServer, failing_server
@@ -51,7 +53,7 @@ def make_batches_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(upload, "chunks_per_batch", two)
     monkeypatch.setattr(download, "chunks_per_range", two)
-    monkeypatch.setattr(shipping, "IN_FLIGHT", 2)
+    monkeypatch.setattr(batch_sender, "IN_FLIGHT", 2)
     for module in (download, reader):
         monkeypatch.setattr(module, "FIRST_BYTES", CHUNK)
     defaults = Download.__init__.__kwdefaults__
@@ -89,7 +91,7 @@ async def failing(
     server: FailingServer, database: Database, small_batches: None, monkeypatch: pytest.MonkeyPatch
 ) -> Bucket:
     """A bucket of the failing client, its indexes there already; what is repeated is so at once."""
-    monkeypatch.setattr(publish, "_PAUSE", 0)
+    monkeypatch.setattr(commit, "_PAUSE", 0)
     bucket = Bucket(server.client[database.name], chunk_size=CHUNK)
     await bucket.ensure_indexes()
     return bucket
@@ -108,8 +110,8 @@ async def scenes(
     link: Link, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncIterator[tuple[Scene, Scene]]:
     """The same bucket twice: through a client without a `timeoutMS`, and through one with it."""
-    monkeypatch.setattr(publish, "_PAUSE", 0)
-    monkeypatch.setattr(publish, "_ATTEMPTS", 2)
+    monkeypatch.setattr(commit, "_PAUSE", 0)
+    monkeypatch.setattr(commit, "_ATTEMPTS", 2)
     await bucket.ensure_indexes()
     async with (
         AsyncMongoClient[dict[str, Any]](link.uri, serverMonitoringMode="poll") as patient,

@@ -2,7 +2,7 @@
 
 The machine does to the real thing what a rule says, and to its model what the documentation says. After each step the
 buckets hold what the model holds, byte for byte. Where a step is broken off, what the model holds is either of the two
-that are promised, and the machine looks which.
+that are expected_size, and the machine looks which.
 """
 
 from __future__ import annotations

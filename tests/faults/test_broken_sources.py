@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gridproxy import AsyncGridFile, BadSource, Bucket, BufferFull
-from gridproxy.upload import UNAWAITED_BYTES
+from gridproxy.gridfs.upload.upload import UNAWAITED_BYTES
 
 from .conftest import CHUNK
 from .whole import stored_files

@@ -11,8 +11,9 @@ from typing import Any
 import anyio
 import pytest
 
-from gridproxy import AsyncGridFile, Bucket, FileInfo, indexes
-from gridproxy.store import Store
+from gridproxy import AsyncGridFile, Bucket, FileInfo
+from gridproxy.gridfs.store import indexes
+from gridproxy.gridfs.store.collections import Store
 
 from .cancelling import Work, cancelled_everywhere
 from .conftest import CHUNK

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gridproxy import AsyncGridFile, Bucket, CorruptFile, FileMissing, FileVanished
-from gridproxy.store import Record, Store
+from gridproxy.gridfs.store.collections import Record, Store
 
 from .conftest import CHUNK
 

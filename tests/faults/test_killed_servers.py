@@ -12,8 +12,9 @@ import anyio.to_thread
 import pytest
 from pymongo import AsyncMongoClient, common
 
-from gridproxy import Bucket, publish
+from gridproxy import Bucket
 from gridproxy.embedded import EmbeddedServer
+from gridproxy.gridfs.upload import commit
 
 from .conftest import CHUNK
 from .link import Break, Link
@@ -34,7 +35,7 @@ async def trials(
 ) -> AsyncIterator[list[tuple[Link, Operation]]]:
     """Every operation, with a link and a database of its own."""
     monkeypatch.setattr(common, "MIN_HEARTBEAT_INTERVAL", 0.01)
-    monkeypatch.setattr(publish, "_PAUSE", 0)
+    monkeypatch.setattr(commit, "_PAUSE", 0)
     async with AsyncExitStack() as stack:
         well = await stack.enter_async_context(
             AsyncMongoClient[dict[str, Any]](own_server.uri, serverMonitoringMode="poll")

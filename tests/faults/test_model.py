@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from pymongo import MongoClient, common
 
-from gridproxy import publish
+from gridproxy.gridfs.upload import commit
 
 from .model import FilesAndDocuments
 
@@ -46,7 +46,7 @@ def test_files_and_documents_are_what_the_model_says(
     mongodb_uri: str, database_name: str, small_batches: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(common, "MIN_HEARTBEAT_INTERVAL", 0.01)
-    monkeypatch.setattr(publish, "_PAUSE", 0)
+    monkeypatch.setattr(commit, "_PAUSE", 0)
 
     class Machine(FilesAndDocuments):
         def __init__(self) -> None:

@@ -11,13 +11,7 @@ import pytest
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 import gridproxy
-from gridproxy import (
-    AsyncGridFile,
-    Bucket,
-    FileAlreadyStored,
-    FileMissing,
-    UploadInProgress,
-)
+from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, FileMissing, UploadInProgress
 
 from .whole import Database, stored_files
 

@@ -10,8 +10,10 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure
 
-from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, FileClosed, FileInfo, UploadInProgress, copying, upload
-from gridproxy.store import Record, Session, Store
+from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, FileClosed, FileInfo, UploadInProgress
+from gridproxy.gridfs.operations import copy
+from gridproxy.gridfs.store.collections import Record, Session, Store
+from gridproxy.gridfs.upload import upload
 
 from .conftest import CHUNK
 from .whole import Database, stored_files
@@ -70,7 +72,7 @@ async def test_of_a_copy_and_an_upload_under_one_id_exactly_one_wins(
     uploaded = uploaded[::-1]  # to be told from the copy
     if not checked:
         monkeypatch.setattr(upload, "check_id_is_free", unchecked)
-        monkeypatch.setattr(copying, "check_id_is_free", unchecked)
+        monkeypatch.setattr(copy, "check_id_is_free", unchecked)
     for turns in (0, 2, 4, 8, 16):
         tasks = [
             asyncio.create_task(bucket.copy(original.id, new_id="mine")),
@@ -93,7 +95,7 @@ async def test_a_copy_puts_no_chunk_beside_another_uploads_first(
     original = await bucket.upload(LARGE)
     writer = await bucket.open_upload(id="mine")
     await writer.write(LARGE)  # its first batch is there, the others are held back
-    monkeypatch.setattr(copying, "check_id_is_free", unchecked)
+    monkeypatch.setattr(copy, "check_id_is_free", unchecked)
     with pytest.raises(UploadInProgress):
         await bucket.copy(original.id, new_id="mine")
     await writer.close()
@@ -164,7 +166,7 @@ async def test_a_repeated_request_puts_no_chunk_beside_another_uploads(
         await bucket.store.chunks.insert_one({"files_id": "mine", "n": 0, "data": OTHER[:CHUNK]})
         raise AutoReconnect("the answer was lost")
 
-    monkeypatch.setattr(Store, "insert_whole", lost)
+    monkeypatch.setattr(Store, "insert_small_file", lost)
     with pytest.raises(UploadInProgress):
         await bucket.upload(SMALL, id="mine")
     assert [chunk["data"] async for chunk in bucket.store.chunks.find()] == [OTHER[:CHUNK]]
@@ -179,7 +181,7 @@ async def test_a_repeated_request_makes_no_file_of_another_uploads_chunks(
         await store.chunks.insert_many([chunks[0], {"files_id": "mine", "n": 1, "data": OTHER[CHUNK:]}])
         raise AutoReconnect("the connection broke in its midst")
 
-    monkeypatch.setattr(Store, "insert_whole", lost)
+    monkeypatch.setattr(Store, "insert_small_file", lost)
     with pytest.raises(UploadInProgress):
         await bucket.upload(SMALL, id="mine")
     assert [chunk["data"] async for chunk in bucket.store.chunks.find()] == [OTHER[CHUNK:]]
@@ -188,15 +190,15 @@ async def test_a_repeated_request_makes_no_file_of_another_uploads_chunks(
 
 async def test_the_loser_takes_back_nothing_of_the_winners(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bytes in the same millisecond: the winner's record looks as the loser's would."""
-    insert_whole = Store.insert_whole
+    insert_small_file = Store.insert_small_file
 
     async def late(store: Store, chunks: list[Record], records: list[Record]) -> None:
         winner = [{**chunk, "_id": f"of the winner {chunk['n']}"} for chunk in chunks]
         await store.chunks.insert_many(winner)
         await store.files.insert_many(records)
-        await insert_whole(store, chunks, records)
+        await insert_small_file(store, chunks, records)
 
-    monkeypatch.setattr(Store, "insert_whole", late)
+    monkeypatch.setattr(Store, "insert_small_file", late)
     with pytest.raises((FileAlreadyStored, UploadInProgress)):
         await bucket.upload(SMALL, id="mine")
     assert await stored_files(bucket.database) == {"mine": SMALL}

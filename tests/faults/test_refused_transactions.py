@@ -10,7 +10,7 @@ from pymongo.errors import InvalidOperation, OperationFailure
 
 import gridproxy
 from gridproxy import BadOption, Bucket, NestedTransaction, TransactionsUnsupported
-from gridproxy.clients import state_of
+from gridproxy.runtime.client_state import state_of
 
 from .whole import Database, stored_files
 

@@ -8,8 +8,9 @@ import pytest
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import AutoReconnect
 
-from gridproxy import AsyncGridFile, Bucket, CommitUnknown, transaction, transactions
-from gridproxy.store import Store
+from gridproxy import AsyncGridFile, Bucket, CommitUnknown, transaction
+from gridproxy.gridfs.store.collections import Store
+from gridproxy.gridfs.transactions import transactions
 
 from .whole import Database, stored_files
 

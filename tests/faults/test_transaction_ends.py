@@ -15,16 +15,9 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-from gridproxy import (
-    AsyncGridFile,
-    Bucket,
-    CommitUnknown,
-    FileClosed,
-    UploadInProgress,
-    transaction,
-    transactions,
-)
-from gridproxy.store import Store
+from gridproxy import AsyncGridFile, Bucket, CommitUnknown, FileClosed, UploadInProgress, transaction
+from gridproxy.gridfs.store.collections import Store
+from gridproxy.gridfs.transactions import transactions
 
 from ..observing import Commands
 from .failing import FailingServer

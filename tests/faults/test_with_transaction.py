@@ -13,7 +13,8 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import OperationFailure, PyMongoError
 
 import gridproxy
-from gridproxy import AsyncGridFile, BadSource, Bucket, NestedTransaction, Transaction, transactions, with_transaction
+from gridproxy import AsyncGridFile, BadSource, Bucket, NestedTransaction, Transaction, with_transaction
+from gridproxy.gridfs.transactions import transactions
 
 from .whole import Database, stored_files
 

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from pymongo.errors import PyMongoError
 
 from gridproxy import Bucket, GarbageReport, GridProxyError, OutcomeUnknown
-from gridproxy.upkeep.census import Census
-from gridproxy.upkeep.collecting import collect_bucket_garbage
-from gridproxy.upkeep.pointers import parse_references
+from gridproxy.upkeep.bucket_scanner import BucketScanner
+from gridproxy.upkeep.collect_garbage import collect_bucket_garbage
+from gridproxy.upkeep.document_paths import parse_references
 
 from .operation import Operation
 from .whole import files_and_orphans, stored_files
@@ -81,5 +81,5 @@ async def collected(bucket: Bucket, references: Sequence[tuple[str, str]] = ()) 
     )
 
 
-async def _a_day_later(census: Census) -> datetime:
-    return await census.server_time() + timedelta(days=1)
+async def _a_day_later(scanner: BucketScanner) -> datetime:
+    return await scanner.server_time() + timedelta(days=1)

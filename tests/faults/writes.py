@@ -7,7 +7,7 @@ from typing import ClassVar
 import gridproxy
 from gridproxy import AsyncGridFile, FileAlreadyStored, OutcomeUnknown
 from gridproxy.adapters.document import Document, FileField
-from gridproxy.staging import Staged
+from gridproxy.gridfs.upload.staging import Staged
 
 from .operation import LARGE, OLD, SMALL, TWO, Contents, OfStored, Operation
 

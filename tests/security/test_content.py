@@ -16,19 +16,11 @@ import pytest
 from PIL import Image
 from pymongo.asynchronous.database import AsyncDatabase
 
-from gridproxy import (
-    AsyncGridFile,
-    Bucket,
-    ContentTypeRefused,
-    FileOptions,
-    ImageOptions,
-    PictureRefused,
-    TooLarge,
-    images,
-    pictures,
-)
-from gridproxy.limits import HEAD_BYTES
-from gridproxy.sniffing import sniff
+from gridproxy import AsyncGridFile, Bucket, ContentTypeRefused, FileOptions, ImageOptions, PictureRefused, TooLarge
+from gridproxy.gridfs.content import images
+from gridproxy.gridfs.content.limits import HEAD_BYTES
+from gridproxy.gridfs.content.sniffing import sniff
+from gridproxy.gridfs.operations import pictures
 from tests.observing import contents
 
 Database = AsyncDatabase[dict[str, Any]]
@@ -59,7 +51,7 @@ Database = AsyncDatabase[dict[str, Any]]
 )
 def test_no_beginning_of_a_file_makes_sniffing_slow(piece: str) -> None:
     """In a process of its own, since nothing else stops a regular expression; thousands of comments took for ever."""
-    code = f"from gridproxy.sniffing import sniff; sniff(({piece!r} * 65536)[:{HEAD_BYTES}].encode())"
+    code = f"from gridproxy.gridfs.content.sniffing import sniff; sniff(({piece!r} * 65536)[:{HEAD_BYTES}].encode())"
     if piece == "<!---->":
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     sniff((piece * 20 + "x").encode())
@@ -175,7 +167,7 @@ async def test_an_animation_within_the_limit_is_kept(bucket: Bucket, monkeypatch
     assert (file.width, file.format, await file.read()) == (1, "GIF", a_gif(10))
     with pytest.raises(PictureRefused, match="more than 10 frames") as caught:
         await AsyncGridFile(options=options).put(a_gif(11))
-    assert (caught.value.limit, caught.value.came) == (10, 11)
+    assert (caught.value.limit, caught.value.actual) == (10, 11)
 
 
 async def test_no_more_pictures_are_decoded_at_once_than_there_are_processors(

@@ -14,8 +14,8 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.asynchronous.database import AsyncDatabase
 
 from gridproxy import AsyncGridFile, BadOption, Bucket, CorruptFile, FileInfo, GridProxyError, Tally
-from gridproxy.field_value import loaded_file
-from gridproxy.options import FileOptions
+from gridproxy.file.options import FileOptions
+from gridproxy.file.values import from_stored
 from tests.observing import contents
 
 Database = AsyncDatabase[dict[str, Any]]
@@ -210,7 +210,7 @@ async def test_nothing_is_read_by_what_a_snapshot_claims(bucket: Bucket, lie: di
     snapshot = {**info.snapshot(), **lie, "content_type": "text/html", "filename": "../x"}
 
     def held() -> AsyncGridFile:
-        return loaded_file(AsyncGridFile, snapshot, FileOptions(bucket=bucket))
+        return from_stored(AsyncGridFile, snapshot, FileOptions(bucket=bucket))
 
     assert await held().read() == b"0123456789"
     assert await held().read_range(3, 9) == b"345678"

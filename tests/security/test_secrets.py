@@ -19,9 +19,9 @@ import gridproxy
 from gridproxy import AsyncGridFile, BadOption, Bucket, FileOptions, GridProxyError
 from gridproxy.adapters.document import Document, FileField
 from gridproxy.cli import cli
-from gridproxy.connection import get_database
 from gridproxy.embedded import EmbeddedServer, server_uri
-from gridproxy.staging import Staged
+from gridproxy.file.connection import get_database
+from gridproxy.gridfs.upload.staging import Staged
 
 SECRET = "s3cr3t-Pa55"
 NOWHERE = f"mongodb://somebody:{SECRET}@127.0.0.1:1/zoo?serverSelectionTimeoutMS=1&tlsCertificateKeyFilePassword={SECRET}&tls=true"

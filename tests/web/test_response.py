@@ -15,7 +15,7 @@ from starlette.types import Message
 from gridproxy import AsyncGridFile, BadOption, CorruptFile, FileVanished, UploadInProgress
 from gridproxy.adapters.starlette import GridFileResponse
 from gridproxy.adapters.starlette.windows import WINDOW_BYTES
-from gridproxy.tasks import _running
+from gridproxy.runtime.tasks import _running
 from tests.web.asgi import Exchange
 from tests.web.conftest import Watched
 

@@ -12,24 +12,23 @@ from beanie import Document
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from ...attachment import attach
-from ...errors import BadId, BadOption, ValidationError
-from ...field_value import assigned_file
-from ...file import AsyncGridFile
-from ...options import FileOptions
-from ...owner import delete_owner, doubt, references, refuse_open_files, save_owner
-from ...store import Session
-from ...tasks import settle
-from ...walk import exchange_files, files_in, models_in
+from gridproxy.errors import BadId, BadOption, ValidationError
+from gridproxy.fields.attacher import delete_owner, mark_outcome_unknown, references, refuse_open_files, save_owner
+from gridproxy.fields.discovery import exchange_files, files_in, models_in
+from gridproxy.file.attachment import attach
+from gridproxy.file.file import AsyncGridFile
+from gridproxy.file.options import FileOptions
+from gridproxy.file.values import assign
+from gridproxy.gridfs.store.collections import Session
+from gridproxy.runtime.tasks import run_to_completion
+
 from .embedded import raw_values, remember_files
-from .fields import at_home, file_fields, options_at_home
+from .fields import file_fields, resolve_options, using_document_database
 from .queries import RefusingFindMany, RefusingFindOne
 from .typed_document import TypedDocument
 
 if TYPE_CHECKING:
     from pymongo.results import DeleteResult
-
-__all__ = ["FileDocument"]
 
 T = TypeVar("T")
 
@@ -80,7 +79,7 @@ class FileDocument(TypedDocument):
             )
 
     def __init__(self, *args: Any, **values: Any) -> None:
-        with at_home(type(self)):
+        with using_document_database(type(self)):
             super().__init__(*args, **values)
         self._take_in({id(file) for _, file in files_in(values)})
 
@@ -90,14 +89,14 @@ class FileDocument(TypedDocument):
             super().__setattr__(name, value)
             return
         given = {id(file) for _, file in files_in(value)}
-        with at_home(type(self)):
+        with using_document_database(type(self)):
             value = field.assigned(vars(self).get(name), value, name)
         for path, file in files_in(value):
             attachment = file._attachment
             if attachment is not None and attachment.unowned and id(file) not in given:
                 file._attachment = None  # made from an id that was only assigned: it may be somebody else's file
             self._take(f"{name}.{path}" if path else name, file, given)
-        with at_home(type(self)):
+        with using_document_database(type(self)):
             super().__setattr__(name, value)
 
     def __copy__(self) -> Any:
@@ -130,11 +129,11 @@ class FileDocument(TypedDocument):
         field = file_fields(type(self)).get(name)
         if field is None:
             return super()._parse_value(name, value)
-        with at_home(type(self)):
+        with using_document_database(type(self)):
             return field.adapter.validate_python(value)
 
     def _set_attr(self, name: str, value: Any) -> None:
-        with at_home(type(self)):
+        with using_document_database(type(self)):
             super()._set_attr(name, value)
         self._take_in(())
 
@@ -203,7 +202,7 @@ class FileDocument(TypedDocument):
         if _saving.get() is self:
             with self._keeping_files():
                 return await write()
-        return await settle(self._update(write, session))
+        return await run_to_completion(self._update(write, session))
 
     async def _update(self, write: Callable[[], Awaitable[T]], session: Session | None) -> T:
         held = [file for _, file in self._held_files()]
@@ -212,7 +211,7 @@ class FileDocument(TypedDocument):
                 result = await write()
         except PyMongoError as error:
             if not isinstance(error, DuplicateKeyError):
-                doubt(references(held))
+                mark_outcome_unknown(references(held))
             raise
 
         async def done() -> T:
@@ -294,9 +293,9 @@ class FileDocument(TypedDocument):
         raw = list(raw_values([("", self), *models_in(self, beyond=_is_document)]))
         if raw:
             held = {id(file) for _, file in self._files_by_path()}
-            with at_home(type(self)):
+            with using_document_database(type(self)):
                 for value in raw:
-                    value.settle(held)
+                    value.normalise(held)
 
     def _take(self, path: str, file: AsyncGridFile, given: Collection[int] | None) -> None:
         """Let a file be one of this document's, in its database.
@@ -308,7 +307,7 @@ class FileDocument(TypedDocument):
             field = file_fields(type(self)).get(name)
             # A default is not validated, and does not know of the field's options; nor does what was put into a list.
             bare = field is not None and (path == name or file.options == FileOptions())
-            options = options_at_home(type(self), field.options if field and bare else file.options)
+            options = resolve_options(type(self), field.options if field and bare else file.options)
             if (given is None or id(file) in given) and file.info is not None and file.options != options:
                 _check_place(name, file, options)
             file._options = options
@@ -323,7 +322,7 @@ class FileDocument(TypedDocument):
         before = dict(self._files_by_path())
         by_id = {file.id: file for file in before.values() if isinstance(file.id, ObjectId)}
         written: list[tuple[str, AsyncGridFile]] = []
-        with at_home(type(self)):  # embedded models that validate assignments are given these files
+        with using_document_database(type(self)):  # embedded models that validate assignments are given these files
             yield written
 
         def choose(path: str, came: AsyncGridFile | None) -> AsyncGridFile | None:
@@ -366,6 +365,6 @@ def _is_unsaved(file: AsyncGridFile, stored: object) -> bool:
 
 def _check_place(name: str, file: AsyncGridFile, options: FileOptions) -> None:
     try:
-        assigned_file(file, file, options)
+        assign(file, file, options)
     except BadId as error:
         raise ValidationError(name, str(error)) from error

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 
 import pydantic
 
-from ...errors import ValidationError
-from ...file import AsyncGridFile
-from ...identity import IdentityMap
+from gridproxy.errors import ValidationError
+from gridproxy.file.file import AsyncGridFile
+from gridproxy.runtime.weak_identity_map import WeakIdentityMap
+
 from .fields import FileField, file_fields
 
-__all__ = ["RawValue", "raw_values", "remember_files"]
-
 # The files of each embedded model's fields, as they were when its document last took stock of them.
-_remembered: IdentityMap[object, dict[str, AsyncGridFile]] = IdentityMap()
+_remembered: WeakIdentityMap[object, dict[str, AsyncGridFile]] = WeakIdentityMap()
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class RawValue:
     name: str
     field: FileField
 
-    def settle(self, held: Collection[int]) -> None:
+    def normalise(self, held: Collection[int]) -> None:
         """Let it be what it would be in a field of the document itself; no I/O.
 
         `held` are the files that the document still holds: one that was given to another field is not this one's any

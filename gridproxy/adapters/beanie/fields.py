@@ -15,17 +15,16 @@ from bson import ObjectId
 from pydantic import BaseModel, TypeAdapter
 from pymongo.asynchronous.database import AsyncDatabase
 
-from ...annotations import is_file, options_in
-from ...connection import using
-from ...errors import BadId, NotConnected
-from ...field_value import reassigned_file, stored_value
-from ...file import AsyncGridFile
-from ...home import Home
-from ...options import FileOptions
-from ...schema import parts_of
-from .typed_document import TypedDocument
+from gridproxy.errors import BadId, NotConnected
+from gridproxy.fields.annotations import is_file, options_in
+from gridproxy.fields.default_database import DefaultDatabase
+from gridproxy.file.connection import using
+from gridproxy.file.file import AsyncGridFile
+from gridproxy.file.options import FileOptions
+from gridproxy.file.pydantic import parts_of
+from gridproxy.file.values import stored_value, validate_assignment
 
-__all__ = ["FileField", "NotInitialised", "at_home", "file_fields", "options_at_home"]
+from .typed_document import TypedDocument
 
 
 class NotInitialised(NotConnected, CollectionWasNotInitialized):
@@ -60,11 +59,11 @@ class FileField:
         """
         if not isinstance(current, AsyncGridFile) or (value is None and self.optional):
             return self.adapter.validate_python(value)
-        return reassigned_file(current, value, path)
+        return validate_assignment(current, value, path)
 
 
 _fields: WeakKeyDictionary[type[object], dict[str, FileField]] = WeakKeyDictionary()
-_homes: WeakKeyDictionary[type[TypedDocument], Home] = WeakKeyDictionary()
+_default_databases: WeakKeyDictionary[type[TypedDocument], DefaultDatabase] = WeakKeyDictionary()
 
 
 def file_fields(kind: type[object]) -> dict[str, FileField]:
@@ -97,17 +96,17 @@ def _adapter(annotation: Any, metadata: list[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(Annotated[(annotation, *metadata)] if metadata else annotation)
 
 
-def at_home(kind: type[TypedDocument]) -> AbstractContextManager[None]:
+def using_document_database(kind: type[TypedDocument]) -> AbstractContextManager[None]:
     """Inside the block a file without a database of its own is one of the document's database."""
     return using(_database(kind))
 
 
-def options_at_home(kind: type[TypedDocument], options: FileOptions) -> FileOptions:
+def resolve_options(kind: type[TypedDocument], options: FileOptions) -> FileOptions:
     """The same options, in the document's database where they name none of their own."""
-    database, home = _database(kind), _homes.get(kind)
-    if home is None or home.database is not database:
-        home = _homes[kind] = Home(database)
-    return home.options(options)
+    database, default_database = _database(kind), _default_databases.get(kind)
+    if default_database is None or default_database.database is not database:
+        default_database = _default_databases[kind] = DefaultDatabase(database)
+    return default_database.options(options)
 
 
 def _database(kind: type[TypedDocument]) -> AsyncDatabase[Any]:

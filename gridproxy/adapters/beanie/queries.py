@@ -10,10 +10,9 @@ from typing import Any
 from beanie.odm.queries.find import FindMany, FindOne
 from beanie.odm.queries.update import UpdateMany, UpdateOne
 
-from ...errors import ValidationError, type_name
-from .fields import file_fields
+from gridproxy.errors import ValidationError, type_name
 
-__all__ = ["RefusingFindMany", "RefusingFindOne"]
+from .fields import file_fields
 
 # What can be seen at a glance to be no reference to a file.
 _CONTENT = (bytes, bytearray, memoryview, os.PathLike, io.IOBase)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-__all__ = ["TypedDocument"]
-
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
     from typing import Any, Self
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.collection import AsyncCollection
     from pymongo.results import DeleteResult
 
-    from ...store import Session
+    from gridproxy.gridfs.store.collections import Session
 
     class TypedDocument:
         """Beanie's `Document`, as far as files have to do with it.

@@ -11,24 +11,13 @@ from copy import deepcopy
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
-from ...errors import ValidationError, type_name
-from ...file import AsyncGridFile
-from ...ids import id_filter
-from ...info import utc_milliseconds
+from gridproxy.errors import ValidationError, type_name
+from gridproxy.file.file import AsyncGridFile
+from gridproxy.gridfs.records.file_info import utc_milliseconds
+from gridproxy.gridfs.records.ids import id_filter
 
 if TYPE_CHECKING:
     from .model import Document
-
-__all__ = [
-    "BooleanField",
-    "DateTimeField",
-    "DictField",
-    "Field",
-    "FloatField",
-    "IntField",
-    "ListField",
-    "StringField",
-]
 
 Got = TypeVar("Got")
 Given = TypeVar("Given")

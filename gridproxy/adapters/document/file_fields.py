@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
 
-from ...attachment import attach
-from ...errors import BadId, BadSource, ValidationError
-from ...field_value import assigned_file, loaded_file, stored_value, unchanged_value
-from ...file import AsyncGridFile
-from ...ids import id_filter
-from ...images import ImageOptions, Size
-from ...limits import Validator
-from ...options import FileOptions, OnDelete, StoreAs
+from gridproxy.errors import BadId, BadSource, ValidationError
+from gridproxy.file.attachment import attach
+from gridproxy.file.file import AsyncGridFile
+from gridproxy.file.options import FileOptions, OnDelete, StoreAs
+from gridproxy.file.values import assign, from_stored, stored_form, stored_value
+from gridproxy.gridfs.content.images import ImageOptions, Size
+from gridproxy.gridfs.content.limits import Validator
+from gridproxy.gridfs.records.ids import id_filter
+
 from .fields import Field
 
 if TYPE_CHECKING:
-    from ...bucket import Bucket
-    from .model import Document
+    from gridproxy.bucket import Bucket
 
-__all__ = ["FileField", "ImageField"]
+    from .model import Document
 
 
 class FileField(Field[AsyncGridFile, Any]):
@@ -79,14 +79,14 @@ class FileField(Field[AsyncGridFile, Any]):
 
     def _taken(self, owner: Document, current: AsyncGridFile, value: Any) -> AsyncGridFile:
         try:
-            file = assigned_file(current, value, self.options_in(owner))
+            file = assign(current, value, self.options_in(owner))
         except (BadId, BadSource) as error:
             raise ValidationError(self.name, str(error)) from error
         attach(file, owner, self.name)
         return file
 
     def loaded(self, owner: Document, raw: Any) -> AsyncGridFile:
-        file = loaded_file(AsyncGridFile, raw, self.options_in(owner))
+        file = from_stored(AsyncGridFile, raw, self.options_in(owner))
         attach(file, owner, self.name, stored=raw is not None)
         return file
 
@@ -95,7 +95,7 @@ class FileField(Field[AsyncGridFile, Any]):
         return stored_value(value) if isinstance(value, AsyncGridFile) else value
 
     def untouched(self, raw: Any) -> Any:
-        return unchanged_value(raw, self.options)
+        return stored_form(raw, self.options)
 
     def cloned(self, owner: Document, value: Any) -> Any:
         if not isinstance(value, AsyncGridFile):

@@ -4,43 +4,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...ledger import Ledger, Memory
+from gridproxy.gridfs.transactions.transaction_log import Hooks, TransactionLog
 
 if TYPE_CHECKING:
     from .model import Document
     from .stored import StoredDocument
 
-__all__ = ["remember_state", "remember_values", "remember_written"]
 
-
-def remember_state(document: StoredDocument, ledger: Ledger) -> None:
+def remember_state(document: StoredDocument, tx_log: TransactionLog) -> None:
     """Its `_id`, and what the collection held of it: what is dirty now will be so again."""
 
-    def memory() -> Memory:
-        before = document._id, document._made_id, document._stored, list(document._unsure)
+    def hooks() -> Hooks:
+        before = document._id, document._made_id, document._stored, list(document._outcome_unknown)
 
-        def aborted() -> None:
+        def on_abort() -> None:
             document._id, document._made_id, document._stored = before[:3]
-            document._unsure[:] = before[3]
+            document._outcome_unknown[:] = before[3]
 
-        def unknown() -> None:
-            document._stored = before[2]  # what was sent since is in `_unsure`, as whenever no answer came
+        def on_unknown() -> None:
+            document._stored = before[2]  # what was sent since is in `_outcome_unknown`, as whenever no answer came
 
-        return Memory(aborted=aborted, unknown=unknown)
+        return Hooks(on_abort=on_abort, on_unknown=on_unknown)
 
-    ledger.remember(document, memory)
+    tx_log.enlist(document, hooks)
 
 
-def remember_values(document: Document, ledger: Ledger) -> None:
+def remember_values(document: Document, tx_log: TransactionLog) -> None:
     """Its values, which are about to be taken from what may never be committed."""
 
-    def memory() -> Memory:
+    def hooks() -> Hooks:
         before = dict(document._values)
-        return Memory(aborted=lambda: document._values.update(before))
+        return Hooks(on_abort=lambda: document._values.update(before))
 
-    ledger.remember(document, memory, "values")
+    tx_log.enlist(document, hooks, "values")
 
 
-def remember_written(document: StoredDocument, ledger: Ledger) -> None:
+def remember_written(document: StoredDocument, tx_log: TransactionLog) -> None:
     """It was written: with the commit, nothing of that is without an answer any more."""
-    ledger.remember(document, lambda: Memory(committed=document._unsure.clear), "written")
+    tx_log.enlist(document, lambda: Hooks(on_commit=document._outcome_unknown.clear), "written")

@@ -10,36 +10,35 @@ from typing import Any, ClassVar, Self
 from bson import ObjectId
 from pymongo.errors import PyMongoError
 
-from ...attachment import Reference
-from ...errors import BadId, BadOption, DocumentMissing, ValidationError
-from ...field_value import ids_in
-from ...file import AsyncGridFile
-from ...ids import check_id, id_filter
-from ...ledger import Ledger, is_foreign, ledger_of
-from ...owner import (
+from gridproxy.errors import BadId, BadOption, DocumentMissing, ValidationError
+from gridproxy.fields.attacher import (
     complete_snapshots,
     confirm_stored,
     delete_files,
-    doubt,
     join,
+    mark_outcome_unknown,
     references,
     refuse_open_files,
     saved,
     store_content,
     unstored,
 )
-from ...sessions import in_transaction
-from ...store import Session
-from ...tasks import settle
-from ...turns import turn_of
+from gridproxy.file.attachment import FileRef
+from gridproxy.file.file import AsyncGridFile
+from gridproxy.file.values import ids_in
+from gridproxy.gridfs.records.ids import check_id, id_filter
+from gridproxy.gridfs.store.collections import Session
+from gridproxy.gridfs.transactions.transaction_log import TransactionLog, is_foreign_transaction, transaction_log_of
+from gridproxy.runtime.session_lock import lock
+from gridproxy.runtime.sessions import in_transaction
+from gridproxy.runtime.tasks import run_to_completion
+
 from .fields import Field
 from .file_fields import FileField
 from .memory import remember_state, remember_values, remember_written
 from .query import Objects
 from .raw import copied, flat
 from .stored import Raw, StoredDocument
-
-__all__ = ["Document"]
 
 
 class Document(StoredDocument):
@@ -114,12 +113,12 @@ class Document(StoredDocument):
             "made_id": self._made_id,
             "values": self._values,
             "stored": self._stored,
-            "unsure": self._unsure,
+            "unsure": self._outcome_unknown,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._begin(state["id"])
-        self._made_id, self._stored, self._unsure = state["made_id"], state["stored"], list(state["unsure"])
+        self._made_id, self._stored, self._outcome_unknown = state["made_id"], state["stored"], list(state["unsure"])
         for name, value in state["values"].items():
             self._values[name] = self._fields[name].cloned(self, value)
 
@@ -153,14 +152,14 @@ class Document(StoredDocument):
                 self._encoded(name, value)
             join(self._files(), session)  # those that came meanwhile
             # A cancelled write lands all the same, so it is seen to its end, and the old files' removal with it.
-            await settle(self._write(now, references(self._files()), session))
+            await run_to_completion(self._write(now, references(self._files()), session))
         return self
 
-    def _join(self, session: Session | None) -> Ledger | None:
+    def _join(self, session: Session | None) -> TransactionLog | None:
         join(self._files(), session)
-        if (ledger := ledger_of(self._session(session))) is not None:
-            remember_state(self, ledger)
-        return ledger
+        if (tx_log := transaction_log_of(self._session(session))) is not None:
+            remember_state(self, tx_log)
+        return tx_log
 
     def _check_fields(self) -> None:
         for name, field in self._fields.items():
@@ -178,7 +177,7 @@ class Document(StoredDocument):
             return not value and value._content is None
         return value is None or value in ([], {})
 
-    async def _write(self, now: Raw, written: list[tuple[AsyncGridFile, Reference]], session: Session | None) -> None:
+    async def _write(self, now: Raw, written: list[tuple[AsyncGridFile, FileRef]], session: Session | None) -> None:
         session = self._session(session)
         try:
             if self._stored is None:
@@ -186,16 +185,16 @@ class Document(StoredDocument):
             else:
                 stored = await self._update(self._stored, now, session)
         except PyMongoError:
-            if self._unsure:
-                doubt(written)
+            if self._outcome_unknown:
+                mark_outcome_unknown(written)
             raise
         # Inside a transaction this may still be taken back, and what was sent stays without an answer.
-        if not is_foreign(session):
+        if not is_foreign_transaction(session):
             self._stored = stored
-        if (ledger := ledger_of(session)) is not None:
-            remember_written(self, ledger)
+        if (tx_log := transaction_log_of(session)) is not None:
+            remember_written(self, tx_log)
         elif not in_transaction(session):
-            self._unsure.clear()
+            self._outcome_unknown.clear()
         await saved(written, session)
 
     async def reload(self, *, session: Session | None = None) -> Self:
@@ -206,8 +205,8 @@ class Document(StoredDocument):
         """
         async with self._turn:
             refuse_open_files(self._named_files())
-            if (ledger := self._join(session)) is not None:
-                remember_values(self, ledger)
+            if (tx_log := self._join(session)) is not None:
+                remember_values(self, tx_log)
             raw = None if self._id is None else await self._found(session)
             if raw is None:
                 raise DocumentMissing(f"{type(self).__name__} {self._id!r} is not stored")
@@ -217,7 +216,7 @@ class Document(StoredDocument):
                 if isinstance(field, FileField):
                     self._values[name] = _kept(current, value)
             self._stored = raw
-            self._unsure.clear()
+            self._outcome_unknown.clear()
         return self
 
     async def delete(self, *, session: Session | None = None) -> None:
@@ -229,20 +228,20 @@ class Document(StoredDocument):
         async with self._turn:
             refuse_open_files(self._named_files())
             self._join(session)
-            await settle(self._delete(session))
+            await run_to_completion(self._delete(session))
 
     async def _delete(self, session: Session | None) -> None:
         collection = self._collection()
         session = self._session(session)
         query = {"_id": id_filter(self._id)}
-        async with turn_of(session):
+        async with lock(session):
             deleted = self._id is not None and (await collection.delete_one(query, session=session)).deleted_count
         if not deleted:
             raise DocumentMissing(f"{type(self).__name__} {self._id!r} is not stored")
         before = self._stored or {}
-        if not is_foreign(session):
+        if not is_foreign_transaction(session):
             self._stored = None
-            self._unsure.clear()
+            self._outcome_unknown.clear()
         for name, field in self._fields.items():
             files = [file for file in field.files(self._values[name]) if file.options.on_delete == "delete"]
             await delete_files(files, flat(ids_in(before.get(name))), session)

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pymongo import ASCENDING, DESCENDING
 from pymongo.asynchronous.collection import AsyncCollection
 
-from ...errors import BadOption, DocumentMissing, SeveralDocuments, ValidationError
-from ...sessions import bound_session
-from ...store import Session
-from ...turns import in_turns, turn_of
+from gridproxy.errors import BadOption, DocumentMissing, MultipleDocumentsFound, ValidationError
+from gridproxy.gridfs.store.collections import Session
+from gridproxy.runtime.session_lock import iterate_locked, lock
+from gridproxy.runtime.sessions import bound_session
 
 if TYPE_CHECKING:
     from .model import Document
-
-__all__ = ["QuerySet"]
 
 D = TypeVar("D", bound="Document")
 
@@ -86,12 +84,12 @@ class QuerySet(Generic[D]):
             return await anext(found, None)
 
     async def get(self) -> D:
-        """The only document; raises `DocumentMissing` where there is none, `SeveralDocuments` for more."""
+        """The only document; raises `DocumentMissing` where there is none, `MultipleDocumentsFound` for more."""
         found = [document async for document in self._found(2)]
         if not found:
             raise DocumentMissing(f"no {self._model.__name__} fits {self._query()}")
         if len(found) > 1:
-            raise SeveralDocuments(f"more than one {self._model.__name__} fits {self._query()}")
+            raise MultipleDocumentsFound(f"more than one {self._model.__name__} fits {self._query()}")
         return found[0]
 
     async def to_list(self) -> list[D]:
@@ -101,7 +99,7 @@ class QuerySet(Generic[D]):
     async def count(self) -> int:
         """How many documents there are, `skip` and `limit` taken into account."""
         window = {"skip": self._skip, "limit": self._limit}
-        async with turn_of(self._through()):
+        async with lock(self._through()):
             return await self._collection().count_documents(
                 self._query(), session=self._session, **{name: value for name, value in window.items() if value}
             )
@@ -113,7 +111,7 @@ class QuerySet(Generic[D]):
         """
         if self._skip or self._limit:
             raise BadOption("a query with skip or limit cannot delete: MongoDB would remove every document that fits")
-        async with turn_of(self._through()):
+        async with lock(self._through()):
             return (await self._collection().delete_many(self._query(), session=self._session)).deleted_count
 
     def __aiter__(self) -> AsyncIterator[D]:
@@ -125,7 +123,7 @@ class QuerySet(Generic[D]):
             self._query(), sort=list(self._order) or None, skip=self._skip, limit=limit, session=self._session
         )
         async with cursor:
-            async for raw in in_turns(self._through(), cursor):
+            async for raw in iterate_locked(self._through(), cursor):
                 yield self._model._from_stored(raw)
 
     def _through(self) -> Session | None:

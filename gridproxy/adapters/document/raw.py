@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...ids import id_filter
-
-__all__ = ["copied", "exactly", "flat"]
+from gridproxy.gridfs.records.ids import id_filter
 
 
 def copied(value: Any) -> Any:

@@ -13,18 +13,17 @@ from bson.errors import InvalidDocument
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from ...connection import get_database
-from ...errors import DocumentMissing, StaleDocument, ValidationError
-from ...field_value import ids_in
-from ...ids import id_filter
-from ...sessions import bound_session, in_transaction
-from ...store import Session
-from ...turns import turn_of
+from gridproxy.errors import DocumentMissing, StaleDocument, ValidationError
+from gridproxy.file.connection import get_database
+from gridproxy.file.values import ids_in
+from gridproxy.gridfs.records.ids import id_filter
+from gridproxy.gridfs.store.collections import Session
+from gridproxy.runtime.session_lock import lock
+from gridproxy.runtime.sessions import bound_session, in_transaction
+
 from .fields import Field, ListField
 from .file_fields import FileField
 from .raw import exactly
-
-__all__ = ["Raw", "StoredDocument"]
 
 Raw = dict[str, Any]
 
@@ -40,7 +39,7 @@ class StoredDocument:
         self._id = id
         self._stored: Raw | None = None  # what the collection holds as far as we know, None while nothing
         self._made_id = False  # whether the id was made here, and is nobody else's
-        self._unsure: list[Raw] = []  # what was sent, and no answer came, or it can be taken back
+        self._outcome_unknown: list[Raw] = []  # what was sent, and no answer came, or it can be taken back
 
     # Where it lies
 
@@ -78,24 +77,24 @@ class StoredDocument:
         landed = await self._landed(session)
         if landed is None:
             try:
-                async with turn_of(session):
+                async with lock(session):
                     await self._collection().insert_one(document, session=session)
             except DuplicateKeyError:
                 landed = await self._landed(session)  # an earlier attempt, only now
                 if landed is None:
                     raise
             except PyMongoError:
-                self._unsure.append(document)
+                self._outcome_unknown.append(document)
                 raise
             else:
                 if in_transaction(session):
-                    self._unsure.append(document)
+                    self._outcome_unknown.append(document)
                 return document
         return await self._update(landed, now, session)
 
     async def _landed(self, session: Session | None) -> Raw | None:
         """The insert without an answer that has landed. It is no one else's if its id is our own, or all that it is."""
-        inserts = [sent for sent in self._unsure if "_id" in sent]
+        inserts = [sent for sent in self._outcome_unknown if "_id" in sent]
         found = await self._found(session) if inserts else None
         if found is None:
             return None
@@ -104,7 +103,7 @@ class StoredDocument:
 
     async def _update(self, stored: Raw, now: Raw, session: Session | None) -> Raw:
         # What was sent without an answer may have been written: it is sent again, even where it is as before now.
-        sent = {name for each in self._unsure for name in each}
+        sent = {name for each in self._outcome_unknown for name in each}
         changes = {name: value for name, value in now.items() if name in sent or self._differs(stored, name, value)}
         if not changes:
             return stored
@@ -116,7 +115,7 @@ class StoredDocument:
                 raise DocumentMissing(f"{type(self).__name__} {self._id!r} was deleted; nothing was written")
             for name, expected in before.items():
                 # What we have sent without an answer is our own change, and no one else's.
-                ours = [expected, changes[name], *(each[name] for each in self._unsure if name in each)]
+                ours = [expected, changes[name], *(each[name] for each in self._outcome_unknown if name in each)]
                 if not any(self._same(name, ids_in(found.get(name)), ids_in(value)) for value in ours):
                     raise StaleDocument(f"{type(self).__name__} {self._id!r}", name)
             before = {name: found.get(name) for name in before}
@@ -125,19 +124,19 @@ class StoredDocument:
     async def _update_once(self, before: Raw, changes: Raw, session: Session | None) -> bool:
         query = {"_id": id_filter(self._id), **{name: exactly(value) for name, value in before.items()}}
         try:
-            async with turn_of(session):
+            async with lock(session):
                 result = await self._collection().update_one(query, {"$set": changes}, session=session)
         except PyMongoError as error:
             if not isinstance(error, DuplicateKeyError):  # of a unique index: an answer
-                self._unsure.append(changes)
+                self._outcome_unknown.append(changes)
             raise
         if result.matched_count and in_transaction(session):
-            self._unsure.append(changes)
+            self._outcome_unknown.append(changes)
         return result.matched_count > 0
 
     async def _found(self, session: Session | None) -> Raw | None:
         session = self._session(session)
-        async with turn_of(session):
+        async with lock(session):
             return await self._collection().find_one({"_id": id_filter(self._id)}, session=session)
 
     def _holds_files(self, name: str) -> bool:

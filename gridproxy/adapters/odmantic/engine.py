@@ -13,15 +13,14 @@ from pymongo import AsyncMongoClient
 from pymongo import errors as pymongo_errors
 from pymongo.asynchronous.collection import AsyncCollection
 
-from ...errors import BadOption, type_name
-from ...file import AsyncGridFile
-from ...home import Home
-from ...owner import delete_owner, refuse_open_files, save_owner
-from ...store import Session
+from gridproxy.errors import BadOption, type_name
+from gridproxy.fields.attacher import delete_owner, refuse_open_files, save_owner
+from gridproxy.fields.default_database import DefaultDatabase
+from gridproxy.file.file import AsyncGridFile
+from gridproxy.gridfs.store.collections import Session
+
 from .model import FileModel
 from .session import AsyncSession, AsyncTransaction
-
-__all__ = ["AsyncCursor", "AsyncEngine"]
 
 M = TypeVar("M", bound=Model)
 # All that ODMantic takes, and pymongo's own: to a checker an `AsyncEngine` is an `AIOEngine`.
@@ -35,13 +34,18 @@ class AsyncCursor(AIOCursor[M]):
     """
 
     def __init__(
-        self, model: type[M], collection: AsyncCollection[Any], pipeline: list[Any], session: Session | None, home: Home
+        self,
+        model: type[M],
+        collection: AsyncCollection[Any],
+        pipeline: list[Any],
+        session: Session | None,
+        default_database: DefaultDatabase,
     ) -> None:
         super().__init__(model, cursor=cast(Any, None))  # it is a coroutine that gives one
         self._collection = collection
         self._pipeline = pipeline
         self._session = session
-        self._home = home
+        self._default_database = default_database
 
     def __await__(self) -> Generator[Any, None, list[M]]:
         return self._all().__await__()
@@ -64,7 +68,7 @@ class AsyncCursor(AIOCursor[M]):
 
     def _parse_document(self, raw_doc: dict[str, Any]) -> M:
         document = super()._parse_document(raw_doc)
-        _move_in(document, self._home)
+        _set_default_database(document, self._default_database)
         return document
 
 
@@ -95,7 +99,7 @@ class AsyncEngine(AIOEngine):
                 "for a Motor client there is ODMantic's own AIOEngine"
             )
         super().__init__(cast(Any, client), database)
-        self._home = Home(client[database])
+        self._default_database = DefaultDatabase(client[database])
 
     def session(self) -> AsyncSession:
         """A session, to be entered: see ODMantic's `AIOEngine.session`."""
@@ -120,7 +124,7 @@ class AsyncEngine(AIOEngine):
         """
         asked = [_by_id(query) for query in queries]
         pipeline = self._prepare_find_pipeline(model, *asked, sort=sort, skip=skip, limit=limit)
-        return AsyncCursor(model, self._native(model), pipeline, self._driver_session(session), self._home)
+        return AsyncCursor(model, self._native(model), pipeline, self._driver_session(session), self._default_database)
 
     async def count(
         self, model: type[M], *queries: QueryExpression | dict[str, Any] | bool, session: AnySession = None
@@ -168,7 +172,7 @@ class AsyncEngine(AIOEngine):
         if kept is not None:
             refuse_open_files(kept._held_files())
             kept._check_containers()
-            kept._move_in(self._home)
+            kept._set_default_database(self._default_database)
             await save_owner(instance, kept._held_files, lambda: self._write(instance, session), session)
         else:
             await self._write(instance, session)
@@ -199,7 +203,7 @@ class AsyncEngine(AIOEngine):
         kept = _kept(instance)
         if kept is not None:
             refuse_open_files(kept._held_files())
-            kept._move_in(self._home)
+            kept._set_default_database(self._default_database)
             await delete_owner(kept._held_files(), write, self._driver_session(session))
         else:
             await write()
@@ -225,10 +229,10 @@ def _kept(document: Any) -> FileModel | None:
     return document if isinstance(document, FileModel) else None
 
 
-def _move_in(document: Model, home: Home) -> None:
+def _set_default_database(document: Model, default_database: DefaultDatabase) -> None:
     """The document, and those that it refers to, belong to the database that they came from."""
     for name in document.__references__:
-        _move_in(getattr(document, name), home)
+        _set_default_database(getattr(document, name), default_database)
     kept = _kept(document)
     if kept is not None:
-        kept._move_in(home)
+        kept._set_default_database(default_database)

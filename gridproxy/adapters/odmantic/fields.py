@@ -11,11 +11,9 @@ from odmantic.field import ODMEmbedded, ODMEmbeddedGeneric, ODMField, ODMReferen
 from odmantic.model import Model, _BaseODMModel
 from pydantic import BaseModel
 
-from ...annotations import is_file, options_in
-from ...options import FileOptions
-from ...schema import parts_of
-
-__all__ = ["FileField", "completed", "file_fields"]
+from gridproxy.fields.annotations import is_file, options_in
+from gridproxy.file.options import FileOptions
+from gridproxy.file.pydantic import parts_of
 
 Raw = Mapping[str, Any]
 

@@ -14,17 +14,18 @@ from odmantic.exceptions import DocumentParsingError
 from odmantic.model import EmbeddedModel, Model, _BaseODMModel
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from ...attachment import Attachment, attach
-from ...bucket import Bucket
-from ...connection import store_for, using
-from ...errors import BadId, BadOption, BadSource
-from ...field_value import reassigned_file, stored_value
-from ...file import AsyncGridFile
-from ...home import Home
-from ...identity import IdentityMap
-from ...options import FileOptions
-from ...owner import unstored
-from ...walk import files_in
+from gridproxy.bucket import Bucket
+from gridproxy.errors import BadId, BadOption, BadSource
+from gridproxy.fields.attacher import unstored
+from gridproxy.fields.default_database import DefaultDatabase
+from gridproxy.fields.discovery import files_in
+from gridproxy.file.attachment import Attachment, attach
+from gridproxy.file.connection import store_for, using
+from gridproxy.file.file import AsyncGridFile
+from gridproxy.file.options import FileOptions
+from gridproxy.file.values import stored_value, validate_assignment
+from gridproxy.runtime.weak_identity_map import WeakIdentityMap
+
 from .fields import FileField, completed, file_fields
 
 if TYPE_CHECKING:
@@ -32,18 +33,16 @@ if TYPE_CHECKING:
 else:
     _Mixed = object  # ODMantic makes a collection of every subclass of Model
 
-__all__ = ["FileModel"]
-
 
 @dataclass
 class _State:
-    home: Home | None = None
+    default_database: DefaultDatabase | None = None
     clean: dict[str, object] = field(default_factory=dict)  # what the collection holds of the file fields
     sent: dict[str, object] = field(default_factory=dict)  # what was dumped for a save that did not succeed, or not yet
 
 
 # An ODMantic model has no place for attributes that are no fields.
-_states: IdentityMap[FileModel, _State] = IdentityMap()
+_states: WeakIdentityMap[FileModel, _State] = WeakIdentityMap()
 _modified: Any = vars(_BaseODMModel)["__fields_modified__"]
 
 
@@ -100,7 +99,7 @@ class FileModel(_Mixed):
             super().__setattr__(name, value)
             return
         given = {id(file) for _, file in files_in(value)}
-        with self._at_home():
+        with self._using_document_database():
             super().__setattr__(name, self._assigned(name, kept, value))
         self._take_in(given)
 
@@ -108,7 +107,7 @@ class FileModel(_Mixed):
         current = vars(self).get(name)
         if not kept.direct or not isinstance(current, AsyncGridFile) or (value is None and kept.optional):
             return value
-        return reassigned_file(current, value, name)
+        return validate_assignment(current, value, name)
 
     # What is modified
 
@@ -174,7 +173,7 @@ class FileModel(_Mixed):
         """
         before = {name: vars(self)[name] for name in self._file_fields}
         modified = set(self.__fields_modified__)
-        with self._at_home():
+        with self._using_document_database():
             super().model_update(patch_object, **options)
         for name, value in before.items():
             came, vars(self)[name] = vars(self)[name], value
@@ -228,7 +227,7 @@ class FileModel(_Mixed):
         """The copy, with what pydantic does not copy."""
         state = _state(self)
         _modified.__set__(copied, set(self.__fields_modified__))
-        _states.set(copied, _State(home=state.home, clean=dict(state.clean)))
+        _states.set(copied, _State(default_database=state.default_database, clean=dict(state.clean)))
         copied._take_in(None)
         return copied
 
@@ -248,20 +247,20 @@ class FileModel(_Mixed):
         for path, file in files_in(self, beyond=_is_document):
             yield path.partition(".")[0], file
 
-    def _at_home(self) -> AbstractContextManager[None]:
-        home = _state(self).home
-        return nullcontext() if home is None else using(home.database)
+    def _using_document_database(self) -> AbstractContextManager[None]:
+        default_database = _state(self).default_database
+        return nullcontext() if default_database is None else using(default_database.database)
 
-    def _move_in(self, home: Home) -> None:
+    def _set_default_database(self, default_database: DefaultDatabase) -> None:
         """Let the document and those that it refers to be in this database, and their files with them."""
-        _state(self).home = home
+        _state(self).default_database = default_database
         self._take_in(None)
 
     def _take_in(self, given: Collection[int] | None) -> None:
         """Let the files be this document's; `given` are those that somebody handed over as files, None for all."""
-        home = _state(self).home
+        default_database = _state(self).default_database
         for model in _embedded(list(vars(self).values())):
-            _state(model).home = home
+            _state(model).default_database = default_database
         for name, file in list(self._held_files()):
             attachment = file._attachment
             unowned = attachment is not None and attachment.unowned
@@ -269,9 +268,9 @@ class FileModel(_Mixed):
                 file._attachment = attachment = None  # made from an id that was only assigned: it may be somebody's
             if isinstance(self, EmbeddedModel):
                 continue  # it is the document around it that owns them
-            if home is not None:
+            if default_database is not None:
                 kept = self._file_fields[name]
-                options = home.options(file.options if kept.embeds else kept.options)
+                options = default_database.options(file.options if kept.embeds else kept.options)
                 _check_place(f"{type(self).__name__}.{name}", file, options)
                 if attachment is None or unowned or attachment.belongs_to(self, name):
                     file._options = options

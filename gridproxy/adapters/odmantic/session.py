@@ -8,8 +8,6 @@ from typing import Any, Self
 from odmantic.session import AIOSession, AIOTransaction
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-__all__ = ["AsyncSession", "AsyncTransaction"]
-
 
 class AsyncSession(AIOSession):
     """ODMantic's `AIOSession`, of an `AsyncEngine`."""

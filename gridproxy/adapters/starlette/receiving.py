@@ -10,10 +10,8 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from ...errors import ContentTypeRefused, FileAlreadyStored, FileMissing, FileRefused, StaleDocument, TooLarge
-from ...sources import Source
-
-__all__ = ["RequestBody", "exception_handlers", "problem_response"]
+from gridproxy.errors import ContentTypeRefused, FileAlreadyStored, FileMissing, FileRefused, StaleDocument, TooLarge
+from gridproxy.gridfs.upload.sources import Source
 
 _FORM = "multipart/form-data"
 # What curl calls every body, unless told otherwise.
@@ -52,7 +50,7 @@ def _type_of_file(request: Request) -> str | None:
         raise ContentTypeRefused(
             f"a form was sent ({came}), and not a file: take its UploadFile, which is a source, too, or send the file "
             "as the body, with a Content-Type of its own",
-            came=came,
+            actual=came,
         )
     return None if came == _ANY_BODY else declared
 

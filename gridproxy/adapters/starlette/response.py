@@ -15,14 +15,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ...errors import BadOption, FileMissing, type_name
-from ...file import AsyncGridFile
-from ...http import CONDITIONS, Answer, answer, describe
-from ...info import FileInfo
-from ...tasks import end_tasks, spawn
-from .windows import Windows
+from gridproxy.errors import BadOption, FileMissing, type_name
+from gridproxy.file.file import AsyncGridFile
+from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.http import CONDITIONS, Answer, answer, describe
+from gridproxy.runtime.tasks import end_tasks, spawn
 
-__all__ = ["ContentDisposition", "GridFileResponse"]
+from .windows import Windows
 
 ContentDisposition = Literal["inline", "attachment"]
 

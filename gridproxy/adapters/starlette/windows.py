@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from ...download import Download, load_info, read_all
-from ...file import AsyncGridFile
-from ...http import Span
-from ...info import FileInfo
-from ...store import Store
-from ...tasks import end_tasks, spawn
-
-__all__ = ["WINDOW_BYTES", "Windows"]
+from gridproxy.file.file import AsyncGridFile
+from gridproxy.gridfs.download.download import Download, load_info, read_all
+from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.store.collections import Store
+from gridproxy.http import Span
+from gridproxy.runtime.tasks import end_tasks, spawn
 
 # Two chunks of the usual size.
 WINDOW_BYTES = 2 * 255 * 1024

@@ -1,0 +1,1 @@
+"""The adapter API: what documents and files owe each other."""

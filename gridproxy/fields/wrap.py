@@ -1,0 +1,359 @@
+"""wrap_field: a file beside an attribute that holds its id already, in any class.
+
+What the class dumps, its schema and what is stored of it stay as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import typing
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, Self, overload
+
+from bson import ObjectId
+
+from gridproxy.errors import BadId, BadOption, BadSource, type_name
+from gridproxy.file.attachment import Attachment
+from gridproxy.file.file import AsyncGridFile
+from gridproxy.file.options import FileOptions
+from gridproxy.file.pydantic import parts_of, pydantic_fields
+from gridproxy.file.values import assign
+from gridproxy.gridfs.content.images import ImageOptions
+from gridproxy.gridfs.content.limits import Validator
+from gridproxy.gridfs.operations.delete import remove_file
+from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.store.collections import Session, Store
+from gridproxy.runtime.weak_identity_map import WeakIdentityMap
+
+if typing.TYPE_CHECKING:
+    from gridproxy.bucket import Bucket
+
+IdForm = Literal["id", "hex"]
+
+_UNSEEN = object()
+
+
+def wrap_field(
+    attribute: str,
+    *,
+    as_: IdForm | None = None,
+    bucket: Bucket | str | None = None,
+    db_alias: str | None = None,
+    max_size: int | None = None,
+    content_types: Iterable[str] | str | None = None,
+    validators: Iterable[Validator] | Validator | None = None,
+    image: ImageOptions | None = None,
+) -> WrappedField:
+    """A file for an attribute that a class has already and that holds a file's id: `avatar = wrap_field("avatar_id")`.
+
+    The attribute holds an `ObjectId`, its 24 hex digits, or None, and keeps the form that it had. For one that is empty
+    `as_` says what to write, "id" (an `ObjectId`) or "hex"; unless told, its annotation does (hex for a `str`), and
+    without one it is an `ObjectId`. The other options, such as `max_size` in bytes, are those of `FileOptions`.
+
+    It works in every mutable class that takes weak references, and gives each object an `AsyncGridFile` of its own,
+    always the same one. A replaced file is kept until `finalize()`, called once the object was saved by whatever saves
+    it; `revert()` goes back. Assigning a file, an id or None moves the reference, and removes nothing. Raises
+    `BadOption` for arguments that make no sense; when it is used, for a class that cannot be wrapped and an object that
+    is frozen, `BadId` where the attribute holds something else, and `BadSource` where content is assigned.
+
+    ```python
+    class User:
+        avatar_id = None
+        avatar = wrap_field("avatar_id", max_size=1_000_000)
+
+    user = User()
+    await user.avatar.put(b"a face")
+    assert user.avatar_id == user.avatar.id
+    ```
+    """
+    _check_attribute(attribute)
+    if as_ not in (None, "id", "hex"):
+        raise BadOption(f"as_ is 'id' or 'hex', not {as_!r}")
+    options = FileOptions(
+        bucket=bucket,
+        db_alias=db_alias,
+        max_size=max_size,
+        content_types=content_types,
+        validators=validators,
+        image=image,
+    )
+    return WrappedField(attribute, as_, options)
+
+
+def _check_attribute(name: object) -> None:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise BadOption(f"wrap_field takes the name of an attribute that holds a file's id, not {name!r}")
+
+
+class WrappedField(property):
+    """What `wrap_field` returns. A property, since every ODM and every class decorator leaves those alone."""
+
+    def __init__(self, attribute: str, form: IdForm | None, options: FileOptions) -> None:
+        super().__init__(doc=f"The file that `{attribute}` names.")
+        self.attribute = attribute
+        self.options = options
+        self._form = form
+        self._name = ""
+        self._files: WeakIdentityMap[object, WrappedFile] = WeakIdentityMap()
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type | None = None, /) -> AsyncGridFile: ...
+
+    def __get__(self, instance: object | None, owner: type | None = None, /) -> Self | AsyncGridFile:
+        return self if instance is None else self._file_of(instance)
+
+    def __set__(self, instance: object, value: object, /) -> None:
+        file = self._file_of(instance)
+        file._refuse_while_busy()
+        if value is not file:
+            file._move_to(instance, self._assigned(instance, value))
+
+    def __eq__(self, other: object) -> bool:
+        # An ODM's query has no field of this name, and would be asked for nothing but `False`.
+        if isinstance(other, AsyncGridFile | ObjectId):
+            raise BadOption(
+                f"{self._name} is no field that a query can ask for: compare the id that {self.attribute} holds, "
+                f"`{self.attribute} == file.id`"
+            )
+        return self is other
+
+    def __hash__(self) -> int:
+        return property.__hash__(self)
+
+    def __delete__(self, instance: object, /) -> None:
+        raise AttributeError(
+            f"{self._place(instance)} cannot be deleted: assign None, or `await` its delete() to remove the file"
+        )
+
+    def _assigned(self, owner: object, value: object) -> AsyncGridFile:
+        if isinstance(value, AsyncGridFile):
+            value._refuse_while_busy()
+            value = copy.copy(value)  # what is asked is whether it may be held here; it stays whose it is
+        file = assign(AsyncGridFile(options=self.options), value, self.options)
+        if file._content is not None:
+            raise BadSource(
+                f"{self._place(owner)} takes a file, an id or None: nothing would ever store the content that was "
+                f"assigned. `await` its put() or replace() instead"
+            )
+        return file
+
+    def _file_of(self, owner: object) -> WrappedFile:
+        file = self._files.get(owner)
+        if file is not None:
+            file._follow()
+            return file
+        if self._name == self.attribute:
+            raise BadOption(f"{self._place(owner)} wraps itself: wrap_field needs the name of another attribute")
+        try:
+            reference = weakref.ref(owner)
+        except TypeError as error:
+            raise BadOption(
+                f"{type(owner).__qualname__} takes no weak references, and wrap_field needs them: leave out __slots__, "
+                "add '__weakref__' to them, or say dataclass(slots=True, weakref_slot=True)"
+            ) from error
+        file = WrappedFile(reference, self)
+        self._files.set(owner, file)
+        return file
+
+    def _place(self, owner: object) -> str:
+        return f"{type(owner).__qualname__}.{self._name}"
+
+    # Between the attribute and its file
+
+    def _read(self, owner: object) -> tuple[ObjectId | None, IdForm | None]:
+        """The id, and the form that it has; None for what says nothing of its form."""
+        value = getattr(owner, self.attribute)
+        if value is None or isinstance(value, ObjectId):
+            return value, None if value is None else "id"
+        if isinstance(value, str) and ObjectId.is_valid(value):
+            return ObjectId(value), "hex"
+        raise BadId(
+            f"{type(owner).__qualname__}.{self.attribute} holds a file's id, which is an ObjectId, its 24 hex digits "
+            f"or None, and not {type_name(value)} {value!r}"
+        )
+
+    def _write(self, owner: object, id: object, form: IdForm | None) -> None:
+        if id is not None and not isinstance(id, ObjectId):
+            raise BadId(f"{type(owner).__qualname__}.{self.attribute} names files by ObjectId only, not by {id!r}")
+        as_hex = id is not None and (form or self._form_of_new(owner)) == "hex"
+        setattr(owner, self.attribute, str(id) if as_hex else id)
+
+    def _form_of_new(self, owner: object) -> IdForm:
+        return self._form or _declared_form(type(owner), self.attribute)
+
+    def _refuse_frozen(self, owner: object) -> None:
+        kind: Any = type(owner)
+        fields = pydantic_fields(kind)
+        if fields is not None:
+            # Asked and not tried: an assignment shows in what such a model dumps.
+            field = fields.get(self.attribute)
+            frozen = bool(kind.model_config.get("frozen")) or (field is not None and bool(field.frozen))
+        else:
+            try:
+                setattr(owner, self.attribute, getattr(owner, self.attribute))
+                frozen = False
+            except AttributeError:
+                frozen = True
+        if frozen:
+            raise BadOption(
+                f"{kind.__qualname__}.{self.attribute} is frozen: {self._place(owner)} can be read, and not be changed"
+            )
+
+
+class WrappedFile(AsyncGridFile):
+    """The file of one object: its id is what the object's attribute says.
+
+    While it is being written it keeps to the file that it began with; what was assigned to the attribute meanwhile is
+    overwritten at the end, and its file left alone.
+    """
+
+    _owner: Callable[[], object | None] = staticmethod(lambda: None)  # while this is being made
+
+    def __init__(self, owner: weakref.ref[object], field: WrappedField) -> None:
+        self._field = field
+        self._form: IdForm | None = None
+        self._pinned = False
+        super().__init__(options=field.options)
+        self._owner = owner
+        self._known_id: object = _UNSEEN
+        self._follow()
+
+    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
+        # A copy is a file like any other; this one is its object's.
+        return AsyncGridFile, (), self.__getstate__()
+
+    @property
+    def _id(self) -> object:
+        self._follow()
+        return self._known_id
+
+    @_id.setter
+    def _id(self, id: object) -> None:
+        owner = self._owner()
+        if owner is not None:
+            self._field._write(owner, id, self._form)
+        self._known_id = id
+
+    @property
+    def info(self) -> FileInfo | None:
+        """See `Handle.info`."""
+        self._follow()
+        return super().info
+
+    def _known(self, field: str) -> FileInfo:
+        self._follow()
+        return super()._known(field)
+
+    def _follow(self) -> None:
+        """Become the file that the attribute names by now; whoever assigned it need not know of this object."""
+        owner = self._owner()
+        if owner is None or self._busy is not None or self._pinned:
+            return
+        id, form = self._field._read(owner)
+        self._form = form or self._form
+        if id != self._known_id:
+            self._known_id = id
+            self._info = self._reader = None
+            self._stand_for_saved(owner)
+
+    def _stand_for_saved(self, owner: object) -> None:
+        """A reference moved here by hand replaces nothing, and is nothing that `revert` may remove."""
+        self._attachment = Attachment(self, owner, self._field.attribute, stored=True)
+
+    def _move_to(self, owner: object, file: AsyncGridFile) -> None:
+        self._field._refuse_frozen(owner)
+        self._point_to(file.id, file.info)
+        self._stand_for_saved(owner)
+
+    @contextmanager
+    def _exclusive(self, doing: str) -> Iterator[Callable[[], None]]:
+        self._refuse_while_busy()
+        self._follow()
+        owner = self._owner()
+        if owner is not None:
+            # Before any byte moves.
+            self._field._refuse_frozen(owner)
+            self._form = self._form or self._field._form_of_new(owner)
+        with super()._exclusive(doing) as hold:
+            yield hold
+
+    async def _swap(self, store: Store, info: FileInfo, session: Session | None) -> None:
+        self._pinned = True  # close() has ended the writing before it asks which file is replaced
+        try:
+            await self._swap_pinned(store, info, session)
+        finally:
+            self._pinned = False
+
+    async def _swap_pinned(self, store: Store, info: FileInfo, session: Session | None) -> None:
+        old, old_info = self._known_id, self._info
+        try:
+            self._point_to(info.id, info)
+        except BaseException as error:
+            self._known_id, self._info = old, old_info
+            error.add_note(f"{self._field._place(self._owner())}: the new file was removed again.")
+            await remove_file(store, info.id, session)
+            raise
+        self._known_id, self._info = old, old_info
+        await super()._swap(store, info, session)
+
+    async def _remove(self, store: Store, id: object, session: Session | None) -> None:
+        # A class that refuses None says so before the file is gone.
+        info = self._info
+        self._point_to(None, None)
+        try:
+            await super()._remove(store, id, session)
+        except BaseException:
+            self._point_to(id, info)
+            raise
+
+    async def finalize(self, *, session: Session | None = None) -> None:
+        """The object was saved, by whatever saves it: remove the files that this one replaced.
+
+        Not those that another wrapped attribute of the object names. In a transaction as `AsyncGridFile.finalize`.
+        """
+        assert self._attachment is not None, "it has its place from the start"
+        through = self._session(session)
+        self._join(through)
+        await self._attachment.saved((self.id, self.info), self._named_beside(), through)
+
+    def _named_beside(self) -> list[object]:
+        owner = self._owner()
+        fields = [each for kind in type(owner).__mro__ for each in vars(kind).values()]
+        others = [each for each in fields if isinstance(each, WrappedField) and each is not self._field]
+        return [each.__get__(owner).id for each in others]
+
+
+def _declared_form(kind: Any, attribute: str) -> IdForm:
+    """What the attribute's annotation asks for: hex for a `str`, and nothing of ObjectId in it."""
+    fields = pydantic_fields(kind)
+    if fields is not None and attribute in fields:
+        declared = fields[attribute].annotation
+    else:
+        try:
+            declared = _annotation(kind, attribute)
+        except (AttributeError, NameError, SyntaxError, TypeError) as error:
+            raise BadOption(
+                f"{kind.__qualname__}.{attribute} is empty, and its annotation cannot be read ({error}): "
+                "tell wrap_field as_='id' or as_='hex'"
+            ) from error
+    classes = [each for each in parts_of(declared) if isinstance(each, type)]
+    return "hex" if str in classes and not any(issubclass(each, ObjectId) for each in classes) else "id"
+
+
+def _annotation(kind: type, attribute: str) -> object:
+    """The annotation of this attribute alone: what others name may be there for type checkers only."""
+    for base in kind.__mro__:
+        given = inspect.get_annotations(base)
+        if attribute in given:
+            alone = {"__annotations__": {attribute: given[attribute]}, "__module__": base.__module__}
+            return typing.get_type_hints(type(base.__name__, (), alone))[attribute]
+    return None

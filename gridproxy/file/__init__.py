@@ -1,0 +1,1 @@
+"""AsyncGridFile: one object that stands for one file."""

@@ -1,0 +1,132 @@
+"""FileOptions: how one field keeps its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from gridproxy.errors import BadOption, type_name
+from gridproxy.gridfs.content.images import ImageOptions
+from gridproxy.gridfs.content.limits import Limits, Validator, checked_content_types, checked_validators
+
+if TYPE_CHECKING:
+    from gridproxy.bucket import Bucket
+
+T = TypeVar("T")
+
+OnDelete = Literal["keep", "delete"]
+StoreAs = Literal["id", "snapshot"]
+
+
+# The options of the field that pydantic is looking at, once more for each file that was found in it.
+_annotating: ContextVar[list[FileOptions] | None] = ContextVar("gridproxy_annotating", default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """How one field keeps its files; the same declaration for every adapter.
+
+    `bucket` is a `Bucket`, a bucket's name, or None for "fs"; `db_alias` the alias given to `connect`, None for that of
+    the document, else "default". `store` says what the document keeps: the file's "id" (the default), or a "snapshot"
+    of its metadata. `on_delete` says what becomes of the file when its document is deleted: "keep" (the default) or
+    "delete".
+
+    Limits: `max_size` (bytes) stops an upload at the byte that is too many. `content_types` ("image/png", "image/*")
+    are the types that may come in; the first bytes have to bear out what the name or the sender says (extra `sniff`,
+    asked for here and now). `validators` are called with the info and the first 64 KiB of a file before there is one,
+    synchronous ones in a worker thread, and refuse by raising ValueError or returning False. A refusal is a
+    `FileRefused` with the field, the limit and what came; nothing is stored then.
+
+    `image` makes it a field of pictures: see `ImageOptions`.
+
+    In a pydantic model it annotates a field: `photo: Annotated[AsyncGridFile, FileOptions(bucket="photos")]`. It holds
+    for the default `= AsyncGridFile()` too, and for those of `Field(default=..., default_factory=...)` only where that
+    says `validate_default=True`: pydantic looks at no default else.
+
+    Raises `BadOption` for values that no field can have, and where an extra is missing.
+    """
+
+    bucket: Bucket | str | None = field(default=None, kw_only=False)
+    db_alias: str | None = None
+    store: StoreAs = "id"
+    on_delete: OnDelete = "keep"
+    max_size: int | None = None
+    content_types: Iterable[str] | str | None = None
+    validators: Iterable[Validator] | Validator | None = None
+    image: ImageOptions | None = None
+    _limits: Limits = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.store not in ("id", "snapshot"):
+            raise BadOption(f"store is 'id' or 'snapshot', not {self.store!r}")
+        if self.on_delete not in ("keep", "delete"):
+            raise BadOption(f"on_delete is 'keep' or 'delete', not {self.on_delete!r}")
+        _check_max_size(self.max_size)
+        _check_bucket(self.bucket)
+        _check_alias(self.db_alias)
+        if self.image is not None and not isinstance(self.image, ImageOptions):
+            raise BadOption(f"image is an ImageOptions(...), not {type_name(self.image)}")
+        limits = Limits(
+            max_size=self.max_size,
+            content_types=checked_content_types(self.content_types),
+            validators=checked_validators(self.validators),
+        )
+        # As tuples, which no one changes, and which can be read more than once.
+        object.__setattr__(self, "content_types", limits.content_types)
+        object.__setattr__(self, "validators", limits.validators)
+        object.__setattr__(self, "_limits", limits)
+
+    def limits(self, field: str | None = None) -> Limits:
+        """What a field of this name lets in; a pydantic model's field is known without one."""
+        return replace(self._limits, field=field or self._limits.field)
+
+    def _for_field(self, name: str | None) -> FileOptions:
+        named = replace(self)
+        object.__setattr__(named, "_limits", self.limits(name))
+        return named
+
+    @classmethod
+    def of_field(cls) -> FileOptions:
+        """The options of the pydantic field whose schema is being built at this moment."""
+        asked = _annotating.get()
+        if asked is None:
+            return cls()
+        asked.append(asked[0])
+        return asked[0]
+
+    def __get_pydantic_core_schema__(self, source: object, handler: Callable[[object], T]) -> T:
+        # Around whatever lies inside: `Optional`, a list or a dict of files are annotated as a file is.
+        asked = [self._for_field(getattr(handler, "field_name", None))]
+        token = _annotating.set(asked)
+        try:
+            schema = handler(source)
+        finally:
+            _annotating.reset(token)
+        if len(asked) == 1:
+            raise BadOption(f"FileOptions annotates a field that holds AsyncGridFile, and there is none in {source!r}")
+        around = _annotating.get()
+        if around is not None and around[0] == self:  # said twice, as pydantic 2.7 does in a dataclass
+            around.append(self)
+        return schema
+
+    def in_database(self, alias: str | None) -> FileOptions:
+        """The same options, in the database of `alias` where they name none of their own."""
+        return self if self.db_alias is not None or alias is None else replace(self, db_alias=alias)
+
+
+def _check_max_size(size: object) -> None:
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
+        raise BadOption(f"max_size is a number of bytes, not {size!r}")
+
+
+def _check_bucket(bucket: object) -> None:
+    # By its class, which lies above this module: a database of pymongo's has any attribute that it is asked for.
+    if bucket is not None and not isinstance(bucket, str) and not hasattr(type(bucket), "open_upload"):
+        raise BadOption(f"bucket is a Bucket, a bucket's name or None, not {type_name(bucket)}")
+
+
+def _check_alias(alias: object) -> None:
+    if alias is not None and not isinstance(alias, str):
+        raise BadOption(f"db_alias is a str, not {type_name(alias)}")

@@ -1,0 +1,166 @@
+"""What pydantic is told of a file: what a field takes, what it dumps, its JSON schema, and its options for a default.
+
+pydantic asks for this (`AsyncGridFile.__get_pydantic_core_schema__`); nothing here imports it before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ForwardRef, TypeVar, get_args
+
+from bson import ObjectId
+
+from gridproxy.errors import BadId, BadOption, BadSource, type_name
+
+from .attachment import attach_unowned
+from .options import FileOptions
+from .state import Handle
+from .values import assign, parse_input, stored_value
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core.core_schema import CoreSchema, SerializationInfo
+
+F = TypeVar("F", bound=Handle)
+
+_BYTES = bytes | bytearray | memoryview
+_OBJECT_ID = {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"}
+
+
+def file_schema(kind: type[F], options: FileOptions) -> CoreSchema:
+    """The core schema of a field that holds a file, an empty one where nothing was given (null is empty).
+
+    It takes a file, an `ObjectId`, 24 hex digits, a snapshot, None, and from Python content too; anything else is a
+    validation error that names what came. In Python mode it dumps an `ObjectId` or None, in JSON mode hex or null, a
+    snapshot where the options say so.
+    """
+    from pydantic_core import core_schema  # noqa: PLC0415  # an extra: whoever asks for a schema has it
+
+    def from_python(value: object) -> F:
+        # Frameworks parse JSON first and validate as Python then: what comes in by that is no content.
+        if isinstance(value, list | tuple) and not (value and all(isinstance(each, _BYTES) for each in value)):
+            raise _refusal(f"a file's id, a snapshot, null or content is needed, not {type_name(value)} {value!r}")
+        return _given(kind, value, options)
+
+    def from_json(value: object) -> F:
+        if value is None or isinstance(value, str | Mapping):
+            return _given(kind, value, options)
+        raise _refusal(f"a file's id (24 hex digits), a snapshot or null is needed, not {type_name(value)} {value!r}")
+
+    return core_schema.with_default_schema(
+        core_schema.json_or_python_schema(
+            json_schema=core_schema.no_info_plain_validator_function(from_json),
+            python_schema=core_schema.no_info_plain_validator_function(from_python),
+            serialization=core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True),
+            metadata={"gridproxy_store": options.store},
+        ),
+        default_factory=lambda: _given(kind, None, options),
+    )
+
+
+def file_json_schema(schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    """The JSON schema of such a field: an id or null; a snapshot as well where one is stored."""
+    inner = schema["schema"] if schema["type"] == "default" else schema
+    forms: list[dict[str, Any]] = [{**_OBJECT_ID, "description": "The id of a file in GridFS."}]
+    if inner["metadata"]["gridproxy_store"] == "snapshot":
+        forms.append(_SNAPSHOT)
+    return {"anyOf": [*forms, {"type": "null"}]}
+
+
+_SNAPSHOT: dict[str, Any] = {
+    "type": "object",
+    "description": "The id and the metadata of a file in GridFS.",
+    "properties": {
+        "_id": _OBJECT_ID,
+        "filename": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "length": {"type": "integer", "minimum": 0, "description": "In bytes."},
+        "chunk_size": {"type": "integer", "minimum": 0, "description": "In bytes."},
+        "content_type": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "upload_date": {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]},
+        "metadata": {"type": "object"},
+    },
+    "required": ["_id"],
+}
+
+
+def pydantic_fields(kind: Any) -> Any:
+    """The fields of a pydantic model, which is not imported for that; None for any other class."""
+    return kind.model_fields if hasattr(kind, "__pydantic_fields_set__") else None
+
+
+def apply_options_to_default(file: Handle, model: Any, field: str) -> None:
+    """Give the default of a model's field what validation would give it, the options that the field is annotated with.
+
+    Raises `BadId` for a file that lies elsewhere than they say, `BadOption` where they cannot be read.
+    """
+    declared = pydantic_fields(model).get(field)
+    if declared is not None and isinstance(declared.annotation, str | ForwardRef):
+        # Where only a subclass was used, it alone is complete.
+        model.model_rebuild(raise_errors=False)
+        declared = pydantic_fields(model).get(field)
+        if isinstance(declared.annotation, str | ForwardRef):
+            raise BadOption(
+                f"{model.__qualname__}.{field}: its annotation {declared.annotation!r} cannot be read yet; it may hold "
+                f"options for its default: {model.__qualname__}.model_rebuild() first, or leave the default out"
+            )
+    if declared is None:  # a class variable, or a private attribute
+        return
+    said = [*declared.metadata, *parts_of(declared.annotation)]
+    options = next((each for each in said if isinstance(each, FileOptions)), None)
+    if options is not None:
+        assign(file, file, options._for_field(field))
+
+
+def parts_of(annotation: object) -> Iterator[object]:
+    """The annotation, and all that it is made of: `list[str] | None` has `list[str]`, `str` and `NoneType` in it."""
+    waiting: list[Any] = [annotation]
+    aliases: list[object] = []
+    while waiting:
+        part = waiting.pop(0)
+        yield part
+        waiting += get_args(part)
+        if hasattr(part, "__value__") and part not in aliases:  # the alias of a type, which may have itself in it
+            aliases.append(part)
+            waiting.append(part.__value__)
+
+
+def _given(kind: type[F], value: object, options: FileOptions) -> F:
+    try:
+        file = parse_input(kind, value, options)
+    except (BadId, BadSource) as error:
+        raise _refusal(str(error)) from error
+    attach_unowned(file)
+    return file
+
+
+def _refusal(reason: str) -> Exception:
+    from pydantic_core import PydanticCustomError  # noqa: PLC0415  # see file_schema
+
+    return PydanticCustomError("grid_file", "{reason}", {"reason": reason})
+
+
+def _dumped(file: object, info: SerializationInfo) -> object:
+    if isinstance(file, Handle) and file._content is not None:
+        raise ValueError(
+            "content was assigned to this field and is not stored yet: `await model.field.put(content)`, or save the "
+            "document, where its class has the mixin of its ODM: FileDocument in Beanie, FileModel and AsyncEngine in "
+            "ODMantic"
+        )
+    if isinstance(file, _BYTES):
+        raise ValueError(
+            "content lies here in the place of a file, since this model does not look at what is assigned: `await "
+            "model.field.put(content)` instead of assigning it, or ConfigDict(validate_assignment=True)"
+        )
+    value = stored_value(file) if isinstance(file, Handle) else file
+    return _as_json(value) if info.mode_is_json() else value
+
+
+def _as_json(value: object) -> object:
+    from pydantic_core import to_jsonable_python  # noqa: PLC0415  # see file_schema
+
+    return to_jsonable_python(value, fallback=_text)
+
+
+def _text(value: object) -> str:
+    return str(value) if isinstance(value, ObjectId) else repr(value)

@@ -1,0 +1,143 @@
+"""One stream of blocks -> a path or a writable: the mirror of `sources`."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import io
+import os
+import secrets
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import BinaryIO, Protocol, runtime_checkable
+
+from gridproxy.errors import BadSource, type_name
+from gridproxy.runtime.progress import Progress, report
+from gridproxy.runtime.tasks import in_thread
+
+
+@runtime_checkable
+class Writable(Protocol):
+    """A synchronous binary file; written in a worker thread."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
+@runtime_checkable
+class AsyncWritable(Protocol):
+    """An asynchronous binary file."""
+
+    def write(self, data: bytes, /) -> Awaitable[object]: ...
+
+
+SinkLike = str | os.PathLike[str] | Writable | AsyncWritable
+
+
+async def save(blocks: AsyncIterator[bytes], sink: SinkLike, total: int, progress: Progress | None) -> None:
+    """Write all blocks to `sink`: a path gets them whole or not at all, a writable as they come."""
+    if isinstance(sink, str | os.PathLike):
+        await _save_to_path(blocks, sink, total, progress)
+        return
+    write = _writer(sink)
+    done = 0
+    async for block in blocks:
+        await _write_all(sink, write, block)
+        done += len(block)
+        await report(progress, done, total)
+
+
+def _writer(sink: object) -> Callable[[bytes], Awaitable[object]]:
+    write = getattr(sink, "write", None)
+    if isinstance(sink, io.TextIOBase) or not callable(write):
+        raise BadSource(f"save_to needs a path or a binary file to write to, not {type_name(sink)}")
+    if isinstance(sink, asyncio.StreamWriter):
+        stream = sink  # its `write` belongs to the loop
+
+        async def write_and_drain(block: bytes) -> None:
+            stream.write(block)
+            await stream.drain()
+
+        return write_and_drain
+    if inspect.iscoroutinefunction(write):
+        function: Callable[[bytes], Awaitable[object]] = write
+        return function
+
+    async def write_in_thread(block: bytes) -> object:
+        written = await in_thread(functools.partial(write, block))
+        return await written if inspect.isawaitable(written) else written
+
+    return write_in_thread
+
+
+async def _write_all(sink: object, write: Callable[[bytes], Awaitable[object]], block: bytes) -> None:
+    while block:
+        written = await write(block)
+        if (type(written) is int and written == 0) or (written is None and isinstance(sink, io.RawIOBase)):
+            raise BlockingIOError(f"{type_name(sink)} took nothing: a non-blocking file cannot be written to here")
+        # Raw files may take a part only; others say nothing, or that they took all.
+        block = block[written:] if type(written) is int and 0 < written < len(block) else b""
+
+
+async def _save_to_path(
+    blocks: AsyncIterator[bytes], path: str | os.PathLike[str], total: int, progress: Progress | None
+) -> None:
+    part = _PartFile(path)
+    try:
+        await in_thread(part.open)
+        done = 0
+        async for block in blocks:
+            await in_thread(functools.partial(part.write, block))
+            done += len(block)
+            await report(progress, done, total)
+        await in_thread(part.commit)
+    except BaseException:
+        # On the loop, so that no cancellation comes between: removing one name is no work.
+        part.discard()
+        raise
+
+
+class _PartFile:
+    """A file beside its target, renamed into place when it is whole. Blocking; for a worker thread."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        self._target = ""
+        self._beside = ""
+        self._file: BinaryIO | None = None
+
+    def open(self) -> None:
+        self._target = os.path.realpath(self._path)
+        if os.path.isdir(self._target):
+            raise IsADirectoryError(f"save_to({self._target!r}): this is a directory; name the file to write in it")
+        if os.path.exists(self._target) and not os.path.isfile(self._target):
+            raise OSError(f"save_to({self._target!r}): a device or a pipe would be replaced; open it and give the file")
+        folder, name = os.path.split(self._target)
+        # 40 characters are 160 bytes at most, and a name has room for 255.
+        self._beside = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(6)}.part")
+        # Whoever may not read the old content may not read the new one while it is written.
+        mode = stat.S_IMODE(os.stat(self._target).st_mode) if os.path.exists(self._target) else 0o666
+        self._file = open(  # noqa: SIM115  # closed by commit() or discard()
+            self._beside, "xb", opener=lambda path, flags: os.open(path, flags, mode)
+        )
+
+    def write(self, block: bytes) -> None:
+        assert self._file is not None
+        self._file.write(block)
+
+    def commit(self) -> None:
+        assert self._file is not None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        if os.path.exists(self._target):
+            os.chmod(self._beside, stat.S_IMODE(os.stat(self._target).st_mode))
+        os.replace(self._beside, self._target)
+
+    def discard(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # on a full disk it flushes once more, and fails once more
+                self._file.close()
+            with suppress(FileNotFoundError):  # renamed already
+                os.unlink(self._beside)

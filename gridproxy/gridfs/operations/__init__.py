@@ -1,0 +1,1 @@
+"""Operations on stored files: delete, update, copy, many at once, pictures."""

@@ -1,0 +1,168 @@
+"""A second file with the same bytes, made inside the server: no byte passes through the client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+
+from bson import ObjectId
+from pymongo.errors import OperationFailure
+
+from gridproxy.errors import BadOption, CorruptFile, FileVanished, OutcomeUnknown
+from gridproxy.gridfs.content.variants import named_variants
+from gridproxy.gridfs.download.download import load_info
+from gridproxy.gridfs.records.chunks import object_ids
+from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.store.collections import Record, Session, Store
+from gridproxy.gridfs.store.indexes import ensure_indexes
+from gridproxy.gridfs.upload.commit import DUPLICATE_KEY, check_id_is_free, id_in_progress
+from gridproxy.gridfs.upload.options import UploadRequest, check_record, upload_request
+from gridproxy.gridfs.upload.undo_log import UndoLog
+from gridproxy.runtime.sessions import in_transaction
+from gridproxy.runtime.tasks import run_to_completion
+
+from .delete import delete_after_failure
+
+# Chunks of one `$merge`: 64 MB of the usual ones, since a cancellation waits for it.
+_CHUNKS_PER_MERGE = 256
+# Computed anew, or said otherwise; and a copy of a thumbnail is nobody's thumbnail.
+_NOT_KEPT = {"sha256", "content_type", "variant_of"}
+
+
+async def copy_file(
+    store: Store,
+    source_id: object,
+    *,
+    id: object = None,
+    filename: str | None = None,
+    content_type: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    expires_at: datetime | None = None,
+    expires_after: timedelta | float | None = None,
+    more_metadata: Mapping[str, Any] | None = None,
+    session: Session | None = None,
+) -> FileInfo:
+    """Copy a file inside its bucket; what is not given stays as it is in the original, but a copy never expires by
+    itself.
+
+    Raises `FileMissing`, `CorruptFile` (nothing is made of half a file), `FileAlreadyStored` or `UploadInProgress`
+    where `id` is taken, `BadOption` inside a transaction.
+    """
+    session = store.session_for(session)
+    if in_transaction(session):
+        raise BadOption("copy() cannot run inside a transaction: servers refuse $merge there; copy before it")
+    source = await load_info(store, source_id, session)
+    given = upload_request(
+        id=id,
+        filename=filename,
+        content_type=content_type,
+        metadata=metadata,
+        more_metadata=more_metadata,
+        expires_at=expires_at,
+        expires_after=expires_after,
+    )
+    # What stays is not checked again: other writers left names and keys that are refused here, and a copy is one.
+    kept = {key: value for key, value in source.metadata.items() if key not in _NOT_KEPT}
+    request = replace(
+        given,
+        filename=source.filename if filename is None else filename,
+        content_type=given.content_type or source.content_type,
+        metadata={**kept, **given.metadata} if metadata is None else given.metadata,
+    )
+    return await _Copy(store, source, request, session).run()
+
+
+class _Copy:
+    def __init__(self, store: Store, source: FileInfo, request: UploadRequest, session: Session | None) -> None:
+        self._store = store
+        self._source = source
+        self._request = request
+        self._session = session
+        self._id = ObjectId() if request.id is None else request.id
+        self._undo_log = UndoLog(store, self._id, session)
+        self._variants: list[object] = []
+
+    async def run(self) -> FileInfo:
+        record = self._new_record()
+        check_record(record, self._source.chunk_size, self._store.codec_options)
+        if self._request.id is not None:
+            await check_id_is_free(self._store, self._id, self._session)
+        await ensure_indexes(self._store)
+        try:
+            await self._copy_variants()
+            await self._copy_chunks()
+            record = self._new_record()
+            await self._undo_log.insert_record(record)
+        except BaseException as error:
+            await self._undo_log.rollback(error)
+            if not isinstance(error, OutcomeUnknown):  # else the copy may be there, and needs them
+                await delete_after_failure(self._store, self._variants, self._session, error)
+            raise
+        return FileInfo.from_record(record)
+
+    async def _copy_variants(self) -> None:
+        """A picture's copy gets copies of what belongs to it."""
+        metadata = dict(self._request.metadata)
+        if (thumbnail := metadata.get("thumbnail_id")) is not None:
+            metadata["thumbnail_id"] = await self._copy_variant(thumbnail)
+        if variants := named_variants(metadata):
+            metadata["variants"] = {name: await self._copy_variant(id) for name, id in variants.items()}
+        self._request = replace(self._request, metadata=metadata)
+
+    async def _copy_variant(self, id: object) -> object:
+        """The id of a variant's copy; the same id where it is gone, or was only named there."""
+        record = await self._store.find_record(id, self._session)
+        if record is None or (record.get("metadata") or {}).get("variant_of") != self._source.id:
+            return id
+        copy = await copy_file(self._store, id, more_metadata={"variant_of": self._id}, session=self._session)
+        self._variants.append(copy.id)
+        return copy.id
+
+    def _new_record(self) -> Record:
+        source = self._source
+        # An empty file of another writer's may have no chunk size; a record of ours has one.
+        chunk_size = source.chunk_size or self._store.chunk_size
+        return self._request.record(self._id, source.length, chunk_size, source.sha256)
+
+    async def _copy_chunks(self) -> None:
+        count = self._source.chunk_count
+        if not count:
+            return
+        # A record can promise more chunks than could be looked for in a lifetime.
+        if count > _CHUNKS_PER_MERGE and await self._store.count_chunks(self._source.id) < count:
+            await self._refuse_damaged()
+        first = 0
+        if self._request.id is not None:
+            # Whoever lands chunk 0 has the id. Were more copied with it, an upload could land a part beside them.
+            first = await self._merge(0, 1)
+            # Servers differ in whether they tell that a chunk was there already.
+            if await self._store.first_chunk_id(self._id) not in (None, next(object_ids(self._undo_log.chunk_ids))):
+                raise id_in_progress(self._id)
+        while first < count:
+            first = await self._merge(first, _CHUNKS_PER_MERGE)
+        found = await self._store.measure(self._id)
+        if found != (count, self._source.length):
+            await self._refuse_damaged(found)
+
+    async def _refuse_damaged(self, found: tuple[int, int] | None = None) -> NoReturn:
+        source = self._source
+        if await self._store.find_record(source.id, primary=True) is None:
+            raise FileVanished(source.id)
+        chunks, size = found or await self._store.measure(source.id)
+        raise CorruptFile(
+            source.id,
+            f"its chunks hold {size} bytes in {chunks} pieces instead of {source.length} in {source.chunk_count}",
+        )
+
+    async def _merge(self, first: int, at_most: int) -> int:
+        """Copy chunks from `first` on; the number of the next one."""
+        ids = [self._undo_log.new_chunk_id() for _ in range(min(at_most, self._source.chunk_count - first))]
+        try:
+            await run_to_completion(self._store.copy_chunks(self._source, first, ids, self._id))
+        except OperationFailure as error:
+            if error.code != DUPLICATE_KEY:
+                raise
+            raise id_in_progress(self._id) from None
+        return first + len(ids)

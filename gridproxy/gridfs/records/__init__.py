@@ -1,0 +1,1 @@
+"""Records, ids and chunks as values. No I/O."""

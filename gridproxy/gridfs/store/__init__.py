@@ -1,0 +1,1 @@
+"""The two collections of a bucket and their indexes."""

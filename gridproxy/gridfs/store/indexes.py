@@ -1,0 +1,58 @@
+"""The two indexes that the GridFS spec asks for: made once, where they are missing."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import Any
+
+from pymongo import ASCENDING, IndexModel, ReadPreference
+from pymongo.asynchronous.collection import AsyncCollection
+
+from gridproxy.runtime.tasks import run_to_completion, spawn
+
+from .collections import Record, Session, Store
+
+_FILES_INDEX = [("filename", ASCENDING), ("uploadDate", ASCENDING)]
+_CHUNKS_INDEX = [("files_id", ASCENDING), ("n", ASCENDING)]
+
+
+async def ensure_indexes(store: Store, *, force: bool = False) -> None:
+    """Create what GridFS needs, once per bucket and client (GridFS spec: where `files` is empty, unless forced)."""
+    state = store.state
+    if force:
+        state.indexed.discard(store.key)
+    if store.key in state.indexed:
+        return
+    task = state.indexing.get(store.key)
+    if task is None or force:
+        task = state.indexing[store.key] = spawn(_create(store, force), context=contextvars.Context())
+    # Several first uploads share one check, and none of them ends it for the others.
+    await run_to_completion(_done(task))
+
+
+async def _done(task: Any) -> None:
+    await task
+
+
+async def _create(store: Store, force: bool) -> None:
+    state = store.state
+    try:
+        async with store.own_session() as session:
+            files = store.files.with_options(read_preference=ReadPreference.PRIMARY)
+            if force or await files.find_one({}, {"_id": 1}, session=session) is None:
+                await _create_index(store.files, _FILES_INDEX, session, unique=False)
+                await _create_index(store.chunks, _CHUNKS_INDEX, session, unique=True)
+        state.indexed.add(store.key)
+    finally:
+        state.indexing.pop(store.key, None)
+
+
+async def _create_index(
+    collection: AsyncCollection[Record], keys: list[tuple[str, int]], session: Session, *, unique: bool
+) -> None:
+    # An index that an old driver made with 1.0 for 1, or without `unique`, is there: creating it again would fail.
+    async with await collection.list_indexes(session=session) as cursor:
+        async for index in cursor:
+            if list(index["key"].items()) == keys:
+                return
+    await collection.create_indexes([IndexModel(keys, unique=unique)], session=session)

@@ -1,0 +1,1 @@
+"""Transactions over files and documents."""

@@ -1,0 +1,1 @@
+"""From the caller's source to chunks and one record."""

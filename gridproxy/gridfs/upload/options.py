@@ -1,0 +1,193 @@
+"""UploadRequest: what is asked of one upload, checked before any byte moves."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.errors import InvalidDocument
+from bson.int64 import Int64
+
+from gridproxy.errors import BadId, BadMetadata, BadOption, DuplicateKey, type_name
+from gridproxy.gridfs.content.limits import Limits
+from gridproxy.gridfs.content.sniffing import OCTET_STREAM
+from gridproxy.gridfs.records.chunks import CHUNK_KEYS, MAX_DOCUMENT, check_chunk_size
+from gridproxy.gridfs.records.file_info import utc_milliseconds, utc_now
+from gridproxy.gridfs.records.ids import check_id
+
+_NO_LIMITS = Limits()
+_COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadRequest:
+    """One upload as it was asked for, checked; `id` and `chunk_size` (bytes) are None where the bucket decides."""
+
+    id: object = None
+    filename: str | None = None
+    content_type: str | None = None
+    metadata: Mapping[str, Any]
+    chunk_size: int | None = None
+    encoding: str = "utf-8"
+    expires_at: datetime | None = None
+    limits: Limits = _NO_LIMITS
+
+    def completed_by(self, filename: str | None, content_type: str | None) -> UploadRequest:
+        """The same request with the names that its source brought, where the caller gave none."""
+        if filename is not None and self.filename is None:
+            check_filename(filename)
+        name = filename if self.filename is None else self.filename
+        return replace(self, filename=name, content_type=self.content_type or _guessed_type(name) or content_type)
+
+    def record(self, id: object, length: int, chunk_size: int, sha256: str | None) -> dict[str, Any]:
+        """The `files` document of the finished upload (GridFS spec: Int64 length, the date of its end)."""
+        record: dict[str, Any] = {
+            "_id": id,
+            "length": Int64(length),
+            "chunkSize": chunk_size,
+            "uploadDate": utc_now(),
+        }
+        if self.filename is not None:
+            record["filename"] = self.filename
+        metadata = dict(self.metadata)
+        if self.content_type is not None:
+            metadata["content_type"] = self.content_type
+        if sha256 is not None:
+            metadata["sha256"] = sha256
+        record["metadata"] = metadata
+        if self.expires_at is not None:
+            record["expires_at"] = self.expires_at
+        return record
+
+
+def upload_request(
+    *,
+    filename: str | None = None,
+    content_type: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    encoding: str = "utf-8",
+    chunk_size: int | None = None,
+    id: object = None,
+    expires_at: datetime | None = None,
+    expires_after: timedelta | float | None = None,
+    limits: Limits = _NO_LIMITS,
+    more_metadata: Mapping[str, Any] | None = None,
+) -> UploadRequest:
+    """Check what was asked; raises `BadOption`, `BadMetadata`, `BadId`, and nothing has happened then."""
+    if filename is not None:
+        check_filename(filename)
+    _check_encoding(encoding)
+    check_id(id)
+    if chunk_size is not None:
+        check_chunk_size(chunk_size)
+    named = {} if content_type is None else {"content_type": content_type}
+    merged = merge_metadata(metadata, {**named, **(more_metadata or {})})
+    declared = merged.pop("content_type", None)
+    if declared is not None and not isinstance(declared, str):
+        raise BadOption(f"content_type is a str such as 'image/png', not {type_name(declared)}")
+    return UploadRequest(
+        id=id,
+        filename=filename,
+        content_type=declared,
+        metadata=merged,
+        chunk_size=chunk_size,
+        encoding=encoding,
+        expires_at=_expiry(expires_at, expires_after),
+        limits=limits,
+    )
+
+
+def merge_metadata(metadata: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Both in one dict; raises `DuplicateKey` for a key in both, `BadMetadata` for one that cannot be stored."""
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise BadMetadata(f"metadata is a mapping of str to BSON values, not {type_name(metadata)}")
+    merged = dict(metadata or {})
+    for key, value in more.items():
+        if key in merged:
+            raise DuplicateKey(key)
+        merged[key] = value
+    check_metadata_keys(merged)
+    return merged
+
+
+def check_metadata_keys(keys: Iterable[object]) -> None:
+    """Refuse keys that could not be edited later (dotted, `$`), and the one that is ours alone to write."""
+    for key in keys:
+        if not isinstance(key, str):
+            raise BadMetadata(f"metadata keys are str, not {type_name(key)}: {key!r}")
+        if not key or "." in key or key.startswith("$") or "\0" in key:
+            raise BadMetadata(
+                f"metadata key {key!r}: a key is not empty, has no '.' and no NUL, and starts with no '$'"
+            )
+        if key == "sha256":
+            raise BadMetadata("metadata key 'sha256' is computed from the bytes and cannot be set or edited")
+
+
+def check_filename(filename: object) -> None:
+    """Any str that is text and has no NUL is a name; slashes are legal and mean nothing."""
+    if not isinstance(filename, str):
+        raise BadOption(f"filename is a str, not {type_name(filename)}")
+    if "\0" in filename:
+        raise BadOption(f"filename {filename!r} has a NUL character in it")
+    try:
+        filename.encode()
+    except UnicodeEncodeError:  # a path whose bytes are no UTF-8 looks like that
+        raise BadOption(f"filename {filename!r} has characters in it that UTF-8 cannot store") from None
+
+
+def check_record(record: Mapping[str, Any], chunk_size: int, codec_options: CodecOptions[dict[str, Any]]) -> None:
+    """Encode the record as it would be stored, so that what the server cannot take is refused before any byte moves."""
+    try:
+        key = len(bson.encode({"_id": record["_id"]}, codec_options=codec_options))
+    except (InvalidDocument, OverflowError, ValueError) as error:
+        raise BadId(f"{record['_id']!r} cannot be a file's id: {error}") from error
+    if chunk_size + key > MAX_DOCUMENT - CHUNK_KEYS + 64:
+        raise BadOption(f"an id of {key} bytes and a chunk of {chunk_size} do not fit into one document of 16 MiB")
+    try:
+        size = len(bson.encode(record, codec_options=codec_options))
+    except (InvalidDocument, OverflowError, ValueError) as error:
+        raise BadMetadata(f"the metadata cannot be stored: {error}") from error
+    if size > MAX_DOCUMENT:
+        raise BadMetadata(f"the record would have {size} bytes; MongoDB takes {MAX_DOCUMENT} in one document")
+
+
+def _check_encoding(encoding: object) -> None:
+    try:
+        "".encode(encoding)  # type: ignore[arg-type]  # the TypeError for a non-str is caught below
+    except (LookupError, TypeError, ValueError) as error:
+        raise BadOption(f"encoding {encoding!r} is not known: {error}") from None
+
+
+def _expiry(at: datetime | None, after: timedelta | float | None) -> datetime | None:
+    if at is not None and after is not None:
+        raise BadOption("expires_at and expires_after say the same thing twice; give one of them")
+    if at is not None:
+        if not isinstance(at, datetime):
+            raise BadOption(f"expires_at is a datetime, not {type_name(at)}")
+        try:
+            return utc_milliseconds(at)
+        except OverflowError:
+            raise BadOption(f"expires_at {at!r} is no date in UTC") from None
+    if after is None:
+        return None
+    if isinstance(after, bool) or not isinstance(after, timedelta | int | float):
+        raise BadOption(f"expires_after is a timedelta or seconds, not {type_name(after)}")
+    try:
+        return utc_milliseconds(utc_now() + (after if isinstance(after, timedelta) else timedelta(seconds=after)))
+    except (OverflowError, ValueError):  # NaN is a ValueError
+        raise BadOption(f"expires_after {after!r} leads to no date") from None
+
+
+def _guessed_type(filename: str | None) -> str | None:
+    if filename is None:
+        return None
+    # As a path, since "Re: minutes #2.pdf" has a URL's scheme and fragment in it.
+    kind, compression = mimetypes.guess_type(f"./{PurePosixPath(filename).name}")
+    # "a.tar.gz" is not a tar file until somebody unpacks it.
+    return kind if compression is None else _COMPRESSED.get(compression, OCTET_STREAM)

@@ -1,0 +1,1 @@
+"""What asyncio and pymongo need from this package: tasks, sessions, state for each client."""

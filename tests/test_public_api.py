@@ -1,0 +1,196 @@
+"""What users may rely on, and the shape of the house: names, signatures, layers, sizes."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import gridproxy
+from gridproxy import AsyncGridFile, Bucket
+
+PACKAGE = Path(gridproxy.__file__).parent
+MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+# What the extras bring; the core needs pymongo and anyio alone.
+EXTRAS = [
+    "PIL",
+    "aiofiles",
+    "attrs",
+    "beanie",
+    "click",
+    "httpx",
+    "numpy",
+    "odmantic",
+    "puremagic",
+    "pydantic",
+    "rich",
+    "secantus",
+    "starlette",
+]
+
+NAMES = """
+AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown ContentTypeRefused CorruptFile
+DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused
+FileVanished Finding GarbageReport GridProxyError ImageOptions InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected
+OutcomeUnknown PictureRefused Reader MultipleDocumentsFound Staged StaleDocument Tally TooLarge Transaction
+TransactionsUnsupported UnacknowledgedWriteConcern UploadInProgress ValidationError Writer connect disconnect prefetch
+rewrite_references transaction using with_transaction wrap_field
+"""
+
+# What an upload can be told.
+UPLOAD = "filename=, content_type=, metadata=, encoding=, chunk_size=, id=, expires_at=, expires_after="
+
+MANY = "content_type=, metadata=, encoding=, chunk_size=, expires_at=, expires_after="
+
+# Each public member with its parameters, `=` where one has a default, `*` before those that go by keyword only.
+FILE = f"""
+__init__ (id=, *, bucket=, alias=, options=, info=)
+abort await ()
+as_source (session=)
+chunk_size property
+close await ()
+closed property
+content_type property
+copy await (*, filename=, content_type=, metadata=, id=, expires_at=, expires_after=, session=, **more_metadata)
+delete await (*, session=)
+etag property
+exists await (*, session=)
+filename property
+finalize await (*, session=)
+format property
+height property
+id property
+info property
+length property
+metadata property
+new_file (*, replace=, {UPLOAD}, session=, progress=, **more_metadata)
+open (*, session=)
+options property
+put await (source, *, {UPLOAD}, session=, progress=, **more_metadata)
+read await (size=, *, session=)
+read_range await (start, stop, *, session=)
+read_ranges await (ranges, *, session=)
+readline await (*, session=)
+rename await (filename, *, session=)
+replace await (source, *, {UPLOAD}, session=, progress=, **more_metadata)
+revert await (*, session=)
+save_to await (sink, progress=, *, session=)
+seek await (offset, whence=, *, session=)
+sha256 property
+stat await (*, session=)
+stream (start=, stop=, *, session=)
+tell ()
+thumbnail property
+update_metadata await (changes=, *, unset=, session=, **more)
+upload_date property
+variants property
+verify await (*, session=)
+width property
+write (data)
+writelines (lines)
+"""
+
+BUCKET = f"""
+__init__ (database, name=, *, chunk_size=, checksum=, write_concern=, read_concern=, read_preference=)
+by_name await (filename, revision=, *, session=)
+check (*, references=, older_than=, progress=)
+collect_garbage await (older_than=, dry_run=, *, unreferenced=, references=, progress=)
+copy await (id, *, filename=, content_type=, metadata=, new_id=, expires_at=, expires_after=, session=)
+database property
+delete await (id, *, session=)
+delete_by_name await (filename, *, session=)
+delete_many await (ids, *, session=)
+discard await (staged)
+drop await ()
+ensure_indexes await (*, force=)
+file (id)
+find (filter=, *, sort=, skip=, limit=, session=)
+name property
+open_upload (*, {UPLOAD}, session=, progress=)
+publish await (staged, *, session=)
+read await (id, start=, stop=, *, session=)
+read_many await (ids, *, session=)
+read_ranges await (id, ranges, *, session=)
+rename await (id, filename, *, session=)
+rename_by_name await (filename, new, *, session=)
+stage await (source, *, {UPLOAD}, progress=)
+stat await (id, *, session=)
+stat_many await (ids, *, session=)
+stream (id, start=, stop=, *, session=)
+update_metadata await (id, changes=, *, unset=, session=, **more)
+upload await (source, *, {UPLOAD}, session=, progress=)
+upload_many await (sources, *, {MANY}, session=, progress=)
+verify await (id, *, session=, progress=)
+"""
+
+
+def parameters(function: Callable[..., object]) -> str:
+    """Enough to see that a call which worked yesterday works today."""
+    shown = []
+    for each in inspect.signature(function).parameters.values():
+        if each.kind is each.KEYWORD_ONLY and "*" not in shown:
+            shown.append("*")
+        if each.name != "self":
+            stars = "*" if each.kind is each.VAR_POSITIONAL else "**" if each.kind is each.VAR_KEYWORD else ""
+            default = "" if each.default is each.empty else "="
+            shown.append(f"{stars}{each.name}{default}")
+    return f"({', '.join(shown)})"
+
+
+def public_members(kind: type) -> Iterator[str]:
+    """A property, a coroutine function (`await`), or a plain function, in the order of their names."""
+    for name, member in inspect.getmembers(kind):
+        if isinstance(member, property):
+            yield f"{name} property"
+        elif inspect.isfunction(member) and (name == "__init__" or not name.startswith("_")):
+            awaited = "await " if inspect.iscoroutinefunction(member) else ""
+            yield f"{name} {awaited}{parameters(member)}"
+
+
+def test_all_names_what_is_public_and_nothing_else() -> None:
+    assert gridproxy.__all__ == NAMES.split()
+    assert all(hasattr(gridproxy, name) for name in gridproxy.__all__)
+
+
+@pytest.mark.parametrize(("kind", "frozen"), [(AsyncGridFile, FILE), (Bucket, BUCKET)])
+def test_the_signatures_are_what_they_were(kind: type, frozen: str) -> None:
+    assert list(public_members(kind)) == frozen.strip().splitlines()
+
+
+@pytest.mark.parametrize("name", gridproxy.__all__)
+def test_everything_public_says_what_it_is(name: str) -> None:
+    thing = getattr(gridproxy, name)
+    assert inspect.getdoc(thing), name
+    if inspect.isclass(thing):
+        undocumented = [
+            member_name
+            for member_name, member in inspect.getmembers(thing)
+            if not member_name.startswith("_")
+            and (inspect.isfunction(member) or isinstance(member, property))
+            and not inspect.getdoc(member)
+        ]
+        assert not undocumented
+
+
+def test_the_facade_has_no_logic() -> None:
+    for module in MODULES:
+        if module.name == "__init__.py":
+            body = ast.parse((PACKAGE / module).read_text(encoding="utf-8")).body
+            kinds = {type(node) for node in body}
+            assert kinds <= {ast.Expr, ast.ImportFrom, ast.Assign}, module
+
+
+def test_importing_the_package_imports_no_extra_and_no_server() -> None:
+    code = "import gridproxy, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "pymongo" in loaded
+    assert not loaded & set(EXTRAS)
+    code = "import gridproxy, sys; print(*sorted(name for name in sys.modules if name.startswith('gridproxy.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {name for name in done.stdout.split() if name.startswith(("gridproxy.adapters", "gridproxy.embedded"))}
