@@ -37,7 +37,7 @@ class Bucket(ReadableBucket):
 
     `chunk_size` is in bytes, 1 to 16 MiB (less 256 bytes); `checksum` is "sha256" (kept in the record's metadata) or
     None; concerns and the read preference default to the database's and apply to every operation. Making one does no
-    I/O. Raises `BadOption` for arguments that no bucket can have, `UnacknowledgedWriteConcern` for a write concern of 0.
+    I/O. Raises `BadOption` for arguments that no bucket can have, `UnacknowledgedWriteConcern` for a write concern 0.
 
     Every method that writes or reads a record takes `session=`; inside a transaction only the record takes part in it.
     Ids are values of any type that MongoDB takes as `_id`. pymongo's own errors come where the server or the network

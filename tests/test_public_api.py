@@ -36,8 +36,8 @@ EXTRAS = [
 NAMES = """
 AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown ContentTypeRefused CorruptFile
 DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused
-FileVanished Finding GarbageReport GridProxyError ImageOptions InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected
-OutcomeUnknown PictureRefused Reader MultipleDocumentsFound Staged StaleDocument Tally TooLarge Transaction
+FileVanished Finding GarbageReport GridProxyError ImageOptions InfoNotLoaded MultipleDocumentsFound NestedTransaction
+NotConnected OutcomeUnknown PictureRefused Reader Staged StaleDocument Tally TooLarge Transaction
 TransactionsUnsupported UnacknowledgedWriteConcern UploadInProgress ValidationError Writer connect disconnect prefetch
 rewrite_references transaction using with_transaction wrap_field
 """
