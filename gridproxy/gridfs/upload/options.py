@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import bson
 from bson.codec_options import CodecOptions
@@ -66,28 +66,53 @@ class UploadRequest:
         return record
 
 
+class UploadOptions(TypedDict, total=False):
+    """What an upload can be told. Every option may be left out."""
+
+    filename: str | None
+    """The stored name. None for the base name of the source's name."""
+    content_type: str | None
+    """The media type, stored in the metadata. None for a guess."""
+    metadata: Mapping[str, Any] | None
+    """Keys and BSON values that are stored with the file."""
+    encoding: str
+    """The encoding of a source that is a str. UTF-8 unless given."""
+    chunk_size: int | None
+    """The size of each chunk but the last, in bytes. None for that of the bucket."""
+    id: object
+    """The file's id. None for a new `ObjectId`."""
+    expires_at: datetime | None
+    """The time from which on the file is missing to every read. A naive datetime is UTC."""
+    expires_after: timedelta | float | None
+    """The same as a timedelta or a number of seconds from now."""
+
+
+def split_metadata(keywords: Mapping[str, Any]) -> tuple[UploadOptions, dict[str, Any]]:
+    """Split keywords into the options of an upload and all others, which are metadata."""
+    known = UploadOptions.__annotations__
+    options: Any = {key: value for key, value in keywords.items() if key in known}
+    return options, {key: value for key, value in keywords.items() if key not in known}
+
+
 def upload_request(
     *,
-    filename: str | None = None,
-    content_type: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    encoding: str = "utf-8",
-    chunk_size: int | None = None,
-    id: object = None,
-    expires_at: datetime | None = None,
-    expires_after: timedelta | float | None = None,
     limits: Limits = _NO_LIMITS,
     more_metadata: Mapping[str, Any] | None = None,
+    **options: Unpack[UploadOptions],
 ) -> UploadRequest:
-    """Check what was asked; raises `BadOption`, `BadMetadata`, `BadId`, and nothing has happened then."""
+    """Check the options of an upload. Raises `BadOption`, `BadMetadata` or `BadId`, and nothing has happened then."""
+    filename, content_type = options.get("filename"), options.get("content_type")
+    chunk_size, encoding, id = options.get("chunk_size"), options.get("encoding", "utf-8"), options.get("id")
     if filename is not None:
         check_filename(filename)
-    _check_encoding(encoding)
-    check_id(id)
+    if encoding != "utf-8":
+        _check_encoding(encoding)
+    if id is not None:
+        check_id(id)
     if chunk_size is not None:
         check_chunk_size(chunk_size)
     named = {} if content_type is None else {"content_type": content_type}
-    merged = merge_metadata(metadata, {**named, **(more_metadata or {})})
+    merged = merge_metadata(options.get("metadata"), {**named, **(more_metadata or {})})
     declared = merged.pop("content_type", None)
     if declared is not None and not isinstance(declared, str):
         raise BadOption(f"content_type is a str such as 'image/png', not {type_name(declared)}")
@@ -98,7 +123,7 @@ def upload_request(
         metadata=merged,
         chunk_size=chunk_size,
         encoding=encoding,
-        expires_at=_expiry(expires_at, expires_after),
+        expires_at=_expiry(options.get("expires_at"), options.get("expires_after")),
         limits=limits,
     )
 
