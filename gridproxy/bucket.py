@@ -1,47 +1,62 @@
-"""Bucket: GridFS itself, for services that keep ids and no proxies (GridFS spec)."""
+"""Bucket: GridFS itself, for services that keep ids and no file objects (GridFS spec)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal, Self, Unpack
 
-from pymongo import ASCENDING, DESCENDING
+from pymongo import ASCENDING, DESCENDING, WriteConcern
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import _ServerMode
 
+from gridproxy.errors import BadOption, FileMissing
 from gridproxy.file.file import AsyncGridFile
+from gridproxy.gridfs.download.download import Download, check_offset, load_info, read_range, read_ranges
+from gridproxy.gridfs.download.reader import DownloadStream
+from gridproxy.gridfs.download.verify import verify_file
 from gridproxy.gridfs.operations.copy import copy_file
 from gridproxy.gridfs.operations.delete import remove_file, remove_files
-from gridproxy.gridfs.operations.many import upload_many
+from gridproxy.gridfs.operations.many import read_many, stat_many, upload_many
 from gridproxy.gridfs.operations.update import rename_file, rename_files, update_file
 from gridproxy.gridfs.records.file_info import FileInfo, utc_now
-from gridproxy.gridfs.store.collections import Session
+from gridproxy.gridfs.store.collections import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
-from gridproxy.gridfs.upload.options import check_filename, upload_request
+from gridproxy.gridfs.upload.options import UploadOptions, check_filename, upload_request
 from gridproxy.gridfs.upload.sources import SourceLike
 from gridproxy.gridfs.upload.staging import Staged, discard_id, discard_staged
 from gridproxy.gridfs.upload.upload import stage_source, upload_source
 from gridproxy.gridfs.upload.writer import Writer
 from gridproxy.runtime.progress import Progress
-from gridproxy.runtime.session_lock import lock
+from gridproxy.runtime.session_lock import iterate_locked, lock
 from gridproxy.runtime.tasks import run_to_completion
+from gridproxy.upkeep.bucket_scanner import check_age
+from gridproxy.upkeep.check import check_bucket
 from gridproxy.upkeep.collect_garbage import collect_bucket_garbage
 from gridproxy.upkeep.document_paths import References, parse_references
-from gridproxy.upkeep.findings import GarbageReport
-
-from .errors import BadOption, FileMissing
-from .readable_bucket import ReadableBucket
+from gridproxy.upkeep.findings import Finding, GarbageReport
 
 
-class Bucket(ReadableBucket):
+class Bucket:
     """The files of one GridFS bucket in a database of pymongo's `AsyncMongoClient`.
 
-    `chunk_size` is in bytes, 1 to 16 MiB (less 256 bytes); `checksum` is "sha256" (kept in the record's metadata) or
-    None; concerns and the read preference default to the database's and apply to every operation. Making one does no
-    I/O. Raises `BadOption` for arguments that no bucket can have, `UnacknowledgedWriteConcern` for a write concern 0.
+    Making one does no I/O. Every method that reads or writes a record accepts `session=`. In a transaction only the
+    record takes part in it. Ids are values of any type that MongoDB accepts as `_id`. pymongo's own errors are raised if
+    the server or the network fails, and `CorruptFile` if a record is not that of a file.
 
-    Every method that writes or reads a record takes `session=`; inside a transaction only the record takes part in it.
-    Ids are values of any type that MongoDB takes as `_id`. pymongo's own errors come where the server or the network
-    fails, `CorruptFile` where a record cannot be a file's.
+    Args:
+        database: A database of an `AsyncMongoClient`.
+        name: The bucket's name, the prefix of its two collections.
+        chunk_size: The size of each chunk but the last, in bytes: 1 to 16 MiB less 256 bytes.
+        checksum: "sha256" stores the SHA-256 of the content in the metadata, None computes none.
+        write_concern: Of every operation. None for that of the database.
+        read_concern: Of every operation. None for that of the database.
+        read_preference: Of every operation. None for that of the database.
+
+    Raises:
+        BadOption: An argument is wrong.
+        UnacknowledgedWriteConcern: With write concern 0 it could not be known whether a file is stored.
 
     ```python
     bucket = Bucket(client["zoo"], "uploads")
@@ -50,160 +65,221 @@ class Bucket(ReadableBucket):
     ```
     """
 
-    def file(self, id: object) -> AsyncGridFile:
-        """The proxy of the file under this id; no I/O, so it is not known yet whether there is one.
+    def __init__(
+        self,
+        database: AsyncDatabase[Any],
+        name: str = DEFAULT_NAME,
+        *,
+        chunk_size: int = DEFAULT_CHUNK_SIZE,
+        checksum: Literal["sha256"] | None = "sha256",
+        write_concern: WriteConcern | None = None,
+        read_concern: ReadConcern | None = None,
+        read_preference: _ServerMode | None = None,
+    ) -> None:
+        self.store: Store = Store(
+            database,
+            name,
+            chunk_size=chunk_size,
+            checksum=checksum,
+            write_concern=write_concern,
+            read_concern=read_concern,
+            read_preference=read_preference,
+        )
 
-        Raises `BadId` for a proxy in the place of its id.
+    @property
+    def database(self) -> AsyncDatabase[Any]:
+        """The database that the bucket is in."""
+        return self.store.database
+
+    @property
+    def name(self) -> str:
+        """The bucket's name, the prefix of its two collections (`fs.files`, `fs.chunks`)."""
+        return self.store.name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.store!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Bucket):
+            return NotImplemented
+        return self.database == other.database and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash((self.database.name, self.name))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # a connection is shared
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (
+            self.name,
+        )  # a connection cannot be pickled: an object that is pickled with a bucket keeps its name
+
+    def file(self, id: object) -> AsyncGridFile:
+        """Return the file object of an id. Does no I/O, so the file may not exist.
+
+        Raises:
+            BadId: The id is a file object.
+
+        ```python
+        assert await bucket.file(info.id).read() == b"some content"
+        ```
         """
         return AsyncGridFile(id, bucket=self)
 
-    # Putting in
+    # Uploads
 
     async def upload(
         self,
         source: SourceLike | Staged,
         *,
-        filename: str | None = None,
-        content_type: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        encoding: str = "utf-8",
-        chunk_size: int | None = None,
-        id: object = None,
-        expires_at: datetime | None = None,
-        expires_after: timedelta | float | None = None,
         session: Session | None = None,
         progress: Progress | None = None,
+        **options: Unpack[UploadOptions],
     ) -> FileInfo:
-        """Store all of `source` as one file; its info.
+        """Store all of `source` as one file.
 
-        `source` is bytes-like, a str (stored in `encoding`), a path (`os.PathLike`), a binary file or an iterable of
-        bytes, asynchronous or not, an `AsyncGridFile`, or `Staged`; what came open is read from where it stands, and
-        not closed. `filename` falls back to the base name of the source's name, `content_type` (which lands in
-        `metadata`) to a guess by it, then to what the source says, `chunk_size` (bytes) to the bucket's, `id` to a new
-        `ObjectId`. The file is missing from `expires_at` on (a naive datetime is UTC), or `expires_after` seconds, or a
-        timedelta, from now. `progress` is called with (bytes done, bytes in all or None).
+        Args:
+            source: Bytes, a str, a path (`os.PathLike`), a binary file or an iterable of bytes, each synchronous or
+                asynchronous, an `AsyncGridFile`, or `Staged`. An open file is read from its position and not closed.
+            progress: Called with (bytes done, bytes in all or None).
+            **options: Those of `UploadOptions`: filename, content_type, metadata, encoding, chunk_size (bytes), id,
+                expires_at (UTC) and expires_after (seconds).
 
-        Raises `BadSource`, `BadOption`, `BadMetadata`, `BadId`, `FileAlreadyStored` for an `id` that is taken,
-        `UploadInProgress` for one with chunks alone, `CorruptFile` (it paused until `collect_garbage` took its chunks),
-        `FileClosed` (its transaction ended meanwhile), or what the source or `progress` raised; nothing is stored then.
-        After `OutcomeUnknown` it may be.
+        Returns:
+            The record of the stored file.
+
+        Raises:
+            BadSource: Bytes cannot be read from the source.
+            BadOption: An option is wrong (`BadMetadata`, `BadId` for those).
+            FileAlreadyStored: `id` is taken.
+            UploadInProgress: There are chunks under `id`, and no file.
+            CorruptFile: The upload paused until the garbage collector removed its chunks.
+            FileClosed: The transaction ended during the upload.
+            OutcomeUnknown: The server did not answer. The file may be stored. After any other error it is not.
+
+        ```python
+        info = await bucket.upload(b"a marmot", filename="marmot.txt", metadata={"place": "Alps"})
+        assert info.length == 8
+        ```
         """
-        request = upload_request(
-            id=id,
-            filename=filename,
-            content_type=content_type,
-            metadata=metadata,
-            encoding=encoding,
-            chunk_size=chunk_size,
-            expires_at=expires_at,
-            expires_after=expires_after,
-        )
-        return await upload_source(self.store, source, request, session=session, progress=progress)
+        return await upload_source(self.store, source, upload_request(**options), session=session, progress=progress)
 
     async def upload_many(
         self,
         sources: Iterable[SourceLike] | Mapping[str, SourceLike],
         *,
-        content_type: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        encoding: str = "utf-8",
-        chunk_size: int | None = None,
-        expires_at: datetime | None = None,
-        expires_after: timedelta | float | None = None,
         session: Session | None = None,
         progress: Progress | None = None,
+        **options: Unpack[UploadOptions],
     ) -> list[FileInfo]:
-        """Store each source as a file of its own, small ones together in one round trip; their infos in order.
+        """Store each source as a file of its own. Small ones share round trips.
 
-        A mapping gives filenames to sources; what else is said holds for every file, and `progress` tells the bytes of
-        all. All or nothing: what one of them raises, or a cancellation, takes back the others. Raises as `upload`.
+        All or nothing: if one of them fails, or the call is cancelled, the others are removed.
+
+        Args:
+            sources: An iterable of sources, or a mapping of filenames to sources.
+            progress: Called with (bytes done of all files, None).
+            **options: As for `upload`, for every file. `filename` and `id` cannot be given.
+
+        Returns:
+            The records, in the order of the sources.
+
+        Raises:
+            GridProxyError: As `upload`.
+
+        ```python
+        infos = await bucket.upload_many({"one.txt": b"one", "two.txt": b"two"})
+        assert [info.filename for info in infos] == ["one.txt", "two.txt"]
+        ```
         """
-        request = upload_request(
-            content_type=content_type,
-            metadata=metadata,
-            encoding=encoding,
-            chunk_size=chunk_size,
-            expires_at=expires_at,
-            expires_after=expires_after,
-        )
-        return await upload_many(self.store, sources, request, session=session, progress=progress)
+        if single := options.keys() & {"filename", "id"}:
+            raise TypeError(f"upload_many() stores several files: {min(single)}= cannot be given")
+        return await upload_many(self.store, sources, upload_request(**options), session=session, progress=progress)
 
     def open_upload(
-        self,
-        *,
-        filename: str | None = None,
-        content_type: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        encoding: str = "utf-8",
-        chunk_size: int | None = None,
-        id: object = None,
-        expires_at: datetime | None = None,
-        expires_after: timedelta | float | None = None,
-        session: Session | None = None,
-        progress: Progress | None = None,
+        self, *, session: Session | None = None, progress: Progress | None = None, **options: Unpack[UploadOptions]
     ) -> Writer:
-        """A new file, written bit by bit: `async with bucket.open_upload(...) as upload: await upload.write(data)`.
+        """Begin a new file that is written in parts.
 
-        The file is there at `close()`, or when the block is left without an exception. Awaiting the result starts it
-        too. Options are checked at the call; raises as `upload`.
+        The file is visible after `close()`, or when the block is left without an exception. Awaiting the result starts
+        the upload, too.
+
+        Args:
+            session: As for `upload`.
+            progress: As for `upload`.
+            **options: As for `upload`.
+
+        Raises:
+            GridProxyError: As `upload`. Options are checked at the call.
+
+        ```python
+        async with bucket.open_upload(filename="notes.txt") as upload:
+            await upload.write(b"some text")
+        assert upload.info.length == 9
+        ```
         """
-        request = upload_request(
-            id=id,
-            filename=filename,
-            content_type=content_type,
-            metadata=metadata,
-            encoding=encoding,
-            chunk_size=chunk_size,
-            expires_at=expires_at,
-            expires_after=expires_after,
-        )
-        return Writer(self.store, request, session, progress)
+        return Writer(self.store, upload_request(**options), session, progress)
 
     async def stage(
-        self,
-        source: SourceLike,
-        *,
-        filename: str | None = None,
-        content_type: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        encoding: str = "utf-8",
-        chunk_size: int | None = None,
-        id: object = None,
-        expires_at: datetime | None = None,
-        expires_after: timedelta | float | None = None,
-        progress: Progress | None = None,
+        self, source: SourceLike, *, progress: Progress | None = None, **options: Unpack[UploadOptions]
     ) -> Staged:
-        """Write the chunks and no record: nobody sees a file before `publish`, and `collect_garbage` takes what waits
-        for longer than its `older_than`. Raises as `upload`, and leaves nothing then.
+        """Write the chunks and no record, so that there is no file before `publish`.
+
+        The garbage collector removes chunks that wait longer than its `older_than`.
+
+        Args:
+            source: As for `upload`.
+            progress: As for `upload`.
+            **options: As for `upload`.
+
+        Raises:
+            GridProxyError: As `upload`. No chunks are left then.
+
+        ```python
+        staged = await bucket.stage(b"a marmot", filename="marmot.txt")
+        info = await bucket.publish(staged)
+        ```
         """
-        request = upload_request(
-            id=id,
-            filename=filename,
-            content_type=content_type,
-            metadata=metadata,
-            encoding=encoding,
-            chunk_size=chunk_size,
-            expires_at=expires_at,
-            expires_after=expires_after,
-        )
-        return await stage_source(self.store, source, request, progress=progress)
+        return await stage_source(self.store, source, upload_request(**options), progress=progress)
 
     async def publish(self, staged: Staged, *, session: Session | None = None) -> FileInfo:
-        """Make a file of what was staged; its info. May be repeated.
+        """Make a file of staged chunks. This may be repeated.
 
-        Raises `FileClosed` after a discard, `BadOption` for what lies in another bucket, `FileAlreadyStored` where
-        another file has its id by now, and `CorruptFile` where chunks are gone: it waited for longer than
-        `collect_garbage` does, or the file was published and deleted before; what is left of it is discarded then.
-        After `OutcomeUnknown` it may be a file: publish it again.
+        Returns:
+            The record of the file.
+
+        Raises:
+            FileClosed: The chunks were discarded.
+            BadOption: They are in another bucket.
+            FileAlreadyStored: Another file has the id.
+            CorruptFile: Chunks are missing: the garbage collector removed them, or the file was published and deleted
+                before. The other chunks are discarded then.
+            OutcomeUnknown: The server did not answer. The file may be stored: publish again.
+
+        ```python
+        async with gridproxy.transaction(client) as tx:
+            await bucket.publish(await bucket.stage(b"a marmot"), session=tx.session)
+        ```
         """
         return await upload_source(self.store, staged, upload_request(), session=session)
 
     async def discard(self, staged: Staged | object) -> None:
-        """Remove staged chunks, or whatever chunks lie under an id without a record (an upload that was cut off).
+        """Remove staged chunks, or all chunks under an id that has no record, such as those of a crashed upload.
 
-        Under an id whatever lies there goes, however young: an upload in progress loses its chunks, and is lost.
-        `collect_garbage` leaves such uploads alone. Raises `FileAlreadyStored` where they are a file (that is what
-        `delete` is for), `UploadInProgress` where they are becoming one in a transaction that is not over.
+        An id loses all of its chunks, so an upload in progress under it fails. `collect_garbage` leaves such uploads
+        alone.
+
+        Raises:
+            FileAlreadyStored: The chunks belong to a file. `delete` removes files.
+            UploadInProgress: They were published in a transaction that is not over.
+
+        ```python
+        await bucket.discard(await bucket.stage(b"a marmot"))
+        ```
         """
         if isinstance(staged, Staged):
             await discard_staged(staged)
@@ -222,12 +298,33 @@ class Bucket(ReadableBucket):
         expires_after: timedelta | float | None = None,
         session: Session | None = None,
     ) -> FileInfo:
-        """A second file with the same bytes, copied inside the server; its info. What is not given stays as it was.
+        """Make a second file with the same bytes. The server copies them. What is not given stays as in the original.
 
-        `metadata` stands for all of the original's; `expires_at` (UTC) and `expires_after` (seconds) are as `upload`
-        has them, but no copy expires unless told. Raises `FileMissing`, `CorruptFile` (nothing is made of half a file),
-        `FileAlreadyStored` or `UploadInProgress` where `new_id` is taken, `BadMetadata`, `BadId`, `BadOption` (inside a
-        transaction, too), `OutcomeUnknown`.
+        Args:
+            id: The id of the original.
+            filename: The name of the copy.
+            content_type: Its media type.
+            metadata: All of its metadata, in place of those of the original.
+            new_id: Its id. None for a new `ObjectId`.
+            expires_at: When it expires, in UTC. A copy does not expire unless this or `expires_after` is given.
+            expires_after: The same in seconds, or as a timedelta, from now.
+            session: A session of pymongo's. It must not be in a transaction.
+
+        Returns:
+            The record of the copy.
+
+        Raises:
+            FileMissing: There is no file `id`.
+            CorruptFile: Chunks are missing. No copy is made.
+            FileAlreadyStored: `new_id` is taken.
+            UploadInProgress: There are chunks under `new_id`, and no file.
+            BadOption: An option is wrong (`BadMetadata`, `BadId` for those), or the session is in a transaction.
+            OutcomeUnknown: The server did not answer. The copy may be stored.
+
+        ```python
+        twin = await bucket.copy(info.id, filename="twin.txt")
+        assert twin.length == info.length
+        ```
         """
         return await copy_file(
             self.store,
@@ -241,38 +338,200 @@ class Bucket(ReadableBucket):
             session=session,
         )
 
-    async def by_name(self, filename: str, revision: int = -1, *, session: Session | None = None) -> AsyncGridFile:
-        """A file by its name: revision 0 is the oldest, 1 the next, -1 the newest, -2 the one before (GridFS spec), of
-        those that have not expired.
+    # Downloads
 
-        Raises `FileMissing` where there is no such name or revision, `BadOption` for what can be neither.
+    def stream(
+        self, id: object, start: int = 0, stop: int | None = None, *, session: Session | None = None
+    ) -> DownloadStream:
+        """Return the bytes of a file as blocks, fetched ahead in bounded memory.
+
+        Args:
+            id: The file's id.
+            start: The first byte.
+            stop: The byte after the last one. None, or a number beyond the end, for the end.
+
+        Raises:
+            BadOption: An offset is negative.
+            FileMissing: On reading, if there is no such file or it has expired.
+            CorruptFile: On reading, if the chunks do not make up the file. A stream never ends short.
+            FileVanished: On reading, if the file was deleted during the download.
+
+        ```python
+        assert b"".join([block async for block in bucket.stream(info.id)]) == b"some content"
+        ```
+        """
+        check_offset(start, "start")
+        if stop is not None:
+            check_offset(stop, "stop")
+        return DownloadStream(Download(self.store, id, start, stop, session=session))
+
+    async def read(
+        self, id: object, start: int = 0, stop: int | None = None, *, session: Session | None = None
+    ) -> bytes:
+        """Return the bytes of a file from `start` to `stop`, in bytes as for `stream`.
+
+        Raises:
+            GridProxyError: As `stream`.
+
+        ```python
+        assert await bucket.read(info.id, 0, 4) == b"some"
+        ```
+        """
+        return await read_range(self.store, id, start, stop, session)
+
+    async def read_ranges(
+        self, id: object, ranges: Sequence[tuple[int, int]], *, session: Session | None = None
+    ) -> list[bytes]:
+        """Return the bytes of several ranges of a file. Only the chunks that contain them are fetched, each once.
+
+        Args:
+            id: The file's id.
+            ranges: Pairs of (start, stop) in bytes, `stop` exclusive. They are clipped to the file.
+
+        Raises:
+            GridProxyError: As `stream`.
+
+        ```python
+        assert await bucket.read_ranges(info.id, [(0, 4), (5, 12)]) == [b"some", b"content"]
+        ```
+        """
+        return await read_ranges(self.store, id, ranges, session)
+
+    async def read_many(self, ids: Iterable[object], *, session: Session | None = None) -> dict[object, bytes]:
+        """Return the contents of many files by id, without the missing ones. Small files share round trips.
+
+        All contents are in memory at once.
+
+        Raises:
+            CorruptFile: A file's chunks do not make it up. The error names the file.
+            BadId: As `stat_many`.
+
+        ```python
+        assert await bucket.read_many([info.id]) == {info.id: b"some content"}
+        ```
+        """
+        return await read_many(self.store, ids, session)
+
+    # Records
+
+    async def stat(self, id: object, *, session: Session | None = None) -> FileInfo:
+        """Return the record of a file.
+
+        Raises:
+            FileMissing: There is no such file, or it has expired.
+            CorruptFile: The record is not that of a file.
+
+        ```python
+        assert (await bucket.stat(info.id)).filename == "notes.txt"
+        ```
+        """
+        return await load_info(self.store, id, session)
+
+    async def stat_many(self, ids: Iterable[object], *, session: Session | None = None) -> dict[object, FileInfo]:
+        """Return the records of many files by id, in the given order, without those that are missing or expired.
+
+        Raises:
+            BadId: An id cannot be a key of a dict, because it is a dict itself.
+            CorruptFile: A record is not that of a file.
+
+        ```python
+        assert list(await bucket.stat_many([info.id, "missing"])) == [info.id]
+        ```
+        """
+        return await stat_many(self.store, ids, session)
+
+    async def find(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[tuple[str, int]] | None = None,
+        skip: int = 0,
+        limit: int = 0,
+        session: Session | None = None,
+    ) -> AsyncIterator[FileInfo]:
+        """Yield the records that match a filter. Expired files are included.
+
+        Args:
+            filter: A MongoDB query on the records, such as `{"metadata.owner": 7}`. Put values from outside into
+                `{"$eq": value}` only.
+            sort: A key, with a '-' before it for descending order, or pairs as pymongo accepts them.
+            skip: How many files to leave out at the start.
+            limit: How many files to yield at most. 0 for all.
+
+        Raises:
+            CorruptFile: A record is not that of a file.
+
+        ```python
+        found = [each.filename async for each in bucket.find({"metadata.owner": 7}, sort="-uploadDate")]
+        assert found == ["notes.txt"]
+        ```
+        """
+        session = self.store.session_for(session)
+        cursor = self.store.files.find(filter or {}, sort=_order(sort), skip=skip, limit=limit, session=session)
+        async with cursor:
+            async for record in iterate_locked(session, cursor):
+                yield FileInfo.from_record(record)
+
+    async def by_name(self, filename: str, revision: int = -1, *, session: Session | None = None) -> AsyncGridFile:
+        """Return the file of a name and revision (GridFS spec). Expired files are not counted.
+
+        Args:
+            filename: The stored name.
+            revision: 0 is the oldest file of this name, 1 the next. -1 is the newest, -2 the one before.
+
+        Raises:
+            FileMissing: There is no such name or revision.
+            BadOption: The name or the revision is of the wrong type.
+
+        ```python
+        assert (await bucket.by_name("notes.txt")).id == info.id
+        ```
         """
         check_filename(filename)
         _check_revision(revision)
-        order = ASCENDING if revision >= 0 else DESCENDING
         session = self.store.session_for(session)
         async with lock(session):
             record = await self.store.files.find_one(
                 {"filename": filename, "expires_at": {"$not": {"$lte": utc_now()}}},
-                sort=[("uploadDate", order)],
+                sort=[("uploadDate", ASCENDING if revision >= 0 else DESCENDING)],
                 skip=revision if revision >= 0 else -revision - 1,
                 session=session,
             )
         if record is None:
             asked = "" if revision == -1 else f" and the revision {revision}"
-            raise FileMissing(message=f"no file has the name {filename!r}{asked}")
+            raise FileMissing(message=f"no file in {self.store!r} has the name {filename!r}{asked}")
         info = FileInfo.from_record(record)
         return AsyncGridFile(info.id, bucket=self, info=info)
 
-    # Editing
-
     async def rename(self, id: object, filename: str, *, session: Session | None = None) -> FileInfo:
-        """Give one file another name; its new info. Raises `FileMissing`, `BadOption` for what is no name."""
+        """Give one file another name.
+
+        Returns:
+            The new record.
+
+        Raises:
+            FileMissing: There is no file `id`.
+            BadOption: The name is not a str, or contains NUL.
+
+        ```python
+        await bucket.rename(info.id, "notes2.txt")
+        ```
+        """
         return await rename_file(self.store, id, filename, session)
 
     async def rename_by_name(self, filename: str, new: str, *, session: Session | None = None) -> int:
-        """Give every revision of a name another one; how many. Raises `FileMissing` for none (GridFS spec), `BadOption`
-        for what is no name.
+        """Give every revision of a name another name.
+
+        Returns:
+            How many files there were.
+
+        Raises:
+            FileMissing: There is no file of this name (GridFS spec).
+            BadOption: A name is not a str, or contains NUL.
+
+        ```python
+        assert await bucket.rename_by_name("notes.txt", "notes2.txt") == 1
+        ```
         """
         return await rename_files(self.store, filename, new, session)
 
@@ -285,47 +544,142 @@ class Bucket(ReadableBucket):
         session: Session | None = None,
         **more: Any,
     ) -> FileInfo:
-        """Set keys of a file's metadata (`changes`, and keywords) and `unset` others, in one step; its new info.
+        """Set and unset keys of a file's metadata in one step.
 
-        Raises `FileMissing`, `BadMetadata` for what cannot be stored, is said twice, or is not the caller's (`sha256`).
+        Args:
+            id: The file's id.
+            changes: Keys and their new values.
+            unset: Keys to remove.
+            **more: More keys and their new values.
+
+        Returns:
+            The new record.
+
+        Raises:
+            FileMissing: There is no file `id`.
+            BadMetadata: A value cannot be stored, a key is given twice, or the key is `sha256`.
+
+        ```python
+        await bucket.update_metadata(info.id, place="Alps", unset=["owner"])
+        ```
         """
         return await update_file(self.store, id, changes, unset, more, session)
 
-    # Taking away
+    # Removal
 
     async def delete(self, id: object, *, session: Session | None = None) -> None:
-        """Remove a file, and a picture's variants. In a transaction the chunks go with its commit.
+        """Remove a file, and a picture's variants. In a transaction the chunks are removed with the commit.
 
-        Where there is none, stray chunks under the id are removed and `FileMissing` is raised (GridFS spec): an upload
-        in progress under this id loses its chunks, and is lost.
+        If there is no file, all chunks under the id are removed (GridFS spec), so an upload in progress under it fails.
+
+        Raises:
+            FileMissing: There is no file `id`.
+
+        ```python
+        await bucket.delete(info.id)
+        ```
         """
         if not await remove_file(self.store, id, session):
             raise FileMissing(id)
 
     async def delete_by_name(self, filename: str, *, session: Session | None = None) -> int:
-        """Remove every revision of a name; how many. Raises `FileMissing` for none (GridFS spec), `BadOption` for what
-        is no name.
+        """Remove every revision of a name.
+
+        Returns:
+            How many files there were.
+
+        Raises:
+            FileMissing: There is no file of this name (GridFS spec).
+            BadOption: The name is not a str, or contains NUL.
+
+        ```python
+        assert await bucket.delete_by_name("notes.txt") == 1
+        ```
         """
         check_filename(filename)
         ids = await self.store.find_ids({"filename": filename}, self.store.session_for(session))
         if not ids:
-            raise FileMissing(message=f"no file has the name {filename!r}")
+            raise FileMissing(message=f"no file in {self.store!r} has the name {filename!r}")
         return await remove_files(self.store, ids, session)
 
     async def delete_many(self, ids: Iterable[object], *, session: Session | None = None) -> int:
-        """Remove many files by id; how many there were. Ids without a file are no error, and lose stray chunks as
-        with `delete`.
+        """Remove many files by id. An id without a file is not an error, and loses its chunks as with `delete`.
+
+        Returns:
+            How many files there were.
+
+        ```python
+        assert await bucket.delete_many([info.id, "missing"]) == 1
+        ```
         """
         return await remove_files(self.store, ids, session)
 
     # The bucket as a whole
 
     async def ensure_indexes(self, *, force: bool = False) -> None:
-        """Create the two indexes of the GridFS spec: once per bucket and client, and only where no file is stored yet.
+        """Create the two indexes of the GridFS spec, once per bucket and client, and only while no file is stored.
 
-        Every upload does so by itself. `force` looks again, and creates them whatever is stored.
+        Every upload does so by itself.
+
+        Args:
+            force: Whether to look again, and to create them even if files are stored.
+
+        ```python
+        await bucket.ensure_indexes(force=True)
+        ```
         """
         await ensure_indexes(self.store, force=force)
+
+    async def verify(self, id: object, *, session: Session | None = None, progress: Progress | None = None) -> FileInfo:
+        """Read a file again and compare number and sizes of its chunks, and the SHA-256 if the record has one.
+
+        Args:
+            id: The file's id.
+            progress: Called with (bytes done, bytes in all).
+
+        Returns:
+            The file's record.
+
+        Raises:
+            CorruptFile: The message says what is wrong.
+            FileMissing: There is no file `id`.
+            FileVanished: The file was deleted during the read.
+
+        ```python
+        await bucket.verify(info.id)
+        ```
+        """
+        return await verify_file(self.store, id, session, progress)
+
+    def check(
+        self,
+        *,
+        references: References | None = None,
+        older_than: timedelta = timedelta(0),
+        progress: Progress | None = None,
+    ) -> AsyncIterator[Finding]:
+        """Yield a `Finding` for everything in the bucket that is not as it should be.
+
+        These are files whose chunks are missing or wrong by number or size (`verify` compares the bytes), expired
+        files, and chunks without a file, running uploads included. With `references` also files that no document points
+        to, and documents that point to no file. A picture points to its thumbnails. Memory is bounded. The check takes
+        part in no transaction.
+
+        Args:
+            references: The fields of documents that hold files: `[("animals", "photo"), ("zoos", "rooms.photos")]`.
+                Each is a collection's name or an `AsyncCollection`, and a dotted path through sub-documents, lists and
+                maps. `*` is every key of a map.
+            older_than: Leaves out chunks without a file, and unreferenced files, that are younger by the server's clock.
+            progress: Called with the numbers of records and documents done, and in all.
+
+        Raises:
+            BadOption: `references` or `older_than` is wrong.
+
+        ```python
+        assert [finding async for finding in bucket.check()] == []
+        ```
+        """
+        return check_bucket(self.store, parse_references(self.store, references), check_age(older_than), progress)
 
     async def collect_garbage(
         self,
@@ -336,19 +690,33 @@ class Bucket(ReadableBucket):
         references: References | None = None,
         progress: Progress | None = None,
     ) -> GarbageReport:
-        """Remove what is safe to remove, or only tell what would be (`dry_run`, the default).
+        """Remove chunks without a file and expired files, or report what would be removed.
 
-        That is: chunks without a file, the youngest of which is older than `older_than` by the time in its `_id`; and
-        files whose `expires_at` has passed. With `unreferenced=True` also files that were uploaded longer ago than
-        that and that no document in `references` (as `check` takes them; name every place that holds files) points to.
+        Chunks are removed if the youngest of them is older than `older_than`, by the time in its `_id`. Chunks whose
+        `_id` has no time are counted and left: `discard(id)` removes them. Each decision is checked again on the primary
+        before a removal, and an interrupted run can be repeated.
 
-        An upload that sends nothing for as long as `older_than` looks like one that was cut off: it fails by
-        `CorruptFile` when it is to become a file after all. Chunks whose `_id` tells no time are counted and left;
-        `discard(id)` removes them. What is decided is looked at again, on the primary, before it is removed;
-        interrupted at any point, the next run goes on. The clock is the server's, `progress` as in `check`.
+        An upload that sends nothing for `older_than` looks like a crashed one, and fails with `CorruptFile`.
 
-        Raises `BadOption` for an `older_than` below an hour, for `unreferenced` without references, and for references
-        that look mistyped (no such collection, or no document with the path); nothing was removed then.
+        Args:
+            older_than: At least one hour, by the server's clock.
+            dry_run: Whether to report only.
+            unreferenced: Whether to remove also files that were uploaded before `older_than` and that no document in
+                `references` points to.
+            references: As for `check`. Name every place that holds files.
+            progress: As for `check`.
+
+        Returns:
+            What was removed, or would be.
+
+        Raises:
+            BadOption: `older_than` is below an hour, `unreferenced` has no references, or a reference looks mistyped (no
+                such collection, or no document with the path). Nothing was removed.
+
+        ```python
+        report = await bucket.collect_garbage()
+        assert (report.dry_run, report.files) == (True, 0)
+        ```
         """
         return await collect_bucket_garbage(
             self.store,
@@ -360,8 +728,19 @@ class Bucket(ReadableBucket):
         )
 
     async def drop(self) -> None:
-        """Remove the whole bucket, every file in it and its indexes; no error where it is not there."""
+        """Remove the whole bucket with its files and indexes. A missing bucket is not an error.
+
+        ```python
+        await Bucket(client["zoo"], "old").drop()
+        ```
+        """
         await run_to_completion(self.store.drop())
+
+
+def _order(sort: str | Sequence[tuple[str, int]] | None) -> Sequence[tuple[str, int]] | None:
+    if not isinstance(sort, str):
+        return sort
+    return [(sort.removeprefix("-"), DESCENDING if sort.startswith("-") else ASCENDING)]
 
 
 def _check_revision(revision: object) -> None:

@@ -42,13 +42,8 @@ TransactionsUnsupported UnacknowledgedWriteConcern UploadInProgress ValidationEr
 rewrite_references transaction using with_transaction wrap_field
 """
 
-# What an upload can be told.
-UPLOAD = "filename=, content_type=, metadata=, encoding=, chunk_size=, id=, expires_at=, expires_after="
-
-MANY = "content_type=, metadata=, encoding=, chunk_size=, expires_at=, expires_after="
-
 # Each public member with its parameters, `=` where one has a default, `*` before those that go by keyword only.
-FILE = f"""
+FILE = """
 __init__ (id=, *, bucket=, alias=, options=, info=)
 abort await ()
 as_source (session=)
@@ -56,7 +51,7 @@ chunk_size property
 close await ()
 closed property
 content_type property
-copy await (*, filename=, content_type=, metadata=, id=, expires_at=, expires_after=, session=, **more_metadata)
+copy await (*, session=, **options)
 delete await (*, session=)
 etag property
 exists await (*, session=)
@@ -68,16 +63,16 @@ id property
 info property
 length property
 metadata property
-new_file (*, replace=, {UPLOAD}, session=, progress=, **more_metadata)
+new_file (*, replace=, session=, progress=, **options)
 open (*, session=)
 options property
-put await (source, *, {UPLOAD}, session=, progress=, **more_metadata)
+put await (source, *, session=, progress=, **options)
 read await (size=, *, session=)
 read_range await (start, stop, *, session=)
 read_ranges await (ranges, *, session=)
 readline await (*, session=)
 rename await (filename, *, session=)
-replace await (source, *, {UPLOAD}, session=, progress=, **more_metadata)
+replace await (source, *, session=, progress=, **options)
 revert await (*, session=)
 save_to await (sink, progress=, *, session=)
 seek await (offset, whence=, *, session=)
@@ -95,7 +90,7 @@ write (data)
 writelines (lines)
 """
 
-BUCKET = f"""
+BUCKET = """
 __init__ (database, name=, *, chunk_size=, checksum=, write_concern=, read_concern=, read_preference=)
 by_name await (filename, revision=, *, session=)
 check (*, references=, older_than=, progress=)
@@ -111,20 +106,20 @@ ensure_indexes await (*, force=)
 file (id)
 find (filter=, *, sort=, skip=, limit=, session=)
 name property
-open_upload (*, {UPLOAD}, session=, progress=)
+open_upload (*, session=, progress=, **options)
 publish await (staged, *, session=)
 read await (id, start=, stop=, *, session=)
 read_many await (ids, *, session=)
 read_ranges await (id, ranges, *, session=)
 rename await (id, filename, *, session=)
 rename_by_name await (filename, new, *, session=)
-stage await (source, *, {UPLOAD}, progress=)
+stage await (source, *, progress=, **options)
 stat await (id, *, session=)
 stat_many await (ids, *, session=)
 stream (id, start=, stop=, *, session=)
 update_metadata await (id, changes=, *, unset=, session=, **more)
-upload await (source, *, {UPLOAD}, session=, progress=)
-upload_many await (sources, *, {MANY}, session=, progress=)
+upload await (source, *, session=, progress=, **options)
+upload_many await (sources, *, session=, progress=, **options)
 verify await (id, *, session=, progress=)
 """
 

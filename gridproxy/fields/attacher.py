@@ -1,19 +1,20 @@
-"""What a file and the document that holds it owe each other.
+"""Attacher: what the files of a document and the document owe each other, on behalf of its ODM.
 
-A replaced file is kept until its document has been saved; assigned content is stored by that save; a file that two
-documents share is never removed automatically.
+Assigned content is stored by the document's save. A replaced file is kept until the document has been saved. A file that
+two documents share is never removed automatically.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Any, TypeVar
 
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from gridproxy.errors import FileMissing, UploadInProgress
-from gridproxy.file.attachment import Attachment, FileRef, attach
+from gridproxy.file.attachment import Attachment, FileRef
 from gridproxy.file.file import AsyncGridFile
+from gridproxy.file.state import FileState
 from gridproxy.gridfs.store.collections import Session
 from gridproxy.runtime.session_lock import lock
 from gridproxy.runtime.sessions import bound_session
@@ -23,154 +24,209 @@ from .prefetch import load_infos
 
 T = TypeVar("T")
 
+# A file of a document, with the name of the field that holds it.
+HeldFile = tuple[str, AsyncGridFile]
 
-def refuse_open_files(files: Iterable[tuple[str, AsyncGridFile]]) -> None:
-    """Raise `UploadInProgress` for a document of which a file is being written: what would its field point to?"""
+
+class Attacher:
+    """The files of one document: attaches them, stores their content, saves and deletes them with the document.
+
+    Args:
+        owner: The document. It must be possible to reference it weakly.
+        files: Returns the files that the document holds at the moment of the call, each with its field's name.
+
+    ```python
+    class Animal:
+        def __init__(self, collection):
+            self.collection, self.photo = collection, AsyncGridFile(bucket=Bucket(collection.database))
+            self.attacher = gridproxy.fields.Attacher(self, lambda: [("photo", self.photo)])
+
+        async def save(self):
+            await self.attacher.save(lambda: self.collection.insert_one({"photo": self.photo.id}))
+
+    animal = Animal(client["zoo"]["animal"])
+    animal.photo = gridproxy.fields.assign(animal.photo, b"a marmot", animal.photo.options)
+    await animal.save()
+    assert await animal.photo.read() == b"a marmot"
+    ```
+    """
+
+    def __init__(self, owner: object, files: Callable[[], Iterable[HeldFile]]) -> None:
+        self._owner = owner
+        self._files = files
+
+    def attach(self, session: Session | None = None) -> list[AsyncGridFile]:
+        """Attach every file to the document, and let it take part in the transaction of `session`.
+
+        Returns:
+            The files.
+
+        Raises:
+            UploadInProgress: A file is being written, or takes part in another transaction.
+        """
+        held = list(self._files())
+        refuse_open_files(held)
+        attachable = [file.state for _, file in held]
+        for (field, _), state in zip(held, attachable, strict=True):
+            state.attach(self._owner, field)
+        enlist(attachable, session)
+        return [file for _, file in held]
+
+    def changed(self) -> bool:
+        """Return whether a save would store content, or remove a replaced file."""
+        return any(
+            file.state.content is not None or (file.state.attachment is not None and file.state.attachment.has_replaced)
+            for _, file in self._files()
+        )
+
+    async def store_content(
+        self, session: Session | None = None, check: Callable[[], None] | None = None
+    ) -> list[AsyncGridFile]:
+        """Store all assigned content, and load the records that snapshots are made of.
+
+        Args:
+            session: The session that the document is going to be written in.
+            check: Called after each file, because the document may have changed in the time.
+
+        Returns:
+            The files.
+
+        Raises:
+            UploadInProgress: As `attach`.
+            FileMissing: A file was stored in a transaction that was not committed.
+            GridProxyError: As `AsyncGridFile.replace` raises for the content.
+        """
+        files = self.attach(session)
+        while (unstored := next((file for file in files if file.state.content is not None), None)) is not None:
+            content: Any = unstored.state.content  # it was checked when it was assigned
+            await unstored.replace(content, session=session)
+            if check is not None:
+                check()
+            files = self.attach(session)
+        if any(file.state.outcome_unknown for file in files):
+            await _confirm_stored(files, session)
+            files = self.attach(session)
+        if unknown := [file for file in files if file.state.options.store == "snapshot" and file.state.info is None]:
+            # A file that is missing keeps its bare id.
+            await load_infos(unknown, session)
+            files = self.attach(session)
+        return files
+
+    async def save(self, write: Callable[[], Awaitable[T]], session: Session | None = None) -> T:
+        """Store assigned content, save the document by its ODM's own `write`, then remove the replaced files.
+
+        A cancelled save is completed before the cancellation is raised, because the server completes the write, too.
+
+        Args:
+            write: Writes the document.
+            session: The session that `write` uses.
+
+        Returns:
+            What `write` returned.
+
+        Raises:
+            UploadInProgress: As `attach`.
+            FileMissing: As `store_content`.
+            Exception: As `write` raises. No file is lost then.
+        """
+        files = await self.store_content(session)
+        return await run_to_completion(self._save([file.state for file in files], write, session))
+
+    async def _save(self, states: list[FileState], write: Callable[[], Awaitable[T]], session: Session | None) -> T:
+        written = [(state, state.ref) for state in states]
+        try:
+            async with lock(session or bound_session(None)):
+                result = await write()
+        except PyMongoError as error:
+            if not isinstance(error, DuplicateKeyError):  # that is an answer of the server
+                mark_outcome_unknown(states)
+            raise
+        await saved(written, session)
+        return result
+
+    async def delete(self, write: Callable[[], Awaitable[bool]], session: Session | None = None) -> None:
+        """Delete the document by its ODM's own `write`, then the files of fields with `on_delete="delete"`.
+
+        Args:
+            write: Deletes the document, and returns whether there was one.
+            session: The session that `write` uses.
+
+        Raises:
+            UploadInProgress: As `attach`.
+            Exception: As `write` raises. Every file stays then.
+        """
+        states = [file.state for file in self.attach(session)]
+        await run_to_completion(self._delete(states, write, session))
+
+    async def _delete(
+        self, states: list[FileState], write: Callable[[], Awaitable[bool]], session: Session | None
+    ) -> None:
+        async with lock(session or bound_session(None)):
+            deleted = await write()
+        if deleted:
+            deletable = [state for state in states if state.options.on_delete == "delete"]
+            await delete_files(deletable, [state.id for state in deletable if attachment_of(state).stored], session)
+
+
+def refuse_open_files(files: Iterable[HeldFile]) -> None:
+    """Raise `UploadInProgress` if a file of the document is being written: its field has no id yet."""
     for field, file in files:
-        if file._busy is not None:
-            raise UploadInProgress(f"{field}: this file is {file._busy}; close() or abort() it before saving")
+        if file.state.busy is not None:
+            raise UploadInProgress(f"{field}: this file is {file.state.busy}; close() or abort() it before saving")
 
 
-def join(files: Iterable[AsyncGridFile], session: Session | None) -> None:
-    """Let the files of a document take part in the transaction that it is written in.
+def enlist(states: Sequence[FileState], session: Session | None) -> None:
+    """Let files take part in the transaction that their document is written in."""
+    bound = session is None and bound_session(None) is not None
+    for state in states:
+        state.enlist(state.session_for(session) if bound else session)
 
-    Raises `UploadInProgress` for one that takes part in another: the document would point to what may be taken back.
-    """
+
+async def _confirm_stored(files: Iterable[AsyncGridFile], session: Session | None) -> None:
+    """Raise `FileMissing` for a file of a transaction that turned out to be aborted."""
     for file in files:
-        file._join(file._session(session))
-
-
-def unstored(files: Iterable[AsyncGridFile]) -> AsyncGridFile | None:
-    """The first of the files whose assigned content is not stored yet."""
-    return next((file for file in files if file._content is not None), None)
-
-
-async def store_content(file: AsyncGridFile, session: Session | None) -> None:
-    """Store what was assigned to a field, as a replace."""
-    await file.replace(file._content, session=session)  # type: ignore[arg-type]  # checked when it was assigned
-
-
-async def complete_snapshots(files: Iterable[AsyncGridFile], session: Session | None) -> None:
-    """Load the records that snapshots are made of, where they are not known: one query for each bucket.
-
-    A file that is missing keeps its bare id.
-    """
-    await load_infos([file for file in files if file.options.store == "snapshot"], session)
-
-
-async def confirm_stored(files: Iterable[AsyncGridFile], session: Session | None) -> None:
-    """Raise `FileMissing` for a file of a transaction that was not committed, where nobody knew that until now:
-
-    A document must not point to it.
-    """
-    for file in files:
-        if file.outcome_unknown:
+        if file.state.outcome_unknown:
             try:
                 await file.stat(session=session)
             except FileMissing as error:
-                error.add_note("The transaction that it was put in was not committed: reload() the document.")
+                error.add_note("The transaction that stored it was not committed: reload() the document.")
                 raise
-            file.outcome_unknown = False
+            file.state.outcome_unknown = False
 
 
-def references(files: Iterable[AsyncGridFile]) -> list[tuple[AsyncGridFile, FileRef]]:
-    """What each file points to at this moment: taken before a document is written, for `saved` after it."""
-    return [(file, (file.id, file.info)) for file in files]
-
-
-async def saved(written: Iterable[tuple[AsyncGridFile, FileRef]], session: Session | None) -> None:
-    """The document was written, with these references: let go of what it points to no more."""
-    written = list(written)
+async def saved(written: Sequence[tuple[FileState, FileRef]], session: Session | None) -> None:
+    """Remove what was replaced, now that the document was written with these references."""
     in_use = [now[0] for _, now in written]
-    for file, now in written:
-        await _attachment(file).saved(now, in_use, file._session(session))
+    for state, now in written:
+        await attachment_of(state).saved(now, in_use, state.session_for(session))
 
 
-def mark_outcome_unknown(written: Iterable[tuple[AsyncGridFile, FileRef]]) -> None:
-    """The document may have been written, with these references, or not: neither old nor new files may go now."""
-    for file, _ in written:
-        _attachment(file).outcome_unknown = True
+def mark_outcome_unknown(states: Iterable[FileState]) -> None:
+    """Keep old and new files, because the document may or may not have been written."""
+    for state in states:
+        attachment_of(state).outcome_unknown = True
 
 
-async def delete_files(files: Iterable[AsyncGridFile], stored: Collection[object], session: Session | None) -> None:
-    """The document is gone: remove the files that are its alone, of those that it pointed to (`stored`) or that were
-    put here since. What was only assigned and never saved may be somebody else's.
+async def delete_files(states: Iterable[FileState], stored: Collection[object], session: Session | None) -> None:
+    """Remove the files of a deleted document that no other document holds.
+
+    These are files that the stored document pointed to (`stored`), and files that were put here since. A file that was
+    only assigned may belong to another document.
     """
-    for file in files:
-        attachment = _attachment(file)
+    for state in states:
+        attachment = attachment_of(state)
         if attachment.shared:
             continue
-        mine = file.id in stored or attachment.put_here(file.id)
-        await saved(references([file]), session)
-        if mine:
-            await file.delete(session=session)
+        id = state.id
+        owned = id in stored or attachment.is_new(id)
+        await saved([(state, state.ref)], session)
+        if owned and id is not None:
+            with state.exclusive("being deleted"):
+                state.enlist(state.session_for(session))
+                await run_to_completion(state.remove(state.store(), id, session))
 
 
-async def save_owner(
-    owner: object,
-    files: Callable[[], Iterable[tuple[str, AsyncGridFile]]],
-    write: Callable[[], Awaitable[T]],
-    session: Session | None,
-) -> T:
-    """Save a document by its ODM's own `write`: assigned content is stored before it, replaced files go after it.
-
-    `files` gives the files that the document holds at the moment of the call, with their paths. Raises
-    `UploadInProgress` while one of them is being written, `FileMissing` for one of a transaction whose commit got no
-    answer and did not come true, and whatever `write` raises: nothing is lost then.
-    """
-
-    def attached() -> list[AsyncGridFile]:
-        held = list(files())
-        refuse_open_files(held)
-        for path, file in held:
-            attach(file, owner, path)
-        join((file for _, file in held), session)
-        return [file for _, file in held]
-
-    while (file := unstored(attached())) is not None:
-        await store_content(file, session)
-    await confirm_stored(attached(), session)
-    await complete_snapshots(attached(), session)
-    # A cancelled write lands all the same, so it is seen to its end, and the old files' removal with it.
-    return await run_to_completion(_save_owner(references(attached()), write, session))
-
-
-async def _save_owner(
-    written: list[tuple[AsyncGridFile, FileRef]], write: Callable[[], Awaitable[T]], session: Session | None
-) -> T:
-    try:
-        async with lock(session or bound_session(None)):
-            result = await write()
-    except PyMongoError as error:
-        if not isinstance(error, DuplicateKeyError):  # of a unique index: an answer
-            mark_outcome_unknown(written)
-        raise
-    await saved(written, session)
-    return result
-
-
-async def delete_owner(
-    files: Iterable[tuple[str, AsyncGridFile]], write: Callable[[], Awaitable[bool]], session: Session | None
-) -> None:
-    """Delete a document by its ODM's own `write`, which tells whether it is gone; then the files of its fields with
-    `on_delete="delete"`. Raises `UploadInProgress`, and whatever `write` raises: every file stays then.
-    """
-    held = list(files)
-    refuse_open_files(held)
-    join((file for _, file in held), session)
-    await run_to_completion(_delete_owner([file for _, file in held], write, session))
-
-
-async def _delete_owner(
-    files: list[AsyncGridFile], write: Callable[[], Awaitable[bool]], session: Session | None
-) -> None:
-    async with lock(session or bound_session(None)):
-        deleted = await write()
-    if deleted:
-        going = [file for file in files if file.options.on_delete == "delete"]
-        await delete_files(going, [file.id for file in going if _attachment(file).stored], session)
-
-
-def _attachment(file: AsyncGridFile) -> Attachment:
-    assert file._attachment is not None, "every file of a document was attached to it"
-    return file._attachment
+def attachment_of(state: FileState) -> Attachment:
+    """Return the attachment of a document's file."""
+    assert state.attachment is not None, "every file of a document was attached to it"
+    return state.attachment

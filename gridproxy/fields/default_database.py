@@ -1,4 +1,4 @@
-"""DefaultDatabase: the database that a model's documents are in, and so their files where nothing else is said."""
+"""DefaultDatabase: the database of a model's documents, and so of their files unless the options name another one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,26 @@ from gridproxy.gridfs.store.collections import DEFAULT_NAME
 
 
 class DefaultDatabase:
-    """One database, and one `Bucket` of it for each name."""
+    """One database, one `Bucket` of it for each name, and the options of its fields."""
 
     def __init__(self, database: AsyncDatabase[Any]) -> None:
         self.database = database
         self._buckets: dict[str, Bucket] = {}
+        self._resolved: dict[int, tuple[FileOptions, FileOptions]] = {}
 
     def options(self, options: FileOptions) -> FileOptions:
-        """The same options, in this database where they name none of their own."""
+        """Return the same options, in this database if they name none of their own."""
         if options.db_alias is not None or isinstance(options.bucket, Bucket):
             return options
+        known = self._resolved.get(id(options))
+        if known is not None and known[0] is options:
+            return known[1]
         name = options.bucket or DEFAULT_NAME
+        assert isinstance(name, str), "a bucket is a Bucket or a name"
         if name not in self._buckets:
             self._buckets[name] = Bucket(self.database, name)
-        return replace(options, bucket=self._buckets[name])
+        resolved = replace(options, bucket=self._buckets[name])
+        if len(self._resolved) > 1000:  # options that are made anew for each object would grow without a bound
+            self._resolved.clear()
+        self._resolved[id(options)] = options, resolved
+        return resolved

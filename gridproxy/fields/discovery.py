@@ -1,99 +1,129 @@
-"""Which files lie in a value, and where: through models, dataclasses, mappings and lists, whatever ODM they are of."""
+"""Where the files are: in an annotation, and in a value. One walk through models, dataclasses, mappings and lists."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any
+import enum
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import PurePath
+from types import NoneType, UnionType
+from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, TypeVar, Union, get_origin
+from uuid import UUID
+
+from bson import ObjectId
 
 from gridproxy.file.file import AsyncGridFile
+from gridproxy.file.options import FileOptions
+from gridproxy.file.pydantic import parts_of
+
+# Says of an object that it is not part of the value: a document that is only linked.
+Beyond = Callable[[object], bool]
 
 
-def files_in(
-    value: object, *, beyond: Callable[[object], bool] = lambda _: False
-) -> Iterator[tuple[str, AsyncGridFile]]:
-    """Every file in `value` with its dotted path ("photo", "album.0"); an object in two places comes once.
+def is_file_type(part: object) -> bool:
+    """Return whether a part of an annotation is a class of files."""
+    return isinstance(part, type) and issubclass(part, AsyncGridFile)
 
-    `beyond` tells what is not part of it: another document that is only linked.
-    """
+
+def options_in(annotation: object, metadata: Iterable[object]) -> FileOptions:
+    """Return the options of a field, from its `metadata` (around the whole type) or from within its annotation."""
+    declared = [*metadata, *parts_of(annotation)]
+    return next((each for each in declared if isinstance(each, FileOptions)), FileOptions())
+
+
+# Types that hold nothing: most values are one of these, and are not looked at any further.
+_LEAVES = frozenset({AsyncGridFile, NoneType, ObjectId, bool, bytes, datetime, float, int, str})
+
+
+# The same as bases: a field of such a type holds no file.
+_SCALARS = (NoneType, ObjectId, bool, bytes, date, time, timedelta, Decimal, enum.Enum, float, int, str, PurePath, UUID)
+
+
+class Place(NamedTuple):
+    """One part of a value: its dotted path, the container that holds it, and under which name or index."""
+
+    path: str
+    container: object
+    key: object
+    part: object
+
+
+def walk(value: object, beyond: Beyond | None = None) -> Iterator[Place]:
+    """Yield every part of `value`, however deep, in order, and go through no container twice."""
+    seen = {id(value)}
+    stack = [("", value, iter(_parts(value) or ()))]
+    while stack:
+        prefix, container, parts = stack[-1]
+        for key, part in parts:
+            path = f"{prefix}.{key}" if prefix else str(key)
+            yield Place(path, container, key, part)
+            if type(part) in _LEAVES or id(part) in seen:
+                continue
+            inner = _parts(part)
+            if inner is not None and not (beyond is not None and beyond(part)):
+                seen.add(id(part))
+                stack.append((path, part, iter(inner)))
+                break
+        else:
+            stack.pop()
+
+
+def files_in(value: object, *, beyond: Beyond | None = None) -> Iterator[tuple[str, AsyncGridFile]]:
+    """Yield every file in `value` with its dotted path ("photo", "album.0"). An object in two places comes once."""
+    if isinstance(value, AsyncGridFile):
+        yield "", value
+        return
     seen: set[int] = set()
-
-    def walk(value: object, path: str) -> Iterator[tuple[str, AsyncGridFile]]:
-        if isinstance(value, AsyncGridFile):
-            if id(value) not in seen:
-                seen.add(id(value))
-                yield path, value
-            return
-        parts = _parts(value)
-        if parts is None or id(value) in seen or (path and beyond(value)):
-            return
-        seen.add(id(value))
-        for name, part in parts:
-            yield from walk(part, f"{path}.{name}" if path else str(name))
-
-    return walk(value, "")
+    for path, _, _, part in walk(value, beyond):
+        if isinstance(part, AsyncGridFile) and id(part) not in seen:
+            seen.add(id(part))
+            yield path, part
 
 
-def models_in(value: object, *, beyond: Callable[[object], bool] = lambda _: False) -> Iterator[tuple[str, object]]:
-    """Every model of pydantic's inside of `value`, with its dotted path; parameters are those of `files_in`."""
+def models_in(value: object, *, beyond: Beyond | None = None) -> Iterator[tuple[str, object]]:
+    """Yield every pydantic model inside `value` with its dotted path."""
     seen: set[int] = set()
-
-    def walk(value: object, path: str) -> Iterator[tuple[str, object]]:
-        parts = _parts(value)
-        if parts is None or id(value) in seen or (path and beyond(value)):
-            return
-        seen.add(id(value))
-        if path and _is_model(value):
-            yield path, value
-        for name, part in parts:
-            yield from walk(part, f"{path}.{name}" if path else str(name))
-
-    return walk(value, "")
+    for path, _, _, part in walk(value, beyond):
+        if is_model(part) and id(part) not in seen and not (beyond is not None and beyond(part)):
+            seen.add(id(part))
+            yield path, part
 
 
 def exchange_files(
     value: object,
     choose: Callable[[str, AsyncGridFile | None], AsyncGridFile | None],
     *,
-    beyond: Callable[[object], bool] = lambda _: False,
+    beyond: Beyond | None = None,
 ) -> None:
-    """Put into each place of `value` that holds a file, or None, what `choose` returns for its path and content.
+    """Put into each place that holds a file or None what `choose` returns for its path and content.
 
-    What lies in a tuple stays: it cannot be exchanged there.
+    The items of a tuple stay, because they cannot be exchanged.
     """
-    seen: set[int] = set()
-
-    def walk(value: object, path: str) -> None:
-        parts = _parts(value)
-        if parts is None or id(value) in seen or (path and beyond(value)):
-            return
-        seen.add(id(value))
-        for name, part in parts:
-            at = f"{path}.{name}" if path else str(name)
-            if part is not None and not isinstance(part, AsyncGridFile):
-                walk(part, at)
-            elif (chosen := choose(at, part)) is not part:
-                _put(value, name, chosen)
-
-    walk(value, "")
+    for path, container, key, part in walk(value, beyond):
+        if part is None or isinstance(part, AsyncGridFile):
+            chosen = choose(path, part)
+            if chosen is not part:
+                _put(container, key, chosen)
 
 
-def _put(container: Any, name: Any, part: object) -> None:
+def _put(container: Any, key: Any, part: object) -> None:
     if isinstance(container, MutableMapping | list):
-        container[name] = part
+        container[key] = part
     elif not isinstance(container, Mapping | tuple):
-        # Past a model's validation, and past being frozen: it is the same file by another object.
+        # Not by assignment: a model may be frozen or validate, and this is the same file as another object.
         held = vars(container)
-        (held if name in held else container.__pydantic_extra__)[name] = part
+        (held if key in held else container.__pydantic_extra__)[key] = part
 
 
 def _parts(value: object) -> list[tuple[object, object]] | None:
-    """What a container consists of; None for anything else."""
+    """Return the parts of a container, or None for any other value."""
     if isinstance(value, Mapping):
         return list(value.items())
     if isinstance(value, list | tuple):
         return list(enumerate(value))
-    if _is_model(value):
+    if is_model(value):
         extra = getattr(value, "__pydantic_extra__", None)
         return [*vars(value).items(), *(extra or {}).items()]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -101,5 +131,68 @@ def _parts(value: object) -> list[tuple[object, object]] | None:
     return None
 
 
-def _is_model(value: object) -> bool:
-    return hasattr(type(value), "__pydantic_fields_set__")  # pydantic's, which is not imported for that
+class Depth(enum.Enum):
+    """How deep the files of a field are."""
+
+    FILE = "the field is a file"
+    FILES = "the field is a list or dict of files"
+    DEEP = "the field may hold files anywhere inside"
+
+
+class FieldPlan:
+    """Which fields of a class of models may hold files, and how deep: made once, so that finding the files is a loop.
+
+    `names` are the searched fields with their depth. `flat` says that no field has to be searched any deeper than its
+    items, `direct` that every field is a file itself.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        depths = ((name, _depth(field.annotation)) for name, field in kind.model_fields.items())
+        self.names: tuple[tuple[str, Depth], ...] = tuple((name, depth) for name, depth in depths if depth is not None)
+        self.flat: bool = kind.model_config.get("extra") != "allow" and all(
+            depth is not Depth.DEEP for _, depth in self.names
+        )
+        self.direct: bool = self.flat and all(depth is Depth.FILE for _, depth in self.names)
+
+    def files(self, model: object, beyond: Beyond) -> list[tuple[str, AsyncGridFile]]:
+        """Return every file that a model holds, with its dotted path."""
+        if not self.flat:
+            return list(files_in(model, beyond=beyond))
+        values, found = vars(model), []
+        for name, depth in self.names:
+            value = values.get(name)
+            if isinstance(value, AsyncGridFile):
+                found.append((name, value))
+            elif value is not None and depth is Depth.FILES:
+                found += [(f"{name}.{path}", file) for path, file in files_in(value)]
+        return found if len(found) < 2 else list({id(each[1]): each for each in reversed(found)}.values())[::-1]
+
+
+def _depth(annotation: object) -> Depth | None:
+    """Return how deep files may be in a field of this type, or None if it cannot hold any."""
+    containers, files = 0, False
+    for part in parts_of(annotation):
+        origin = get_origin(part)
+        if is_file_type(part):
+            files = True
+        elif isinstance(origin, type) and issubclass(origin, list | dict | tuple):
+            containers += 1
+        elif origin is Literal or (origin in (Annotated, Union, UnionType)) or part is Ellipsis or _is_leaf(part):
+            continue
+        else:
+            return Depth.DEEP
+    if not files:
+        return None
+    return Depth.FILE if not containers else Depth.FILES if containers == 1 else Depth.DEEP
+
+
+def _is_leaf(part: object) -> bool:
+    """Return whether a part of an annotation is a scalar type, or a value such as a constraint."""
+    if isinstance(part, type):
+        return issubclass(part, _SCALARS)
+    return not isinstance(part, TypeVar | ForwardRef | str) and part is not Any and get_origin(part) is None
+
+
+def is_model(value: object) -> bool:
+    """Return whether this is a pydantic model, without importing pydantic."""
+    return hasattr(type(value), "__pydantic_fields_set__")

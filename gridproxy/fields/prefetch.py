@@ -63,7 +63,7 @@ async def load_infos(files: Iterable[AsyncGridFile], session: Session | None) ->
         infos = await stat_many(store, [file.id for file in group], session)
         for file in group:
             if file.id in infos:
-                file._loaded(file.id, store.session_for(session))(infos[file.id])
+                file.state.on_info(file.id, store.session_for(session))(infos[file.id])
 
 
 async def _load_contents(files: list[AsyncGridFile], session: Session | None) -> None:
@@ -80,7 +80,7 @@ async def _load_contents(files: list[AsyncGridFile], session: Session | None) ->
         contents = await read_together(store, list(infos.values()))
         for file in group:
             if file.id in contents:
-                file._keep(store, session, contents[file.id])
+                file.state.prime_reader(store, session, contents[file.id])
 
 
 def _by_store(files: Iterable[AsyncGridFile]) -> list[tuple[Store, list[AsyncGridFile]]]:
@@ -88,9 +88,9 @@ def _by_store(files: Iterable[AsyncGridFile]) -> list[tuple[Store, list[AsyncGri
     groups: list[tuple[Store, list[AsyncGridFile]]] = []
     for file in files:
         # Ids that are no plain values cannot stand in a list of them.
-        if file.id is None or file._busy is not None or not is_plain_id(file.id):
+        if file.id is None or file.state.busy is not None or not is_plain_id(file.id):
             continue
-        store = file._store()
+        store = file.state.store()
         same = next((group for other, group in groups if other.same_as(store)), None)
         if same is None:
             groups.append((store, [file]))

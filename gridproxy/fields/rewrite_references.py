@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import bson
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
+from gridproxy.bucket import Bucket
 from gridproxy.errors import BadOption, type_name
 from gridproxy.file.connection import store_for
 from gridproxy.file.options import FileOptions, StoreAs
@@ -17,9 +18,6 @@ from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.records.ids import id_filter, is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.runtime.tasks import run_to_completion
-
-if TYPE_CHECKING:
-    from gridproxy.bucket import Bucket
 
 _DOCUMENTS_PER_REQUEST = 100
 # How often a document that others change at the same time is looked at again.

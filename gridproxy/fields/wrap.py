@@ -15,11 +15,13 @@ from typing import Any, Literal, Self, overload
 
 from bson import ObjectId
 
+from gridproxy.bucket import Bucket
 from gridproxy.errors import BadId, BadOption, BadSource, type_name
 from gridproxy.file.attachment import Attachment
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions
 from gridproxy.file.pydantic import parts_of, pydantic_fields
+from gridproxy.file.state import FileState
 from gridproxy.file.values import assign
 from gridproxy.gridfs.content.images import ImageOptions
 from gridproxy.gridfs.content.limits import Validator
@@ -27,9 +29,6 @@ from gridproxy.gridfs.operations.delete import remove_file
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
 from gridproxy.runtime.weak_identity_map import WeakIdentityMap
-
-if typing.TYPE_CHECKING:
-    from gridproxy.bucket import Bucket
 
 IdForm = Literal["id", "hex"]
 
@@ -113,9 +112,9 @@ class WrappedField(property):
 
     def __set__(self, instance: object, value: object, /) -> None:
         file = self._file_of(instance)
-        file._refuse_while_busy()
+        file.state.check_idle()
         if value is not file:
-            file._move_to(instance, self._assigned(instance, value))
+            file.state.move_to(instance, *self._assigned(instance, value).state.ref)
 
     def __eq__(self, other: object) -> bool:
         # An ODM's query has no field of this name, and would be asked for nothing but `False`.
@@ -131,17 +130,17 @@ class WrappedField(property):
 
     def __delete__(self, instance: object, /) -> None:
         raise AttributeError(
-            f"{self._place(instance)} cannot be deleted: assign None, or `await` its delete() to remove the file"
+            f"{self.place(instance)} cannot be deleted: assign None, or `await` its delete() to remove the file"
         )
 
     def _assigned(self, owner: object, value: object) -> AsyncGridFile:
         if isinstance(value, AsyncGridFile):
-            value._refuse_while_busy()
+            value.state.check_idle()
             value = copy.copy(value)  # what is asked is whether it may be held here; it stays whose it is
         file = assign(AsyncGridFile(options=self.options), value, self.options)
-        if file._content is not None:
+        if file.state.content is not None:
             raise BadSource(
-                f"{self._place(owner)} takes a file, an id or None: nothing would ever store the content that was "
+                f"{self.place(owner)} takes a file, an id or None: nothing would ever store the content that was "
                 f"assigned. `await` its put() or replace() instead"
             )
         return file
@@ -149,10 +148,10 @@ class WrappedField(property):
     def _file_of(self, owner: object) -> WrappedFile:
         file = self._files.get(owner)
         if file is not None:
-            file._follow()
+            file.state.follow()
             return file
         if self._name == self.attribute:
-            raise BadOption(f"{self._place(owner)} wraps itself: wrap_field needs the name of another attribute")
+            raise BadOption(f"{self.place(owner)} wraps itself: wrap_field needs the name of another attribute")
         try:
             reference = weakref.ref(owner)
         except TypeError as error:
@@ -164,12 +163,12 @@ class WrappedField(property):
         self._files.set(owner, file)
         return file
 
-    def _place(self, owner: object) -> str:
+    def place(self, owner: object) -> str:
         return f"{type(owner).__qualname__}.{self._name}"
 
     # Between the attribute and its file
 
-    def _read(self, owner: object) -> tuple[ObjectId | None, IdForm | None]:
+    def read_id(self, owner: object) -> tuple[ObjectId | None, IdForm | None]:
         """The id, and the form that it has; None for what says nothing of its form."""
         value = getattr(owner, self.attribute)
         if value is None or isinstance(value, ObjectId):
@@ -181,16 +180,16 @@ class WrappedField(property):
             f"or None, and not {type_name(value)} {value!r}"
         )
 
-    def _write(self, owner: object, id: object, form: IdForm | None) -> None:
+    def write_id(self, owner: object, id: object, form: IdForm | None) -> None:
         if id is not None and not isinstance(id, ObjectId):
             raise BadId(f"{type(owner).__qualname__}.{self.attribute} names files by ObjectId only, not by {id!r}")
-        as_hex = id is not None and (form or self._form_of_new(owner)) == "hex"
+        as_hex = id is not None and (form or self.form_of_new(owner)) == "hex"
         setattr(owner, self.attribute, str(id) if as_hex else id)
 
-    def _form_of_new(self, owner: object) -> IdForm:
+    def form_of_new(self, owner: object) -> IdForm:
         return self._form or _declared_form(type(owner), self.attribute)
 
-    def _refuse_frozen(self, owner: object) -> None:
+    def refuse_frozen(self, owner: object) -> None:
         kind: Any = type(owner)
         fields = pydantic_fields(kind)
         if fields is not None:
@@ -205,131 +204,143 @@ class WrappedField(property):
                 frozen = True
         if frozen:
             raise BadOption(
-                f"{kind.__qualname__}.{self.attribute} is frozen: {self._place(owner)} can be read, and not be changed"
+                f"{kind.__qualname__}.{self.attribute} is frozen: {self.place(owner)} can be read, and not be changed"
             )
 
 
-class WrappedFile(AsyncGridFile):
-    """The file of one object: its id is what the object's attribute says.
+class WrappedState(FileState):
+    """The state of one object's file. Its id is the value of the object's attribute.
 
-    While it is being written it keeps to the file that it began with; what was assigned to the attribute meanwhile is
-    overwritten at the end, and its file left alone.
+    While the file is being written it keeps the file that it began with. A value that is assigned to the attribute in
+    that time is overwritten at the end, and its file is left alone.
     """
 
-    _owner: Callable[[], object | None] = staticmethod(lambda: None)  # while this is being made
+    __slots__ = ("_field", "_form", "_known_id", "_known_info", "_owner", "_pinned")
 
     def __init__(self, owner: weakref.ref[object], field: WrappedField) -> None:
         self._field = field
+        self._owner: Callable[[], object | None] = lambda: None  # while this is being made
         self._form: IdForm | None = None
         self._pinned = False
-        super().__init__(options=field.options)
+        self._known_info: FileInfo | None = None
+        super().__init__(None, field.options)
         self._owner = owner
         self._known_id: object = _UNSEEN
-        self._follow()
-
-    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
-        # A copy is a file like any other; this one is its object's.
-        return AsyncGridFile, (), self.__getstate__()
+        self.follow()
 
     @property
-    def _id(self) -> object:
-        self._follow()
+    def id(self) -> object:
+        """The id that the attribute holds."""
+        self.follow()
         return self._known_id
 
-    @_id.setter
-    def _id(self, id: object) -> None:
+    @id.setter
+    def id(self, id: object) -> None:
         owner = self._owner()
         if owner is not None:
-            self._field._write(owner, id, self._form)
+            self._field.write_id(owner, id, self._form)
         self._known_id = id
 
     @property
     def info(self) -> FileInfo | None:
-        """See `Handle.info`."""
-        self._follow()
-        return super().info
+        """The record of that file, if it is known."""
+        self.follow()
+        return self._known_info
 
-    def _known(self, field: str) -> FileInfo:
-        self._follow()
-        return super()._known(field)
+    @info.setter
+    def info(self, info: FileInfo | None) -> None:
+        self._known_info = info
 
-    def _follow(self) -> None:
-        """Become the file that the attribute names by now; whoever assigned it need not know of this object."""
+    def follow(self) -> None:
+        """Become the file that the attribute names now. Other code may have assigned it."""
         owner = self._owner()
-        if owner is None or self._busy is not None or self._pinned:
+        if owner is None or self.busy is not None or self._pinned:
             return
-        id, form = self._field._read(owner)
+        id, form = self._field.read_id(owner)
         self._form = form or self._form
         if id != self._known_id:
             self._known_id = id
-            self._info = self._reader = None
-            self._stand_for_saved(owner)
+            self._known_info = self.reader = None
+            self._attach_anew(owner)
 
-    def _stand_for_saved(self, owner: object) -> None:
-        """A reference moved here by hand replaces nothing, and is nothing that `revert` may remove."""
-        self._attachment = Attachment(self, owner, self._field.attribute, stored=True)
+    def _attach_anew(self, owner: object) -> None:
+        # A reference that was moved by hand replaces nothing, and `revert` may not remove its file.
+        self.attachment = Attachment(self, owner, self._field.attribute, stored=True)
 
-    def _move_to(self, owner: object, file: AsyncGridFile) -> None:
-        self._field._refuse_frozen(owner)
-        self._point_to(file.id, file.info)
-        self._stand_for_saved(owner)
+    def move_to(self, owner: object, id: object, info: FileInfo | None) -> None:
+        """Point to another file, as an assignment does."""
+        self._field.refuse_frozen(owner)
+        self.set_file(id, info)
+        self._attach_anew(owner)
 
     @contextmanager
-    def _exclusive(self, doing: str) -> Iterator[Callable[[], None]]:
-        self._refuse_while_busy()
-        self._follow()
+    def exclusive(self, doing: str) -> Iterator[Callable[[], None]]:
+        self.check_idle()
+        self.follow()
         owner = self._owner()
         if owner is not None:
-            # Before any byte moves.
-            self._field._refuse_frozen(owner)
-            self._form = self._form or self._field._form_of_new(owner)
-        with super()._exclusive(doing) as hold:
-            yield hold
+            # Before any byte is sent.
+            self._field.refuse_frozen(owner)
+            self._form = self._form or self._field.form_of_new(owner)
+        with super().exclusive(doing) as extend:
+            yield extend
 
-    async def _swap(self, store: Store, info: FileInfo, session: Session | None) -> None:
+    async def replace_with(self, store: Store, info: FileInfo, session: Session | None) -> None:
         self._pinned = True  # close() has ended the writing before it asks which file is replaced
         try:
-            await self._swap_pinned(store, info, session)
+            old, old_info = self._known_id, self._known_info
+            try:
+                self.set_file(info.id, info)
+            except BaseException as error:
+                self._known_id, self._known_info = old, old_info
+                error.add_note(f"{self._field.place(self._owner())}: the new file was removed again.")
+                await remove_file(store, info.id, session)
+                raise
+            self._known_id, self._known_info = old, old_info
+            await super().replace_with(store, info, session)
         finally:
             self._pinned = False
 
-    async def _swap_pinned(self, store: Store, info: FileInfo, session: Session | None) -> None:
-        old, old_info = self._known_id, self._info
+    async def remove(self, store: Store, id: object, session: Session | None) -> None:
+        # A class that refuses None does so before the file is removed.
+        info = self._known_info
+        self.set_file(None, None)
         try:
-            self._point_to(info.id, info)
-        except BaseException as error:
-            self._known_id, self._info = old, old_info
-            error.add_note(f"{self._field._place(self._owner())}: the new file was removed again.")
-            await remove_file(store, info.id, session)
-            raise
-        self._known_id, self._info = old, old_info
-        await super()._swap(store, info, session)
-
-    async def _remove(self, store: Store, id: object, session: Session | None) -> None:
-        # A class that refuses None says so before the file is gone.
-        info = self._info
-        self._point_to(None, None)
-        try:
-            await super()._remove(store, id, session)
+            await super().remove(store, id, session)
         except BaseException:
-            self._point_to(id, info)
+            self.set_file(id, info)
             raise
 
-    async def finalize(self, *, session: Session | None = None) -> None:
-        """The object was saved, by whatever saves it: remove the files that this one replaced.
-
-        Not those that another wrapped attribute of the object names. In a transaction as `AsyncGridFile.finalize`.
-        """
-        assert self._attachment is not None, "it has its place from the start"
-        through = self._session(session)
-        self._join(through)
-        await self._attachment.saved((self.id, self.info), self._named_beside(), through)
-
-    def _named_beside(self) -> list[object]:
+    def ids_beside(self) -> list[object]:
+        """Return the ids of the object's other wrapped attributes."""
         owner = self._owner()
         fields = [each for kind in type(owner).__mro__ for each in vars(kind).values()]
         others = [each for each in fields if isinstance(each, WrappedField) and each is not self._field]
         return [each.__get__(owner).id for each in others]
+
+
+class WrappedFile(AsyncGridFile):
+    """The file of one object: its id is the value of the object's attribute."""
+
+    state: WrappedState
+
+    def __init__(self, owner: weakref.ref[object], field: WrappedField) -> None:
+        self.state = WrappedState(owner, field)
+
+    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
+        # A copy is a file like any other. This one belongs to its object.
+        return AsyncGridFile, (), self.__getstate__()
+
+    async def finalize(self, *, session: Session | None = None) -> None:
+        """Remove the files that this one replaced, because the caller has saved the object.
+
+        Files that another wrapped attribute of the object names are kept. Transactions are as for
+        `AsyncGridFile.finalize`.
+        """
+        assert self.state.attachment is not None, "it has one from the start"
+        through = self.state.session_for(session)
+        self.state.enlist(through)
+        await self.state.attachment.finalize(through, self.state.ids_beside())
 
 
 def _declared_form(kind: Any, attribute: str) -> IdForm:

@@ -14,7 +14,7 @@ from gridproxy.errors import BadOption, NotConnected, type_name
 from gridproxy.gridfs.store.collections import DEFAULT_NAME, Store, store_database
 
 if TYPE_CHECKING:
-    from gridproxy.bucket import Bucket
+    from .options import BucketLike
 
 DEFAULT_ALIAS = "default"
 
@@ -101,7 +101,7 @@ def _known(alias: str | None, advice: str) -> _Connection:
     return connection
 
 
-def store_for(bucket: Bucket | str | None, alias: str | None) -> Store:
+def store_for(bucket: BucketLike | str | None, alias: str | None) -> Store:
     """The two collections that a file with this bucket and alias lives in, at this moment."""
     if bucket is None or isinstance(bucket, str):
         advice = _ADVICE if alias is None else ""

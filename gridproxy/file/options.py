@@ -5,23 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from gridproxy.errors import BadOption, type_name
 from gridproxy.gridfs.content.images import ImageOptions
 from gridproxy.gridfs.content.limits import Limits, Validator, checked_content_types, checked_validators
-
-if TYPE_CHECKING:
-    from gridproxy.bucket import Bucket
+from gridproxy.gridfs.store.collections import Store
 
 T = TypeVar("T")
 
 OnDelete = Literal["keep", "delete"]
 StoreAs = Literal["id", "snapshot"]
 
-
-# The options of the field that pydantic is looking at, once more for each file that was found in it.
+_NO_LIMITS = Limits()
+# The options of the field whose schema pydantic is building, once more for each file that was found in it.
 _annotating: ContextVar[list[FileOptions] | None] = ContextVar("gridproxy_annotating", default=None)
+
+
+class BucketLike(Protocol):
+    """A `Bucket`, which is above this module."""
+
+    store: Store
+
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +56,7 @@ class FileOptions:
     Raises `BadOption` for values that no field can have, and where an extra is missing.
     """
 
-    bucket: Bucket | str | None = field(default=None, kw_only=False)
+    bucket: BucketLike | str | None = field(default=None, kw_only=False)
     db_alias: str | None = None
     store: StoreAs = "id"
     on_delete: OnDelete = "keep"
@@ -63,33 +71,44 @@ class FileOptions:
             raise BadOption(f"store is 'id' or 'snapshot', not {self.store!r}")
         if self.on_delete not in ("keep", "delete"):
             raise BadOption(f"on_delete is 'keep' or 'delete', not {self.on_delete!r}")
-        _check_max_size(self.max_size)
-        _check_bucket(self.bucket)
-        _check_alias(self.db_alias)
+        if self.max_size is not None:
+            _check_max_size(self.max_size)
+        # By its class, since a database of pymongo's has any attribute that it is asked for.
+        if (
+            self.bucket is not None
+            and not isinstance(self.bucket, str)
+            and not hasattr(type(self.bucket), "open_upload")
+        ):
+            raise BadOption(f"bucket is a Bucket, a bucket's name or None, not {type_name(self.bucket)}")
+        if self.db_alias is not None and not isinstance(self.db_alias, str):
+            raise BadOption(f"db_alias is a str, not {type_name(self.db_alias)}")
         if self.image is not None and not isinstance(self.image, ImageOptions):
             raise BadOption(f"image is an ImageOptions(...), not {type_name(self.image)}")
-        limits = Limits(
-            max_size=self.max_size,
-            content_types=checked_content_types(self.content_types),
-            validators=checked_validators(self.validators),
-        )
-        # As tuples, which no one changes, and which can be read more than once.
+        limits = _NO_LIMITS
+        if self.max_size is not None or self.content_types is not None or self.validators is not None:
+            limits = Limits(
+                max_size=self.max_size,
+                content_types=checked_content_types(self.content_types),
+                validators=checked_validators(self.validators),
+            )
+        # As tuples, which cannot change and can be read more than once.
         object.__setattr__(self, "content_types", limits.content_types)
         object.__setattr__(self, "validators", limits.validators)
         object.__setattr__(self, "_limits", limits)
 
     def limits(self, field: str | None = None) -> Limits:
-        """What a field of this name lets in; a pydantic model's field is known without one."""
-        return replace(self._limits, field=field or self._limits.field)
+        """Return the limits of a field of this name; None for the name that the options were given to."""
+        return self._limits if field is None or field == self._limits.field else replace(self._limits, field=field)
 
-    def _for_field(self, name: str | None) -> FileOptions:
+    def for_field(self, name: str | None) -> FileOptions:
+        """Return the same options, with the field's name for error messages."""
         named = replace(self)
         object.__setattr__(named, "_limits", self.limits(name))
         return named
 
     @classmethod
     def of_field(cls) -> FileOptions:
-        """The options of the pydantic field whose schema is being built at this moment."""
+        """Return the options of the pydantic field whose schema is being built at this moment."""
         asked = _annotating.get()
         if asked is None:
             return cls()
@@ -97,8 +116,8 @@ class FileOptions:
         return asked[0]
 
     def __get_pydantic_core_schema__(self, source: object, handler: Callable[[object], T]) -> T:
-        # Around whatever lies inside: `Optional`, a list or a dict of files are annotated as a file is.
-        asked = [self._for_field(getattr(handler, "field_name", None))]
+        # The annotation may be around `Optional`, a list or a dict of files.
+        asked = [self.for_field(getattr(handler, "field_name", None))]
         token = _annotating.set(asked)
         try:
             schema = handler(source)
@@ -107,26 +126,15 @@ class FileOptions:
         if len(asked) == 1:
             raise BadOption(f"FileOptions annotates a field that holds AsyncGridFile, and there is none in {source!r}")
         around = _annotating.get()
-        if around is not None and around[0] == self:  # said twice, as pydantic 2.7 does in a dataclass
+        if around is not None and around[0] == self:  # pydantic 2.7 asks twice in a dataclass
             around.append(self)
         return schema
 
     def in_database(self, alias: str | None) -> FileOptions:
-        """The same options, in the database of `alias` where they name none of their own."""
+        """Return the same options, in the database of `alias` if they name none."""
         return self if self.db_alias is not None or alias is None else replace(self, db_alias=alias)
 
 
 def _check_max_size(size: object) -> None:
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise BadOption(f"max_size is a number of bytes, not {size!r}")
-
-
-def _check_bucket(bucket: object) -> None:
-    # By its class, which lies above this module: a database of pymongo's has any attribute that it is asked for.
-    if bucket is not None and not isinstance(bucket, str) and not hasattr(type(bucket), "open_upload"):
-        raise BadOption(f"bucket is a Bucket, a bucket's name or None, not {type_name(bucket)}")
-
-
-def _check_alias(alias: object) -> None:
-    if alias is not None and not isinstance(alias, str):
-        raise BadOption(f"db_alias is a str, not {type_name(alias)}")

@@ -1,6 +1,6 @@
-"""What pydantic is told of a file: what a field takes, what it dumps, its JSON schema, and its options for a default.
+"""The pydantic schema of a file field: what it accepts, what it dumps, its JSON schema, and its options for a default.
 
-pydantic asks for this (`AsyncGridFile.__get_pydantic_core_schema__`); nothing here imports it before.
+`AsyncGridFile.__get_pydantic_core_schema__` returns it. pydantic is imported only if a model asks.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from bson import ObjectId
 
 from gridproxy.errors import BadId, BadOption, BadSource, type_name
 
-from .attachment import attach_unowned
 from .options import FileOptions
-from .state import Handle
+from .state import HasState, state_in
 from .values import assign, parse_input, stored_value
 
 if TYPE_CHECKING:
@@ -22,23 +21,27 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core.core_schema import CoreSchema, SerializationInfo
 
-F = TypeVar("F", bound=Handle)
+F = TypeVar("F", bound=HasState)
 
 _BYTES = bytes | bytearray | memoryview
 _OBJECT_ID = {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"}
 
 
 def file_schema(kind: type[F], options: FileOptions) -> CoreSchema:
-    """The core schema of a field that holds a file, an empty one where nothing was given (null is empty).
+    """Return the core schema of a field that holds a file, which is empty if no value or null was given.
 
-    It takes a file, an `ObjectId`, 24 hex digits, a snapshot, None, and from Python content too; anything else is a
-    validation error that names what came. In Python mode it dumps an `ObjectId` or None, in JSON mode hex or null, a
-    snapshot where the options say so.
+    The field accepts a file, an `ObjectId`, 24 hex digits, a snapshot or None, and from Python also content. Any other
+    value is a validation error that names it. In Python mode it dumps an `ObjectId` or None, in JSON mode hex or null,
+    and a snapshot if the options say so.
     """
-    from pydantic_core import core_schema  # noqa: PLC0415  # an extra: whoever asks for a schema has it
+    from pydantic_core import core_schema  # noqa: PLC0415  # an extra: a caller that asks for a schema has it
 
     def from_python(value: object) -> F:
-        # Frameworks parse JSON first and validate as Python then: what comes in by that is no content.
+        if value is None or type(value) is ObjectId:  # as documents are loaded
+            file = kind(value, options=options)
+            file.state.attach_unowned()
+            return file
+        # Frameworks parse JSON first and validate the result as Python: a list from there is not content.
         if isinstance(value, list | tuple) and not (value and all(isinstance(each, _BYTES) for each in value)):
             raise _refusal(f"a file's id, a snapshot, null or content is needed, not {type_name(value)} {value!r}")
         return _given(kind, value, options)
@@ -60,7 +63,7 @@ def file_schema(kind: type[F], options: FileOptions) -> CoreSchema:
 
 
 def file_json_schema(schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-    """The JSON schema of such a field: an id or null; a snapshot as well where one is stored."""
+    """Return the JSON schema of such a field: an id or null, and a snapshot if the field stores one."""
     inner = schema["schema"] if schema["type"] == "default" else schema
     forms: list[dict[str, Any]] = [{**_OBJECT_ID, "description": "The id of a file in GridFS."}]
     if inner["metadata"]["gridproxy_store"] == "snapshot":
@@ -85,18 +88,18 @@ _SNAPSHOT: dict[str, Any] = {
 
 
 def pydantic_fields(kind: Any) -> Any:
-    """The fields of a pydantic model, which is not imported for that; None for any other class."""
+    """Return the fields of a pydantic model, without importing pydantic; None for any other class."""
     return kind.model_fields if hasattr(kind, "__pydantic_fields_set__") else None
 
 
-def apply_options_to_default(file: Handle, model: Any, field: str) -> None:
-    """Give the default of a model's field what validation would give it, the options that the field is annotated with.
+def apply_options_to_default(file: HasState, model: Any, field: str) -> None:
+    """Give a field's default the options that the field is annotated with, since pydantic validates no default.
 
-    Raises `BadId` for a file that lies elsewhere than they say, `BadOption` where they cannot be read.
+    Raises `BadId` for a file in another bucket, and `BadOption` if the annotation cannot be read.
     """
     declared = pydantic_fields(model).get(field)
     if declared is not None and isinstance(declared.annotation, str | ForwardRef):
-        # Where only a subclass was used, it alone is complete.
+        # If only a subclass was used, only the subclass is complete.
         model.model_rebuild(raise_errors=False)
         declared = pydantic_fields(model).get(field)
         if isinstance(declared.annotation, str | ForwardRef):
@@ -109,18 +112,18 @@ def apply_options_to_default(file: Handle, model: Any, field: str) -> None:
     said = [*declared.metadata, *parts_of(declared.annotation)]
     options = next((each for each in said if isinstance(each, FileOptions)), None)
     if options is not None:
-        assign(file, file, options._for_field(field))
+        assign(file, file, options.for_field(field))
 
 
 def parts_of(annotation: object) -> Iterator[object]:
-    """The annotation, and all that it is made of: `list[str] | None` has `list[str]`, `str` and `NoneType` in it."""
+    """Yield the annotation and its parts: `list[str] | None` has `list[str]`, `str` and `NoneType` in it."""
     waiting: list[Any] = [annotation]
     aliases: list[object] = []
     while waiting:
         part = waiting.pop(0)
         yield part
         waiting += get_args(part)
-        if hasattr(part, "__value__") and part not in aliases:  # the alias of a type, which may have itself in it
+        if hasattr(part, "__value__") and part not in aliases:  # a type alias, which may contain itself
             aliases.append(part)
             waiting.append(part.__value__)
 
@@ -130,7 +133,7 @@ def _given(kind: type[F], value: object, options: FileOptions) -> F:
         file = parse_input(kind, value, options)
     except (BadId, BadSource) as error:
         raise _refusal(str(error)) from error
-    attach_unowned(file)
+    file.state.attach_unowned()
     return file
 
 
@@ -140,19 +143,20 @@ def _refusal(reason: str) -> Exception:
     return PydanticCustomError("grid_file", "{reason}", {"reason": reason})
 
 
-def _dumped(file: object, info: SerializationInfo) -> object:
-    if isinstance(file, Handle) and file._content is not None:
+def _dumped(file: Any, info: SerializationInfo) -> object:
+    state = state_in(file)
+    if state is not None and state.content is not None:
         raise ValueError(
             "content was assigned to this field and is not stored yet: `await model.field.put(content)`, or save the "
-            "document, where its class has the mixin of its ODM: FileDocument in Beanie, FileModel and AsyncEngine in "
+            "document, if its class has the mixin of its ODM: FileDocument in Beanie, FileModel and AsyncEngine in "
             "ODMantic"
         )
     if isinstance(file, _BYTES):
         raise ValueError(
-            "content lies here in the place of a file, since this model does not look at what is assigned: `await "
-            "model.field.put(content)` instead of assigning it, or ConfigDict(validate_assignment=True)"
+            "this field holds content in the place of a file, because the model does not validate assignments: `await "
+            "model.field.put(content)` instead, or set ConfigDict(validate_assignment=True)"
         )
-    value = stored_value(file) if isinstance(file, Handle) else file
+    value = file if state is None else stored_value(file)
     return _as_json(value) if info.mode_is_json() else value
 
 

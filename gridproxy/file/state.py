@@ -1,287 +1,345 @@
-"""Handle: what a file proxy knows and remembers without any I/O."""
+"""FileState: what one file object knows without I/O, and the steps that change it.
+
+`AsyncGridFile` has one as `state`. Fields, documents and adapters use it by these public names.
+"""
 
 from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Protocol
 
-from gridproxy.errors import BadId, BadOption, BadSource, FileMissing, InfoNotLoaded, UploadInProgress, type_name
+from pymongo.errors import PyMongoError
+
+from gridproxy.errors import BadSource, FileAlreadyStored, FileMissing, InfoNotLoaded, UploadInProgress, type_name
 from gridproxy.gridfs.content.limits import Limits
+from gridproxy.gridfs.download.download import Download, check_offset
+from gridproxy.gridfs.download.reader import DownloadStream, Reader
+from gridproxy.gridfs.operations.delete import remove_file
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
 from gridproxy.gridfs.transactions.transaction_log import Hooks, TransactionLog, transaction_log_of
 from gridproxy.gridfs.upload.sources import Spent, open_source
+from gridproxy.gridfs.upload.writer import Writer
 from gridproxy.runtime.sessions import bound_session
 
-from .attachment import Attachment, Standing, attach_unowned
+from .attachment import Attachment, AttachmentState, FileRef
 from .connection import store_for
 from .options import FileOptions
 
-if TYPE_CHECKING:
-    from gridproxy.bucket import Bucket
+
+class HasState(Protocol):
+    """A file object: `AsyncGridFile`, which is above this module."""
+
+    state: FileState
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, id: object = None, *, options: FileOptions | None = None, info: FileInfo | None = None
+        ) -> None: ...
 
 
-class Handle:
-    """The id, the options and the last seen record of one file, and whether it is busy."""
+class FileState:
+    """The id, the options and the last seen record of one file, and what is being done with it."""
 
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # the way Python spells "unhashable"
+    __slots__ = (
+        "__weakref__",
+        "attachment",
+        "busy",
+        "content",
+        "id",
+        "info",
+        "options",
+        "outcome_unknown",
+        "reader",
+        "tx_log",
+        "variants",
+        "writer",
+    )
 
-    def __init__(
-        self,
-        id: object = None,
-        *,
-        bucket: Bucket | str | None = None,
-        alias: str | None = None,
-        options: FileOptions | None = None,
-        info: FileInfo | None = None,
-    ) -> None:
-        if isinstance(id, Handle):
-            raise BadId("an AsyncGridFile is not an id; give its .id")
-        if options is not None and (bucket is not None or alias is not None):
-            raise BadOption("options= says the bucket and the alias already")
-        self._id = id
-        self._options = options or FileOptions(bucket=bucket, db_alias=alias)
-        self._info = info
-        self._busy: str | None = None
-        self._variants: dict[str, Handle] = {}  # the files of a picture's variants, as long as it is that picture
-        self._content: object | None = None  # assigned to a field, and stored by its document's next save
-        self._attachment: Attachment | None = None
-        self.outcome_unknown = False  # whether it was stored in a transaction of which nobody knows how it ended
-        self._tx_log: TransactionLog | None = None  # of the last transaction that changed this file
+    id: object
+    info: FileInfo | None
 
-    def __bool__(self) -> bool:
-        return self._id is not None
+    def __init__(self, id: object, options: FileOptions, info: FileInfo | None = None) -> None:
+        self.options = options
+        self.busy: str | None = None
+        self.content: object | None = None  # assigned to a field, and stored by its document's next save
+        self.attachment: Attachment | None = None
+        self.outcome_unknown: bool = False  # whether the commit of the transaction that stored it was not answered
+        self.tx_log: TransactionLog | None = None  # of the last transaction that changed this file
+        self.variants: dict[str, Any] = {}  # the file objects of a picture's variants
+        self.reader: Reader | None = None
+        self.writer: Writer | None = None
+        self.id = id
+        self.info = info
 
-    def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, Handle) else NotImplemented
+    @property
+    def ref(self) -> FileRef:
+        """The file's id and record at this moment."""
+        return self.id, self.info
 
-    def _key(self) -> tuple[object, object, object]:
-        return self._id, self._options.bucket, self._options.db_alias
+    def key(self) -> tuple[object, object, object]:
+        """Return what two equal files have in common."""
+        return self.id, self.options.bucket, self.options.db_alias
 
-    def __repr__(self) -> str:
-        state = "empty" if self._id is None else f"id={self._id!r}"
-        name = "" if self._info is None else f" {self._info.filename!r} {self._info.length} bytes"
-        doing = f", {self._busy}" if self._busy else ""
-        return f"<{type(self).__name__} {state}{name}{doing}>"
+    def known(self, field: str) -> FileInfo:
+        """Return the record. Raises `InfoNotLoaded` naming `field` if it was not loaded."""
+        if self.info is None:
+            raise InfoNotLoaded(field)
+        return self.info
 
-    def __getstate__(self) -> dict[str, Any]:
-        if self._content is not None and not isinstance(self._content, bytes | os.PathLike):
+    def set_file(self, id: object, info: FileInfo | None) -> None:
+        """Point to another file, at its start."""
+        self.id, self.info, self.content, self.outcome_unknown = id, info, None, False
+        self.variants = {}
+        self.reader = None
+
+    def store(self) -> Store:
+        """Return the two collections that the file is in, at this moment."""
+        return store_for(self.options.bucket, self.options.db_alias)
+
+    def limits(self) -> Limits:
+        """Return the limits of the field that holds the file."""
+        return self.options.limits(None if self.attachment is None else self.attachment.field)
+
+    # Copies
+
+    def to_copy(self) -> dict[str, Any]:
+        """Return what a copy or a pickle keeps. Raises `BadSource` for assigned content that can be read only once."""
+        if self.content is not None and not isinstance(self.content, bytes | os.PathLike):
             raise BadSource(
-                f"content of type {type_name(self._content)} was assigned and can be read only once: "
-                "save the document before copying it"
+                f"content of type {type_name(self.content)} was assigned and can be read only once: "
+                "save the document before you copy it"
             )
         return {
-            "id": self._id,
-            "options": self._options,
-            "info": self._info,
-            "content": self._content,
-            "held": self._attachment is not None,
+            "id": self.id,
+            "options": self.options,
+            "info": self.info,
+            "content": self.content,
+            "attached": self.attachment is not None,
         }
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(  # type: ignore[misc]  # every attribute starts as in a new one
-            state["id"], options=state["options"], info=state["info"]
-        )
-        self._content = state["content"]
-        if state["held"]:
-            attach_unowned(self)  # a copied model's file is replaced as carefully as the one that it was copied from
+    @classmethod
+    def from_copy(cls, copied: dict[str, Any]) -> FileState:
+        """Return a new state of what `to_copy` gave."""
+        state = FileState(copied["id"], copied["options"], copied["info"])
+        state.content = copied["content"]
+        if copied["attached"]:
+            state.attach_unowned()  # a copied model keeps a replaced file until it is saved, as the original does
+        return state
 
-    # What is known without I/O
+    # The document that holds the file
 
-    @property
-    def id(self) -> object:
-        """The stored file's id, None for an empty one."""
-        return self._id
+    def attach(self, owner: object, field: str, *, stored: bool = False) -> None:
+        """Bind the file to a document's field; `stored` says that the collection has it there.
 
-    @property
-    def options(self) -> FileOptions:
-        """Where and how this file is kept."""
-        return self._options
+        A file has one owner. If it is bound to a second one, it is shared and never removed automatically.
+        """
+        attachment = self.attachment
+        if attachment is not None and attachment.belongs_to(owner, field):
+            return
+        if attachment is not None and attachment.unowned:
+            attachment.bind(owner, field, stored=stored)
+        elif attachment is None or attachment.is_orphaned():
+            self.attachment = Attachment(self, owner, field, stored=stored)
+        else:
+            attachment.shared = True
 
-    @property
-    def info(self) -> FileInfo | None:
-        """The record as it was last seen: after a put, read, stat or open; else None."""
-        return self._info
-
-    @property
-    def filename(self) -> str | None:
-        """The stored name, None where it has none."""
-        return self._known("filename").filename
-
-    @property
-    def content_type(self) -> str | None:
-        """The media type, see `FileInfo.content_type`; None where nobody said one."""
-        return self._known("content_type").content_type
+    def attach_unowned(self) -> None:
+        """Keep a replaced file until `finalize()`: the model has no save of its own, or `attach` names it later."""
+        if self.attachment is None:
+            self.attachment = Attachment(self, None, "", stored=self.id is not None)
 
     @property
-    def length(self) -> int:
-        """The file's length in bytes."""
-        return self._known("length").length
+    def is_free(self) -> bool:
+        """Whether no document that still exists holds this file."""
+        return self.attachment is None or self.attachment.is_orphaned()
 
-    @property
-    def upload_date(self) -> datetime | None:
-        """When the upload ended; aware, in UTC; None where another writer did not note it."""
-        return self._known("upload_date").upload_date
+    # Reading
 
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        """The metadata as they are stored, read-only; `update_metadata` edits them."""
-        return self._known("metadata").metadata
+    def require_stored(self) -> tuple[Store, object]:
+        """Return the bucket and the id of a file that can be read.
 
-    @property
-    def chunk_size(self) -> int:
-        """The bytes of one chunk, but for the last."""
-        return self._known("chunk_size").chunk_size
-
-    @property
-    def sha256(self) -> str | None:
-        """The SHA-256 in hex, None where it was not computed."""
-        return self._known("sha256").sha256
-
-    @property
-    def etag(self) -> str:
-        """A strong entity tag (RFC 9110, 8.8.3), quotes included."""
-        return self._known("etag").etag
-
-    @property
-    def width(self) -> int | None:
-        """A picture's width in pixels; None where the file was not stored as a picture."""
-        width: int | None = self._measured("width")
-        return width
-
-    @property
-    def height(self) -> int | None:
-        """A picture's height in pixels; None where the file was not stored as a picture."""
-        height: int | None = self._measured("height")
-        return height
-
-    @property
-    def format(self) -> str | None:
-        """A picture's format as Pillow calls it ("JPEG"); None where the file was not stored as a picture."""
-        name: str | None = self._measured("format")
-        return name
-
-    def _measured(self, measure: str) -> Any:
-        info = self._known(measure)
-        return info.metadata.get(measure, info.extra.get(measure))
-
-    def _known(self, field: str) -> FileInfo:
-        if self._info is None:
-            raise InfoNotLoaded(field)
-        return self._info
-
-    # Inside
-
-    def _point_to(self, id: object, info: FileInfo | None) -> None:
-        self._id, self._info, self._content, self.outcome_unknown = id, info, None, False
-        self._variants = {}
-
-    def _store(self) -> Store:
-        return store_for(self._options.bucket, self._options.db_alias)
-
-    def _limits(self) -> Limits:
-        return self._options.limits(None if self._attachment is None else self._attachment.field)
-
-    def _readable(self) -> tuple[Store, object]:
-        self._refuse_while_busy()
-        if self._content is not None:
-            raise UploadInProgress(
-                "content was assigned here and is not stored yet: save the document first, or put() it"
-            )
-        if self._id is None:
+        Raises `UploadInProgress` while it is being written or has assigned content, `FileMissing` if it is empty.
+        """
+        self.check_idle()
+        if self.content is not None:
+            raise UploadInProgress("content was assigned here and is not stored yet: save the document, or put() it")
+        if self.id is None:
             raise FileMissing(message="this file is empty: put() something first")
-        return self._store(), self._id
+        return self.store(), self.id
 
-    def _chunk_size_hint(self) -> int | None:
-        return None if self._info is None else self._info.chunk_size
+    @property
+    def chunk_size_hint(self) -> int | None:
+        """The chunk size in bytes, or None if the record is not known."""
+        return None if self.info is None else self.info.chunk_size
 
-    def _loaded(self, id: object, session: Session | None = None) -> Callable[[FileInfo], None]:
-        if (tx_log := transaction_log_of(session)) is not None:
-            tx_log.enlist(self, self._info_hooks, "info")  # what comes may be taken back
-
-        # Weakly, since a reader of this file keeps it: a writer that is dropped should be seen at once.
+    def on_info(self, id: object, session: Session | None = None) -> Callable[[FileInfo], None]:
+        """Return a callback that keeps the record of file `id`, if this is still that file."""
+        if session is not None and (tx_log := transaction_log_of(session)) is not None:
+            tx_log.enlist(self, self._info_hooks, "info")  # the transaction may be aborted
+        # By a weak reference: a reader of this file holds the callback, and a dropped writer should warn at once.
         this = weakref.ref(self)
 
-        def loaded(info: FileInfo) -> None:
-            file = this()
-            if file is not None and file._id == id:
-                file._info = info
+        def keep(info: FileInfo) -> None:
+            state = this()
+            if state is not None and state.id == id:
+                state.info = info
 
-        return loaded
+        return keep
 
-    # In a transaction
+    def positioned_reader(self, session: Session | None) -> Reader:
+        """Return the reader that holds this file's position."""
+        store, id = self.require_stored()
+        reader = self.reader
+        if reader is None or not reader.store.same_as(store):
+            reader = self.reader = self.new_reader(store, id, session)
+        elif reader.session is not session:
+            reader = self.reader = self.new_reader(store, id, session, reader.tell())
+        return reader
 
-    def _session(self, session: Session | None) -> Session | None:
-        """The session of a call: the one given, else the one bound around it, where there is anything to ask it for."""
+    def new_reader(self, store: Store, id: object, session: Session | None, position: int = 0) -> Reader:
+        """Return an independent reader."""
+        on_info = self.on_info(id, store.session_for(session))
+        return Reader(store, id, position, chunk_size=self.chunk_size_hint, session=session, on_info=on_info)
+
+    def stream(self, start: int = 0, stop: int | None = None, *, session: Session | None = None) -> DownloadStream:
+        """Return a stream of the bytes `start` to `stop`, which has a position of its own."""
+        store, id = self.require_stored()
+        check_offset(start, "start")
+        if stop is not None:
+            check_offset(stop, "stop")
+        on_info = self.on_info(id, store.session_for(session))
+        return DownloadStream(
+            Download(store, id, start, stop, chunk_size=self.chunk_size_hint, session=session, on_info=on_info)
+        )
+
+    def prime_reader(self, store: Store, session: Session | None, content: bytes) -> None:
+        """Let the next read return `content`, the whole file, without a round trip."""
+        assert self.info is not None, "the record was loaded before the content"
+        self.reader = self.new_reader(store, self.id, session)
+        self.reader.keep(self.info, content)
+
+    # Writing
+
+    def check_idle(self) -> None:
+        """Raise `UploadInProgress` while the file is being written, replaced or deleted."""
+        if self.busy is not None:
+            raise UploadInProgress(f"this file is {self.busy} at this moment: wait for it, or close() it")
+
+    @contextmanager
+    def exclusive(self, doing: str) -> Iterator[Callable[[], None]]:
+        """Refuse other changes of this file during the block; a call of the bound function extends it past the block."""
+        self.check_idle()
+        self.busy = doing
+        extended: list[bool] = []
+        try:
+            yield lambda: extended.append(True)
+        finally:
+            if not extended:
+                self.busy = None
+
+    async def replace_with(self, store: Store, info: FileInfo, session: Session | None) -> None:
+        """Point to the new file, then remove the old one, or keep it until the document has been saved."""
+        old = self.id
+        self.set_file(info.id, info)
+        if old is None or old == info.id:  # a staged file can be published again under the same id
+            return
+        if self.attachment is not None:
+            self.attachment.mark_replaced(store, old)
+            return
+        try:
+            await remove_file(store, old, session)
+        except PyMongoError as error:
+            error.add_note(f"The new file {info.id!r} is stored and in use. The old one {old!r} may be left.")
+            raise
+
+    async def remove(self, store: Store, id: object, session: Session | None) -> None:
+        """Remove the stored file `id`; this file is empty afterwards."""
+        await remove_file(store, id, session)
+        self.set_file(None, None)
+
+    def stored_already(self, call: str) -> FileAlreadyStored:
+        """Return the error of a call that needs an empty file."""
+        return FileAlreadyStored(
+            self.id,
+            message=f"{call}() on a field that holds the file {self.id!r}; that file was not changed. "
+            "Use replace(), or new_file(replace=True)",
+        )
+
+    def end_writing(self, writer: Writer) -> None:
+        """Let go of a writer that has ended."""
+        if self.writer is writer and writer.finished:
+            self.writer, self.busy = None, None
+
+    # Transactions
+
+    def session_for(self, session: Session | None) -> Session | None:
+        """Return the session of a call: the given one, else the one that pymongo bound around it."""
         if session is not None or bound_session(None) is None:
             return session
-        concerned = self._id is not None or self._content is not None or self._takes_part()
-        return self._store().session_for(None) if concerned else None
+        concerned = self.id is not None or self.content is not None or self.is_enlisted
+        return self.store().session_for(None) if concerned else None
 
-    def _takes_part(self) -> bool:
-        return self._tx_log is not None and self._tx_log.open
+    @property
+    def is_enlisted(self) -> bool:
+        """Whether the file takes part in a transaction that is not over."""
+        return self.tx_log is not None and self.tx_log.open
 
-    def _join(self, session: Session | None) -> None:
-        """Take part in the transaction of this session, if it is in one of ours.
+    def enlist(self, session: Session | None) -> None:
+        """Take part in the transaction of this session, if it is one of this package.
 
-        Raises `UploadInProgress` in a call outside of the one that this file takes part in: it may yet be taken back.
+        Raises `UploadInProgress` for a call outside the open transaction that the file takes part in.
         """
+        if session is None and self.tx_log is None:
+            return
         tx_log = transaction_log_of(session)
-        if self._takes_part() and self._tx_log is not tx_log:
+        if self.is_enlisted and self.tx_log is not tx_log:
             raise UploadInProgress(
-                "this file takes part in a transaction that is not over: call this with its session=, or afterwards"
+                "this file takes part in a transaction that is not over: pass that session=, or call this afterwards"
             )
         if tx_log is not None:
-            self._tx_log = tx_log
+            self.tx_log = tx_log
             tx_log.enlist(self, self._hooks)
 
     def _hooks(self) -> Hooks:
-        id, info, content, attachment = self._id, self._info, self._content, self._attachment
-        standing = attachment.standing() if attachment is not None else Standing((id, info))
+        id, info, content, attachment = self.id, self.info, self.content, self.attachment
+        before = attachment.snapshot() if attachment is not None else AttachmentState((id, info))
 
         def on_abort() -> None:
-            wanted = content
-            if content is not None and self._content is not content:  # it was read
+            restored = content
+            if content is not None and self.content is not content:  # it was read
                 source = open_source(content)
-                wanted = content if source.repeatable else Spent(source.what)
-            self._point_to(id, info)
-            self._content = wanted
-            if self._attachment is not None:
-                # To a place that it was given only since, it comes as what it is now.
-                self._attachment.stand(standing if self._attachment is attachment else Standing((id, info)))
+                restored = content if source.repeatable else Spent(source.what)
+            self.set_file(id, info)
+            self.content = restored
+            if self.attachment is not None:
+                # An attachment that was made since starts from the restored file.
+                self.attachment.restore(before if self.attachment is attachment else AttachmentState((id, info)))
+            if self.writer is not None:
+                self.end_writing(self.writer)
 
         def on_unknown() -> None:
-            self.outcome_unknown = self._id != id
-            if self._attachment is not None:
-                self._attachment.outcome_unknown = True
+            self.outcome_unknown = self.id != id
+            if self.attachment is not None:
+                self.attachment.outcome_unknown = True
 
         return Hooks(on_abort=on_abort, on_unknown=on_unknown)
 
     def _info_hooks(self) -> Hooks:
-        id, info = self._id, self._info
+        id, info = self.id, self.info
 
         def on_abort() -> None:
-            if self._id == id:
-                self._info = info
+            if self.id == id:
+                self.info = info
 
         return Hooks(on_abort=on_abort)
 
-    def _refuse_while_busy(self) -> None:
-        if self._busy is not None:
-            raise UploadInProgress(f"this file is {self._busy} at this moment; wait for it, or close() it, first")
 
-    @contextmanager
-    def _exclusive(self, doing: str) -> Iterator[Callable[[], None]]:
-        """Nothing else happens to this file meanwhile; calling what is bound keeps it so past the block."""
-        self._refuse_while_busy()
-        self._busy = doing
-        kept: list[bool] = []
-        try:
-            yield lambda: kept.append(True)
-        finally:
-            if not kept:
-                self._busy = None
+def state_in(value: object) -> FileState | None:
+    """Return the state of a file object, or None for any other value."""
+    state = getattr(value, "state", None)
+    return state if isinstance(state, FileState) else None

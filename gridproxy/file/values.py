@@ -1,4 +1,4 @@
-"""What a field holds: an id, a snapshot, or content that is to be stored; and the file that stands for it."""
+"""What a field holds: an id, a snapshot, or content that is to be stored. And the file object for each of them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from gridproxy.gridfs.records.ids import is_plain_id
 from gridproxy.gridfs.upload.sources import Source, open_source
 from gridproxy.gridfs.upload.staging import Staged
 
-from .attachment import is_free
 from .connection import store_for
 from .options import FileOptions
-from .state import Handle
+from .state import HasState
 
-F = TypeVar("F", bound=Handle)
+F = TypeVar("F", bound=HasState)
 
 
 def from_stored(kind: type[F], value: object, options: FileOptions) -> F:
-    """The file of what a stored document holds: an id of any kind, null, or a snapshot (a sub-document with `_id`).
+    """Return the file of a stored document's value: an id of any kind, null, or a snapshot.
 
-    What is no good snapshot is an id all the same: a document has to load whatever other code left in it.
+    A snapshot is a sub-document with `_id`. Any other value is taken as an id: other code may have written it, and the
+    document must load.
     """
     if not isinstance(value, Mapping):
         return kind(value, options=options)
@@ -38,56 +38,64 @@ def from_stored(kind: type[F], value: object, options: FileOptions) -> F:
 
 
 def parse_input(kind: type[F], value: object, options: FileOptions) -> F:
-    """The file of what somebody gave for a field: what `assign` takes, and a snapshot.
+    """Return the file of a value that a user gave for a field: what `assign` accepts, or a snapshot.
 
-    Raises `BadId` and `BadSource` naming what came.
+    Raises `BadId` and `BadSource` naming the value.
     """
     if isinstance(value, Mapping):
         id = value.get("_id")
-        if isinstance(id, str) and ObjectId.is_valid(id):  # as JSON has it
+        if isinstance(id, str) and ObjectId.is_valid(id):  # from JSON
             id = ObjectId(id)
         if id is None or not is_plain_id(id):
-            raise BadId(f"a snapshot of a file is a mapping with its id under '_id', not {value!r}")
+            raise BadId(f"a snapshot of a file is a mapping with the file's id under '_id', not {value!r}")
         try:
             info = FileInfo.from_snapshot({**value, "_id": id})
         except CorruptFile as error:
-            raise BadId(f"this is no snapshot of a file: {error}") from None
+            raise BadId(f"this is not a snapshot of a file: {error}") from None
         except RecursionError:
-            raise BadId("this is no snapshot of a file: its metadata lie in each other without an end") from None
+            raise BadId("this is not a snapshot of a file: its metadata contain themselves") from None
         return kind(id, options=options, info=info)
     return assign(kind(options=options), value, options)
 
 
-def stored_value(file: Handle) -> object:
-    """What a document stores of a file: its id, or a snapshot where its field asks for one and the record is known."""
-    if file.options.store == "snapshot" and file.id is not None and file.info is not None:
-        return file.info.snapshot()
-    return file.id
+def stored_value(file: HasState) -> object:
+    """Return what a document stores of a file: its id, or a snapshot if the field asks for it and the record is known."""
+    id, info = file.state.ref
+    if info is not None and id is not None and file.state.options.store == "snapshot":
+        return info.snapshot()
+    return id
 
 
 def stored_form(raw: object, options: FileOptions) -> object:
-    """What `stored_value` gives of a file that was loaded from `raw` and is as it was."""
-    return stored_value(from_stored(Handle, raw, options))
+    """Return what `stored_value` gives for an unchanged file that was loaded from `raw`."""
+    if not isinstance(raw, Mapping):
+        return raw
+    if options.store == "snapshot" and raw.get("_id") is not None:
+        try:
+            return FileInfo.from_snapshot(raw).snapshot()
+        except CorruptFile:
+            pass
+    return raw.get("_id")
 
 
 def ids_in(raw: object) -> object:
-    """The same value of a document with an id in the place of each snapshot: which files it points to."""
+    """Return a document's value with an id in the place of each snapshot."""
     if isinstance(raw, list):
         return [ids_in(each) for each in raw]
     return raw.get("_id") if isinstance(raw, Mapping) else raw
 
 
 def assign(current: F, value: object, options: FileOptions) -> F:
-    """The file that a field holds after `value` was assigned to it; no I/O.
+    """Return the file that a field holds after `value` was assigned to it. Does no I/O.
 
-    A file, an id or None moves the reference; anything that bytes can be read from is content for the next save. Raises
-    `BadId` for what looks like an id and is none, `BadSource` for what is neither.
+    A file, an id or None moves the reference. Anything that bytes can be read from is content for the next save. Raises
+    `BadId` for a str or mapping that is not an id, and `BadSource` for any other value.
     """
     kind = type(current)
-    if isinstance(value, kind):
-        return _adopted(value, options)
     if value is None or isinstance(value, ObjectId):
         return kind(value, options=options)
+    if isinstance(value, kind):
+        return _moved(value, options)
     if isinstance(value, str):
         try:
             return kind(ObjectId(value), options=options)
@@ -98,25 +106,26 @@ def assign(current: F, value: object, options: FileOptions) -> F:
     if isinstance(value, Mapping):
         raise BadId(f"a file's id cannot be a mapping: {value!r}")
     content = _content(value)
-    current._refuse_while_busy()
-    current._content = content
+    current.state.check_idle()
+    current.state.content = content
     return current
 
 
 def validate_assignment(current: F, value: object, field: str) -> F:
-    """The file that the field of a model holds after `value` was assigned: as `assign`, snapshots too.
+    """Return the file that a model's field holds after an assignment: as `assign`, and a snapshot is accepted.
 
     The same file stays the same object. Raises `ValidationError` naming the field.
     """
+    state = current.state
     try:
         if value is not None and not isinstance(value, ObjectId | str | Mapping):
-            return assign(current, value, current.options)
-        file = parse_input(type(current), value, current.options)
+            return assign(current, value, state.options)
+        file = parse_input(type(current), value, state.options)
     except (BadId, BadSource) as error:
         raise ValidationError(field, str(error)) from error
-    if file.id != current.id:
+    if file.state.id != state.id:
         return file
-    current._content = None  # back to what it was
+    state.content = None  # back to what it was
     return current
 
 
@@ -124,22 +133,22 @@ def _content(value: object) -> object:
     if isinstance(value, bytes | os.PathLike | Staged):
         return value
     if isinstance(value, bytearray | memoryview):
-        return bytes(value)  # copied now: what is saved is what was assigned
+        return bytes(value)  # a copy: the caller may change it before the save
     return _OneShot(value)
 
 
 class _OneShot(Source):
-    """Assigned content that can be read only once: of what a failed save has read in part, no rest is ever stored."""
+    """Assigned content that can be read only once. If a save fails half-way, the rest is never stored as a file."""
 
     def __init__(self, content: object) -> None:
         self._content = content
-        self._source = open_source(content)  # raises BadSource for what cannot be read; reads nothing
+        self._source = open_source(content)  # raises BadSource for a value that cannot be read, and reads nothing
         self._begun = False
 
     async def prepare(self) -> None:
         if self._begun:
             raise BadSource(
-                f"the {type_name(self._content)} that was assigned was read by a save that failed; assign it again, "
+                f"the {type_name(self._content)} that was assigned was read by a save that failed: assign it again, "
                 "from its start"
             )
         self._source = open_source(self._content)
@@ -154,15 +163,18 @@ class _OneShot(Source):
         await self._source.aclose()
 
 
-def _adopted(file: F, options: FileOptions) -> F:
-    movable = not file and file._busy is None and is_free(file)
-    if not movable and not _same_place(file.options, options):
+def _moved(file: F, options: FileOptions) -> F:
+    state = file.state
+    if state.options is options:
+        return file
+    movable = state.id is None and state.busy is None and state.is_free
+    if not movable and not _same_place(state.options, options):
         raise BadId(
-            f"{file!r} lies in {_place(file.options)} and this field keeps its files in {_place(options)}: "
+            f"{file!r} is in {_place(state.options)} and this field keeps its files in {_place(options)}: "
             "put its content here instead, `await field.put(file)`"
         )
-    if is_free(file):
-        file._options = options  # the field's limits hold for it from now on
+    if state.is_free:
+        state.options = options  # the limits of the field apply from now on
     return file
 
 
@@ -172,7 +184,7 @@ def _same_place(one: FileOptions, other: FileOptions) -> bool:
     try:
         return store_for(one.bucket, one.db_alias).same_as(store_for(other.bucket, other.db_alias))
     except NotConnected:
-        return False  # nobody can say now that a Bucket and a name are the same
+        return False  # a Bucket and a name cannot be compared without a database
 
 
 def _place(options: FileOptions) -> str:

@@ -1,16 +1,12 @@
 """An adapter for Mongoz, as the README shows it: what a field needs of an ODM that gridproxy does not know."""
 
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import mongoz
 from mongoz.core.db.fields.base import MongozField
 
 from gridproxy import AsyncGridFile
-from gridproxy.fields.attacher import delete_owner, save_owner
-from gridproxy.fields.discovery import files_in
-from gridproxy.file.attachment import attach
-from gridproxy.file.values import assign
+from gridproxy.fields import Attacher, assign, files_in
 
 if TYPE_CHECKING:
     Mixed = mongoz.Document
@@ -23,21 +19,21 @@ class FileDocument(Mixed):
 
     def __setattr__(self, name: str, value: Any) -> None:
         current = vars(self).get(name)
-        if isinstance(current, AsyncGridFile) and not isinstance(value, Mapping):
+        if isinstance(current, AsyncGridFile) and not isinstance(value, dict):
             value = assign(current, value, current.options)  # content, a file, an id or None
-            attach(value, self, name)
+            value.state.attach(self, name)
         super().__setattr__(name, value)
 
     def validate_fields_values(self, **data: Any) -> None:
         fields = type(self).model_fields  # Mongoz asks its own fields, and finds pydantic's
         super().validate_fields_values(**{k: v for k, v in data.items() if isinstance(fields.get(k), MongozField)})
 
-    def files(self) -> Iterator[tuple[str, AsyncGridFile]]:
-        return ((path.partition(".")[0], file) for path, file in files_in(self))
+    def files(self) -> list[tuple[str, AsyncGridFile]]:
+        return [(path.partition(".")[0], file) for path, file in files_in(self)]
 
     async def save(self, collection: Any = None, *, session: Any = None) -> Any:
-        """Assigned content is stored before it, replaced files go after it."""
-        return await save_owner(self, self.files, lambda: self.write(collection, session), session)
+        """Save the document. Assigned content is stored before it, replaced files are removed after it."""
+        return await Attacher(self, self.files).save(lambda: self.write(collection, session), session)
 
     async def write(self, collection: Any, session: Any) -> Any:
         held = {name: vars(self)[name] for name, _ in self.files()}
@@ -46,12 +42,10 @@ class FileDocument(Mixed):
         return result
 
     async def delete(self, collection: Any = None, *, session: Any = None) -> int:
-        """Files of fields with `on_delete="delete"` go after it."""
+        """Delete the document, then the files of fields with `on_delete="delete"`."""
 
         async def delete() -> bool:
             return bool(await super(FileDocument, self).delete(collection, session=session))
 
-        for name, file in self.files():
-            attach(file, self, name)
-        await delete_owner(self.files(), delete, session)
+        await Attacher(self, self.files).delete(delete, session)
         return 1

@@ -13,6 +13,7 @@ from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure
 
 import gridproxy
 from gridproxy import AsyncGridFile, DocumentMissing, StaleDocument
+from gridproxy.adapters.document.schema import Schema
 from gridproxy.gridfs.store.collections import Store
 
 from ..faults.failing import FailingServer, failing_server
@@ -233,12 +234,12 @@ async def test_an_insert_that_lands_only_when_it_is_repeated_is_ours(monkeypatch
     animal = Animal(genus="Marmota")
     with answer_lost(monkeypatch, "insert_one"), pytest.raises(AutoReconnect):
         await animal.save()
-    find, not_yet = Animal._found, [None]
+    find, not_yet = Schema.find, [None]
 
-    async def found_later(self: Animal, session: Any) -> Any:
-        return not_yet.pop() if not_yet else await find(self, session)
+    async def found_later(self: Schema, id: object, session: Any) -> Any:
+        return not_yet.pop() if not_yet else await find(self, id, session)
 
-    monkeypatch.setattr(Animal, "_found", found_later)
+    monkeypatch.setattr(Schema, "find", found_later)
     animal.genus = "Pika"
     await animal.save()
     assert (await found()).genus == "Pika"

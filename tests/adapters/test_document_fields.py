@@ -12,6 +12,7 @@ from bson import ObjectId
 
 from gridproxy import BadOption, ValidationError
 from gridproxy.adapters.document import (
+    BaseDocument,
     BooleanField,
     DateTimeField,
     DictField,
@@ -317,7 +318,7 @@ def test_a_field_asked_on_the_class_is_the_field() -> None:
 
 def test_a_field_of_ones_own_needs_its_check_alone() -> None:
     class EvenField(Field[int | None, int | None]):
-        def checked(self, owner: Document, value: Any) -> int:
+        def checked(self, owner: BaseDocument, value: Any) -> int:
             if value % 2:
                 raise self.refuse("an even int", value)
             return int(value)

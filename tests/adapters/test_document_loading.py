@@ -193,7 +193,7 @@ async def test_a_copy_keeps_the_buckets_of_its_fields(
     bucket = Bucket(database.client[f"{database.name}_elsewhere"], "photos")
     field = FileField(bucket=bucket)
     field.__set_name__(WithBucket, "photo")
-    monkeypatch.setitem(WithBucket._fields, "photo", field)
+    monkeypatch.setitem(WithBucket.document_schema.fields, "photo", field)
     try:
         document = await WithBucket(photo=b"elsewhere").save()
         other = copied(document)

@@ -62,7 +62,7 @@ async def test_a_file_that_a_model_is_made_with_stays_where_it_lies(
         assert [await file.read() for file in (made.photo, *made.album, made.limited)] == [b"1"] * 3
         with pytest.raises(TooLarge):
             await made.limited.replace(b"12")
-        with pytest.raises(BadId, match=r"Made\.photo: .* lies in .*, and its document belongs to"):
+        with pytest.raises(BadId, match=r"Made\.photo: .* is in .*, and its document belongs to"):
             await engine.save(made)
         assert await engine.count(Made) == 0
         assert await AsyncEngine(client, elsewhere.name).save(made) is made

@@ -116,7 +116,7 @@ def test_a_model_made_by_a_call() -> None:
 
 
 def test_a_default_that_lies_elsewhere_is_refused() -> None:
-    with pytest.raises(BadId, match=r"lies in bucket 'fs' and this field keeps its files in bucket 'pdfs'"):
+    with pytest.raises(BadId, match=r"is in bucket 'fs' and this field keeps its files in bucket 'pdfs'"):
 
         class Elsewhere(BaseModel):
             pdf: Annotated[AsyncGridFile, SMALL] = AsyncGridFile(ObjectId())

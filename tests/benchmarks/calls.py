@@ -165,12 +165,16 @@ async def main() -> None:
             for name, (calls, files) in (await operations(database)).items():
                 print(f"{name:40} {calls:5} calls in {files:2} files")
             without, with_file = await loading(database)
-            print(f"load {_DOCUMENTS} Beanie documents: {without:.1f} ms without a file field, {with_file:.1f} ms with one,"
-                  f" {with_file / without:.2f} times")
+            print(
+                f"load {_DOCUMENTS} Beanie documents: {without:.1f} ms without a file field, {with_file:.1f} ms with one,"
+                f" {with_file / without:.2f} times"
+            )
             saved = await saving(database)
             for name, took in saved.items():
-                print(f"Beanie save, unchanged, {name:14} {took:.2f} ms of processor time, "
-                      f"{took / saved['plain']:.2f} times")
+                print(
+                    f"Beanie save, unchanged, {name:14} {took:.2f} ms of processor time, "
+                    f"{took / saved['plain']:.2f} times"
+                )
             await client.drop_database("gridproxy_calls")
 
 

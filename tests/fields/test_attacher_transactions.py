@@ -1,4 +1,4 @@
-"""What an adapter gets for its `session=`: any object's save and delete in a transaction of ours, through `owner`."""
+"""What an adapter gets for its `session=`: any object's save and delete in a transaction of ours, through an `Attacher`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pymongo.errors import AutoReconnect
 
 import gridproxy
 from gridproxy import AsyncGridFile, CommitUnknown, FileMissing, FileOptions, transaction
-from gridproxy.fields.attacher import delete_owner, save_owner
-from gridproxy.file.attachment import attach
+from gridproxy.fields import Attacher
 from gridproxy.gridfs.store.collections import Session
 from gridproxy.gridfs.transactions import transactions
 
@@ -27,7 +26,7 @@ BOUND = pytest.mark.parametrize("bound", [False, True], ids=["explicit", "bound"
 
 
 class Thing:
-    """A document of an ODM that knows of files only by `save_owner` and `delete_owner`."""
+    """A document of an ODM that knows of files only by `Attacher`."""
 
     def __init__(self, database: Database) -> None:
         self.id = object()
@@ -35,8 +34,8 @@ class Thing:
         self._key: Any = None
         self.photo = AsyncGridFile(options=FileOptions(on_delete="delete"))
         self.thumbnail = AsyncGridFile()
-        attach(self.photo, self, "photo")
-        attach(self.thumbnail, self, "thumbnail")
+        self._attacher = Attacher(self, self._files)
+        self._attacher.attach()
 
     def _files(self) -> list[tuple[str, AsyncGridFile]]:
         return [("photo", self.photo), ("thumbnail", self.thumbnail)]
@@ -51,7 +50,7 @@ class Thing:
             else:
                 await self._collection.replace_one({"_id": self._key}, values, session=session)
 
-        await save_owner(self, self._files, write, session)
+        await self._attacher.save(write, session)
 
     async def _find(self, session: Session | None) -> None:
         await self.photo.stat(session=session)
@@ -60,7 +59,7 @@ class Thing:
         async def write() -> bool:
             return bool((await self._collection.delete_one({"_id": self._key}, session=session)).deleted_count)
 
-        await delete_owner(self._files(), write, session)
+        await self._attacher.delete(write, session)
 
 
 class Aborted(Exception):
@@ -90,7 +89,7 @@ async def contents(database: Database) -> list[bytes]:
 @pytest.fixture
 async def thing(database: Database) -> Thing:
     thing = Thing(database)
-    thing.photo._content = b"the old"
+    thing.photo.state.content = b"the old"
     await thing.save()
     return thing
 
@@ -146,7 +145,7 @@ async def test_what_a_hook_stores_in_the_midst_of_a_save(
 async def test_saves_of_several_tasks_queue(client: AsyncMongoClient[dict[str, Any]], database: Database) -> None:
     things = [Thing(database) for _ in range(5)]
     for number, thing in enumerate(things):
-        thing.photo._content = b"%d" % number
+        thing.photo.state.content = b"%d" % number
     await database.create_collection("thing")
     async with transaction(client) as tx:
         await asyncio.gather(*(thing.save(tx.session) for thing in things))
@@ -206,5 +205,5 @@ async def test_a_failing_hook_cleans_up_while_the_save_has_the_turn(
         await gridproxy.Bucket(database).upload(b"another", session=tx.session)
 
     async with transaction(client) as tx:
-        await save_owner(thing, thing._files, write, tx.session)
+        await Attacher(thing, thing._files).save(write, tx.session)
     assert await contents(database) == [b"another", b"the old"]

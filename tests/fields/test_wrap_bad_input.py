@@ -112,7 +112,7 @@ async def test_a_file_of_another_bucket(database: Database) -> None:
     other = AsyncGridFile(bucket="other")
     await other.put(b"elsewhere")
     user = Plain("Ada")
-    with pytest.raises(BadId, match=r"lies in bucket 'other' and this field keeps its files in bucket 'fs'"):
+    with pytest.raises(BadId, match=r"is in bucket 'other' and this field keeps its files in bucket 'fs'"):
         user.avatar = other
     assert user.avatar_id is None
     user.avatar = AsyncGridFile(bucket="other")  # an empty one lies nowhere
@@ -306,7 +306,7 @@ async def test_a_removal_that_fails_leaves_the_id_where_it_was(
         raise ConnectionResetError("cut off")
 
     with monkeypatch.context() as patched:
-        patched.setattr("gridproxy.file.file.remove_file", cut)
+        patched.setattr("gridproxy.file.state.remove_file", cut)
         with pytest.raises(ConnectionResetError):
             await user.avatar.delete()
     assert user.avatar_id == before

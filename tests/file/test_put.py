@@ -375,7 +375,7 @@ async def test_a_failed_removal_of_the_old_file_is_told_with_the_new_one_in_plac
         patched.setattr(Store, "delete_record", refused)
         with pytest.raises(AutoReconnect) as caught:
             await photo.replace(b"the new")
-    assert "is stored and in place" in caught.value.__notes__[0]
+    assert "is stored and in use" in caught.value.__notes__[0]
     assert await photo.read() == b"the new"
     assert (await contents(database))[0] == 2
 

@@ -126,16 +126,16 @@ def test_copies_keep_id_info_and_options_and_drop_live_handles(again: Callable[[
     options = FileOptions(bucket="photos", db_alias="archive", on_delete="delete", max_size=5)
     file = AsyncGridFile(ID, options=options, info=INFO)
     # Stand-ins for an open reader, an open writer and a document: none of them can be copied.
-    file._reader = file._writer = file._attachment = (each for each in "live")  # type: ignore[assignment]
-    file._busy = "being written"
+    file.state.reader = file.state.writer = file.state.attachment = (each for each in "live")  # type: ignore[assignment]
+    file.state.busy = "being written"
     twin = again(file)
     assert twin is not file
     assert twin == file
     assert (twin.id, twin.info, twin.options) == (ID, INFO, options)
-    assert (twin._reader, twin._writer, twin._busy) == (None, None, None)
-    assert twin._attachment is not None  # what it replaces may be what the original's document points to
-    assert twin._attachment.unowned
-    assert again(AsyncGridFile(ID))._attachment is None
+    assert (twin.state.reader, twin.state.writer, twin.state.busy) == (None, None, None)
+    assert twin.state.attachment is not None  # what it replaces may be what the original's document points to
+    assert twin.state.attachment.unowned
+    assert again(AsyncGridFile(ID)).state.attachment is None
     assert twin.closed
 
 
@@ -159,15 +159,15 @@ def test_a_bucket_is_pickled_as_its_name() -> None:
 def test_content_that_can_be_read_again_goes_with_a_copy(again: Callable[[AsyncGridFile], AsyncGridFile]) -> None:
     for content in (b"some bytes", Path("marmot.jpg")):
         file = AsyncGridFile()
-        file._content = content
-        assert again(file)._content == content
+        file.state.content = content
+        assert again(file).state.content == content
 
 
 @every_copy
 def test_content_that_is_read_only_once_forbids_a_copy(again: Callable[[AsyncGridFile], AsyncGridFile]) -> None:
     file = AsyncGridFile()
-    file._content = iter([b"a"])
-    with pytest.raises(BadSource, match=r"list_iterator was assigned.*save the document before copying"):
+    file.state.content = iter([b"a"])
+    with pytest.raises(BadSource, match=r"list_iterator was assigned.*save the document before you copy it"):
         again(file)
 
 
@@ -214,7 +214,7 @@ def test_its_repr_says_what_is_known() -> None:
     assert repr(AsyncGridFile("a")) == "<AsyncGridFile id='a'>"
     assert repr(AsyncGridFile("a", info=INFO)) == "<AsyncGridFile id='a' 'marmot.jpg' 10 bytes>"
     file = AsyncGridFile("a")
-    file._busy = "being put"
+    file.state.busy = "being put"
     assert repr(file) == "<AsyncGridFile id='a', being put>"
 
 
@@ -295,7 +295,7 @@ def test_a_write_without_a_new_file_is_refused() -> None:
 
 
 def test_a_file_is_no_id() -> None:
-    with pytest.raises(BadId, match=r"give its \.id"):
+    with pytest.raises(BadId, match=r"pass its \.id"):
         AsyncGridFile(AsyncGridFile(ID))
 
 

@@ -49,11 +49,11 @@ READS: dict[str, Callable[[AsyncGridFile], Awaitable[Any]]] = {
     "verify": lambda file: file.verify(),
     "copy": lambda file: file.copy(),
     "as a source": lambda file: AsyncGridFile().put(file),
-    "bucket.read": lambda file: Bucket(file._store().database).read(file.id),
-    "bucket.stat": lambda file: Bucket(file._store().database).stat(file.id),
-    "bucket.copy": lambda file: Bucket(file._store().database).copy(file.id),
-    "bucket.verify": lambda file: Bucket(file._store().database).verify(file.id),
-    "by_name": lambda file: Bucket(file._store().database).by_name("form.txt"),
+    "bucket.read": lambda file: Bucket(file.state.store().database).read(file.id),
+    "bucket.stat": lambda file: Bucket(file.state.store().database).stat(file.id),
+    "bucket.copy": lambda file: Bucket(file.state.store().database).copy(file.id),
+    "bucket.verify": lambda file: Bucket(file.state.store().database).verify(file.id),
+    "by_name": lambda file: Bucket(file.state.store().database).by_name("form.txt"),
 }
 
 

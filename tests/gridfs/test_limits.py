@@ -63,7 +63,7 @@ async def write_unawaited(file: AsyncGridFile, content: bytes, **named: Any) -> 
 
 
 async def put_staged(file: AsyncGridFile, content: bytes, **named: Any) -> None:
-    bucket = Bucket(file._store().database)
+    bucket = Bucket(file.state.store().database)
     staged = await bucket.stage(content, **named)
     try:
         await file.put(staged)

@@ -612,7 +612,7 @@ async def test_a_page_of_thumbnails_is_prefetched(mongodb_uri: str, database: Da
 async def test_pictures_expire_as_one(database: Database) -> None:
     photo = file_of_pictures()
     await photo.put(picture(), expires_after=-1)
-    assert await database["fs.files"].count_documents({"expires_at": photo._known("it").expires_at}) == 4
+    assert await database["fs.files"].count_documents({"expires_at": photo.state.known("it").expires_at}) == 4
 
 
 async def test_a_transaction_that_is_aborted_leaves_no_record_of_them(database: Database) -> None:

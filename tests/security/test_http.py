@@ -229,7 +229,7 @@ def application(bucket: Bucket) -> FastAPI:
 
     @app.post("/notes")
     async def note(note: Note) -> str:
-        assert note.file._content is None
+        assert note.file.state.content is None
         return repr(note.file.id)
 
     @app.post("/files")

@@ -185,7 +185,7 @@ async def delete(file: AsyncGridFile) -> None:
 
 
 async def lose_a_chunk(file: AsyncGridFile) -> None:
-    await file._store().chunks.delete_one({"files_id": file.id, "n": 9})
+    await file.state.store().chunks.delete_one({"files_id": file.id, "n": 9})
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ async def test_another_file_in_the_same_object_does_not_mix_with_the_one_being_s
     class Replaced(Exchange):
         async def send(self, message: Message) -> None:
             await super().send(message)
-            file._id = other.id
+            file.state.id = other.id
 
     exchange = await Replaced().run(GridFileResponse(file))
     assert exchange.body == b"a" * LARGE

@@ -13,17 +13,17 @@ from bson import ObjectId
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from gridproxy.errors import BadId, BadOption, ValidationError
-from gridproxy.fields.attacher import delete_owner, mark_outcome_unknown, references, refuse_open_files, save_owner
+from gridproxy.fields.attacher import Attacher, HeldFile, mark_outcome_unknown, refuse_open_files
 from gridproxy.fields.discovery import exchange_files, files_in, models_in
-from gridproxy.file.attachment import attach
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions
+from gridproxy.file.state import FileState
 from gridproxy.file.values import assign
 from gridproxy.gridfs.store.collections import Session
 from gridproxy.runtime.tasks import run_to_completion
 
 from .embedded import raw_values, remember_files
-from .fields import file_fields, resolve_options, using_document_database
+from .fields import default_database, file_fields, plan_of, using_document_database
 from .queries import RefusingFindMany, RefusingFindOne
 from .typed_document import TypedDocument
 
@@ -32,38 +32,42 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_PLAIN = FileOptions()
+
 
 class FileDocument(TypedDocument):
     """What makes a Beanie document keep its files: mix it in first, `class Animal(FileDocument, Document)`.
 
-    Fields are `photo: AsyncGridFile = AsyncGridFile()`, with options `Annotated[AsyncGridFile, FileOptions(...)]`; also
-    in lists, dicts and embedded models. Files lie in the document's own database unless the options name another one.
-    A class raises `BadOption` where it is mixed in behind the document class.
+    Fields are `photo: AsyncGridFile = AsyncGridFile()`, with options `Annotated[AsyncGridFile, FileOptions(...)]`, also
+    in lists, dicts and embedded models. Files are in the document's own database unless the options name another one.
 
     Giving or assigning bytes, a path or an open file does no I/O: it is content for the next save. A file, its id (an
-    `ObjectId` or 24 hex digits), a snapshot or None moves the reference. Anything else, and a file that lies elsewhere,
-    raises pydantic's `ValidationError` in the constructor, in lists and in optional fields, and gridproxy's own where
-    it is assigned to any other field. `NotInitialised` is raised before `init_beanie`.
+    `ObjectId` or 24 hex digits), a snapshot or None moves the reference. An embedded model accepts any value, and so do
+    lists and dicts: such values become content or references when the document is written or deleted. If the model
+    validates assignments by itself, and in a copy of a document, such content does not replace the file that was there,
+    which is left for `check`.
 
-    An embedded model takes whatever is assigned to it, and so do lists and dicts. That becomes content, or a reference,
-    when the document is written or deleted; for what can be no file these raise gridproxy's `ValidationError` with the
-    path ("lines.0.scan"), and nothing is written. Where the model validates assignments by itself, and in a copy of a
-    document, such content does not replace the file that was there, which is left for `check`.
-
-    `insert`, `save`, `save_changes` and `replace` store assigned content and then remove what was replaced; `delete`
-    removes the files of fields with `on_delete="delete"`. `update` and its like write what they are told, and no more.
-    What saves raises what `AsyncGridFile.replace` raises of content, `BadId` for a file whose id is no `ObjectId`, and
-    `FileMissing` for a file of a transaction whose commit got no answer and did not come true. What saves, deletes or
-    synchronises raises `UploadInProgress` while a file of the document is being written; whatever writes, what Beanie
-    and pymongo raise. No file is lost then.
+    `insert`, `save`, `save_changes` and `replace` store assigned content and then remove what was replaced. `delete`
+    removes the files of fields with `on_delete="delete"`. `update` and its like write what they are given. No file is
+    lost if one of them fails.
 
     Bulk writes and queries that write (`insert_many`, `find(...).update`, `delete_all`, a `bulk_writer`) run no hooks:
-    they remove no file, and refuse content that is not stored (`InvalidDocument`, of `bson`; gridproxy's
-    `ValidationError` where a query or `update` is told to set a field to it). Without `use_revision` a
+    they remove no file, and refuse content that is not stored (`InvalidDocument`, of `bson`). Without `use_revision` a
     stale document's save writes its old file's id back, and the other writer's file is left for `check`. After a
     transaction that was aborted the document has to be loaded again.
 
-    Parameters and results are Beanie's; `session` is pymongo's, None for none.
+    Arguments and results are Beanie's. `session` is pymongo's.
+
+    Raises:
+        BadOption: The class is mixed in behind the document class.
+        NotInitialised: `init_beanie` was not called.
+        ValidationError: A value cannot be a file: pydantic's error in the constructor, in lists and in optional fields,
+            and this package's for other assignments. The path of a value in an embedded model is named
+            ("lines.0.scan").
+        BadId: A file's id is not an `ObjectId`, on writing.
+        UploadInProgress: A file of the document is being written, on saving, deleting or synchronising.
+        FileMissing: A file was stored in a transaction that was not committed, on saving.
+        GridProxyError: As `AsyncGridFile.replace` raises for content, on saving.
     """
 
     # Queries that write, and `update`, which is one of them.
@@ -79,22 +83,42 @@ class FileDocument(TypedDocument):
             )
 
     def __init__(self, *args: Any, **values: Any) -> None:
-        with using_document_database(type(self)):
+        kind = type(self)
+        default_database(kind)  # raises NotInitialised
+        given: Collection[int] = ()
+        if plan_of(kind).flat:
+            given = {id(each) for each in values.values() if isinstance(each, AsyncGridFile | list | dict | tuple)}
+        if given or not plan_of(kind).flat:
+            given = {id(file) for _, file in files_in(values)}
+            with using_document_database(kind):
+                super().__init__(*args, **values)
+        else:
             super().__init__(*args, **values)
-        self._take_in({id(file) for _, file in files_in(values)})
+        self._take_in(given)
 
     def __setattr__(self, name: str, value: Any) -> None:
         field = file_fields(type(self)).get(name)
         if field is None:
             super().__setattr__(name, value)
             return
+        current = vars(self).get(name)
+        merging = _merging.get()
+        if merging is not None and merging[0] is self and isinstance(value, AsyncGridFile):
+            # Beanie merges what it loaded into the document: the same file stays the same object.
+            state = current.state if isinstance(current, AsyncGridFile) else None
+            if state is not None and value.state.id == state.id and state.content is None:
+                state.info = state.info or value.state.info
+                merging[1].add(name)
+                return
         given = {id(file) for _, file in files_in(value)}
         with using_document_database(type(self)):
-            value = field.assigned(vars(self).get(name), value, name)
+            value = field.assigned(current, value, name)
         for path, file in files_in(value):
-            attachment = file._attachment
+            attachment = file.state.attachment
             if attachment is not None and attachment.unowned and id(file) not in given:
-                file._attachment = None  # made from an id that was only assigned: it may be somebody else's file
+                file.state.attachment = (
+                    None  # made from an id that was only assigned: the file may be another document's
+                )
             self._take(f"{name}.{path}" if path else name, file, given)
         with using_document_database(type(self)):
             super().__setattr__(name, value)
@@ -116,13 +140,18 @@ class FileDocument(TypedDocument):
         self._take_in(())  # a pickled bucket has kept its name only
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        # Whatever encodes a document comes by here, bulk writes and event handlers too: nothing raw is ever written.
+        # Every encoding of the document calls this, those of bulk writes and event handlers too, so that no raw content
+        # is ever written.
         self._take_assigned()
-        # With `keep_nulls = False` Beanie sets what this gives and unsets what is null: an empty file may not be both.
-        keep_nulls = type(self).get_settings().keep_nulls
+        # With `keep_nulls = False` Beanie sets the values and unsets the nulls: an empty file must not be both.
+        if type(self).get_settings().keep_nulls:
+            return super().__iter__()
+        return self._without_empty_files()
+
+    def _without_empty_files(self) -> Iterator[tuple[str, Any]]:
         for name, value in super().__iter__():
-            nothing = isinstance(value, AsyncGridFile) and not value and value._content is None
-            yield name, None if nothing and not keep_nulls else value
+            empty = isinstance(value, AsyncGridFile) and not value and value.state.content is None
+            yield name, None if empty else value
 
     def _parse_value(self, name: str, value: Any) -> Any:
         # A lazily parsed document reads its fields without their options.
@@ -140,11 +169,11 @@ class FileDocument(TypedDocument):
     # Saving
 
     async def insert(self, *, session: Session | None = None, **options: Any) -> Self:
-        """Beanie's `insert`, with the document's files."""
+        """Run Beanie's `insert`, with the document's files."""
         return await self._save(lambda: super(FileDocument, self).insert(session=session, **options), session)
 
     async def save(self, session: Session | None = None, *args: Any, **options: Any) -> Self:
-        """Beanie's `save`, with the document's files."""
+        """Run Beanie's `save`, with the document's files."""
         return await self._save(lambda: super(FileDocument, self).save(session, *args, **options), session)
 
     async def replace(
@@ -155,7 +184,7 @@ class FileDocument(TypedDocument):
         *args: Any,
         **options: Any,
     ) -> Self:
-        """Beanie's `replace`, with the document's files."""
+        """Run Beanie's `replace`, with the document's files."""
 
         def write() -> Awaitable[Any]:
             return super(FileDocument, self).replace(ignore_revision, session, bulk_writer, *args, **options)
@@ -170,7 +199,7 @@ class FileDocument(TypedDocument):
         *args: Any,
         **options: Any,
     ) -> Self | None:
-        """Beanie's `save_changes`, with the document's files; None where nothing had changed."""
+        """Run Beanie's `save_changes`, with the document's files. Returns None if nothing had changed."""
 
         def write() -> Awaitable[Any]:
             return super(FileDocument, self).save_changes(ignore_revision, session, bulk_writer, *args, **options)
@@ -182,15 +211,17 @@ class FileDocument(TypedDocument):
         self._take_in()
         token = _saving.set(self)
         try:
-            return await save_owner(self, self._held_files, write, session)
+            return await Attacher(self, self._held_files).save(write, session)
         finally:
             _saving.reset(token)
 
     async def update(self, *args: Any, session: Session | None = None, bulk_writer: Any = None, **options: Any) -> Self:
-        """Beanie's `update`: what a file field holds and was not told to write stays here, unsaved.
+        """Run Beanie's `update`. A file that a field holds, and that the update does not name, stays unsaved.
 
-        What was replaced goes, too, where the new file's id was among what was written. Raises `ValidationError` for
-        content: an update has no place to store it.
+        A replaced file is removed if the new file's id was among what was written.
+
+        Raises:
+            ValidationError: The update sets a field to content, which it cannot store.
         """
 
         def write() -> Awaitable[Self]:
@@ -205,30 +236,33 @@ class FileDocument(TypedDocument):
         return await run_to_completion(self._update(write, session))
 
     async def _update(self, write: Callable[[], Awaitable[T]], session: Session | None) -> T:
-        held = [file for _, file in self._held_files()]
+        held: list[FileState] = [file.state for _, file in self._held_files()]
         try:
             with self._keeping_files() as written:
                 result = await write()
         except PyMongoError as error:
             if not isinstance(error, DuplicateKeyError):
-                mark_outcome_unknown(references(held))
+                mark_outcome_unknown(held)
             raise
 
         async def done() -> T:
             return result
 
-        # Some of the files may have been among what was written: the stored document tells.
-        settled = [(path, file) for path, file in written if file._busy is None]
-        return await save_owner(self, lambda: settled, done, session)
+        # Some of the files may have been written: the stored document says which.
+        idle = [(path, file) for path, file in written if file.state.busy is None]
+        return await Attacher(self, lambda: idle).save(done, session)
 
     async def sync(self, *args: Any, **options: Any) -> None:
-        """Beanie's `sync`: the stored document's files; what was put here and never saved is left for the collector."""
+        """Run Beanie's `sync`. A file that was put here and never saved is left for the garbage collector."""
         refuse_open_files(self._held_files())
         with self._keeping_files(unsaved=False):
             await super().sync(*args, **options)
 
     async def validate_self(self, *args: Any, **options: Any) -> None:
-        """Beanie's `validate_self`, which makes every value anew: the files stay the objects that they are."""
+        """Run Beanie's `validate_self`, which makes every value anew. The files stay the objects that they are."""
+        if not type(self).get_settings().validate_on_save:
+            await super().validate_self(*args, **options)
+            return
         with self._keeping_files():
             await super().validate_self(*args, **options)
 
@@ -237,9 +271,9 @@ class FileDocument(TypedDocument):
     async def delete(
         self, session: Session | None = None, bulk_writer: Any = None, *args: Any, **options: Any
     ) -> DeleteResult | None:
-        """Beanie's `delete`; then the files of fields with `on_delete="delete"`, if there was such a document.
+        """Run Beanie's `delete`, then remove the files of fields with `on_delete="delete"`.
 
-        pymongo's result, None with a `bulk_writer`.
+        Files are removed only if there was such a document. Returns pymongo's result, or None with a `bulk_writer`.
         """
 
         def write() -> Awaitable[Any]:
@@ -271,26 +305,31 @@ class FileDocument(TypedDocument):
 
         self._take_assigned()
         self._take_in()
-        await delete_owner(self._held_files(), deleted, session)
+        await Attacher(self, self._held_files).delete(deleted, session)
         return results[0]
 
     # Inside
 
-    def _held_files(self) -> Iterator[tuple[str, AsyncGridFile]]:
-        # By the field's name, and not by the whole path: within a list a file may move, and is the same field's.
-        return ((path.partition(".")[0], file) for path, file in self._files_by_path())
+    def _files_by_path(self) -> list[tuple[str, AsyncGridFile]]:
+        return plan_of(type(self)).files(self, _is_document)
 
-    def _files_by_path(self) -> Iterator[tuple[str, AsyncGridFile]]:
-        return files_in(self, beyond=_is_document)
+    def _held_files(self) -> list[HeldFile]:
+        # By the field's name: within a list a file may move, and is still in the same field.
+        return [(path.partition(".")[0], file) for path, file in self._files_by_path()]
 
     def _take_in(self, given: Collection[int] | None = None) -> None:
-        for path, file in list(self._files_by_path()):
+        for path, file in self._files_by_path():
             self._take(path, file, given)
-        remember_files(models_in(self, beyond=_is_document))
+        if not plan_of(type(self)).flat:
+            remember_files(models_in(self, beyond=_is_document))
 
     def _take_assigned(self) -> None:
-        """What was assigned in embedded models, or put into lists and dicts by hand, becomes files."""
-        raw = list(raw_values([("", self), *models_in(self, beyond=_is_document)]))
+        """Make files of content that was assigned in embedded models, or put into lists and dicts by hand."""
+        plan = plan_of(type(self))
+        if plan.direct:
+            return
+        models = [] if plan.flat else models_in(self, beyond=_is_document)
+        raw = list(raw_values([("", self), *models]))
         if raw:
             held = {id(file) for _, file in self._files_by_path()}
             with using_document_database(type(self)):
@@ -300,55 +339,78 @@ class FileDocument(TypedDocument):
     def _take(self, path: str, file: AsyncGridFile, given: Collection[int] | None) -> None:
         """Let a file be one of this document's, in its database.
 
-        What somebody has given, rather than stored, may lie elsewhere: `given` are the objects, None means all.
+        A file that the user handed over (`given`, None for all) may be in another database.
         """
-        attachment, name = file._attachment, path.partition(".")[0]
+        state, kind, name = file.state, type(self), path.partition(".")[0]
+        attachment = state.attachment
         if attachment is None or attachment.unowned or attachment.belongs_to(self, name):
-            field = file_fields(type(self)).get(name)
-            # A default is not validated, and does not know of the field's options; nor does what was put into a list.
-            bare = field is not None and (path == name or file.options == FileOptions())
-            options = resolve_options(type(self), field.options if field and bare else file.options)
-            if (given is None or id(file) in given) and file.info is not None and file.options != options:
-                _check_place(name, file, options)
-            file._options = options
-        attach(file, self, name)
+            field = file_fields(kind).get(name)
+            # A default is not validated and does not have the field's options. Neither has an item of a list.
+            bare = field is not None and (path == name or state.options == _PLAIN)
+            options = default_database(kind).options(field.options if field and bare else state.options)
+            if state.options is not options:
+                handed_over = given is None or id(file) in given
+                if handed_over and state.info is not None and state.options != options:
+                    _check_place(name, file, options)
+                state.options = options
+        state.attach(self, name)
 
     @contextmanager
-    def _keeping_files(self, *, unsaved: bool = True) -> Iterator[list[tuple[str, AsyncGridFile]]]:
-        """Beanie makes every value anew from the stored document: keep the files, as the objects that they are.
+    def _keeping_files(self, *, unsaved: bool = True) -> Iterator[list[HeldFile]]:
+        """Keep the files as the objects that they are, while Beanie makes every value anew from the stored document.
 
-        Bound is the list of those that the stored document points to, filled when the block has been left.
+        Bound is the list of files that the stored document points to. It is filled at the end of the block.
         """
+        kind = type(self)
         before = dict(self._files_by_path())
         by_id = {file.id: file for file in before.values() if isinstance(file.id, ObjectId)}
-        written: list[tuple[str, AsyncGridFile]] = []
-        with using_document_database(type(self)):  # embedded models that validate assignments are given these files
-            yield written
+        written: list[HeldFile] = []
+        merged: set[str] = set()
+        token = _merging.set((self, merged))
+        try:
+            # Embedded models that validate assignments are given these files.
+            if plan_of(kind).flat:
+                yield written
+            else:
+                with using_document_database(kind):
+                    yield written
+        finally:
+            _merging.reset(token)
 
         def choose(path: str, came: AsyncGridFile | None) -> AsyncGridFile | None:
             held = before.get(path)
             if came is held:
+                if held is not None and path in merged:
+                    written.append((path, held))
                 return came
             id = None if came is None else came.id
             known = by_id.get(id) if isinstance(id, ObjectId) else None
             same = held if held is not None and held.id == id else known
-            if same is not None and same._content is None:
-                if same._info is None and came is not None:
-                    same._info = came.info
+            if same is not None and same.state.content is None:
+                if same.state.info is None and came is not None:
+                    same.state.info = came.info
                 written.append((path, same))
                 return same
             if unsaved and held is not None and _is_unsaved(held, id):
                 return held
             if came is not None:
-                came._attachment = None  # it belonged to the document that it was loaded into for a moment
-                attach(came, self, path.partition(".")[0], stored=True)
+                came.state.attachment = None  # it was loaded into another document for a moment
+                came.state.attach(self, path.partition(".")[0], stored=True)
             return came
 
-        exchange_files(self, choose, beyond=_is_document)
+        if plan_of(kind).direct:
+            values = vars(self)
+            for name, _ in plan_of(kind).names:
+                if name in values:
+                    values[name] = choose(name, values[name])
+        else:
+            exchange_files(self, choose, beyond=_is_document)
         self._take_in()
 
 
 _saving: ContextVar[FileDocument | None] = ContextVar("gridproxy_beanie_saving", default=None)
+# The document that Beanie is merging a loaded one into, and the fields whose file stayed.
+_merging: ContextVar[tuple[FileDocument, set[str]] | None] = ContextVar("gridproxy_beanie_merging", default=None)
 
 
 def _is_document(value: object) -> bool:
@@ -356,11 +418,11 @@ def _is_document(value: object) -> bool:
 
 
 def _is_unsaved(file: AsyncGridFile, stored: object) -> bool:
-    """Whether the file has changed since its document was saved, and `stored` is what the document points to still."""
-    attachment = file._attachment
-    if attachment is None or attachment.put_here(stored):
+    """Return whether the file has changed since the save, and `stored` is what the document still points to."""
+    attachment = file.state.attachment
+    if attachment is None or attachment.is_new(stored):
         return False
-    return file._content is not None or file._busy is not None or attachment.put_here(file.id)
+    return file.state.content is not None or file.state.busy is not None or attachment.is_new(file.id)
 
 
 def _check_place(name: str, file: AsyncGridFile, options: FileOptions) -> None:

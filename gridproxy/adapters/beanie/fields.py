@@ -13,11 +13,10 @@ from beanie.exceptions import CollectionWasNotInitialized
 from beanie.odm.utils.encoder import DEFAULT_CUSTOM_ENCODERS
 from bson import ObjectId
 from pydantic import BaseModel, TypeAdapter
-from pymongo.asynchronous.database import AsyncDatabase
 
 from gridproxy.errors import BadId, NotConnected
-from gridproxy.fields.annotations import is_file, options_in
 from gridproxy.fields.default_database import DefaultDatabase
+from gridproxy.fields.discovery import FieldPlan, is_file_type, options_in
 from gridproxy.file.connection import using
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions
@@ -63,7 +62,16 @@ class FileField:
 
 
 _fields: WeakKeyDictionary[type[object], dict[str, FileField]] = WeakKeyDictionary()
+_plans: WeakKeyDictionary[type[object], FieldPlan] = WeakKeyDictionary()
 _default_databases: WeakKeyDictionary[type[TypedDocument], DefaultDatabase] = WeakKeyDictionary()
+
+
+def plan_of(kind: type[object]) -> FieldPlan:
+    """Return the plan of a document's class, which is made at its first use."""
+    plan = _plans.get(kind)
+    if plan is None:
+        plan = _plans[kind] = FieldPlan(kind)
+    return plan
 
 
 def file_fields(kind: type[object]) -> dict[str, FileField]:
@@ -78,7 +86,7 @@ def file_fields(kind: type[object]) -> dict[str, FileField]:
                 tuple(_types(field.annotation)),
             )
             for name, field in kind.model_fields.items()
-            if any(map(is_file, parts_of(field.annotation)))
+            if any(map(is_file_type, parts_of(field.annotation)))
         }
     return found
 
@@ -97,29 +105,26 @@ def _adapter(annotation: Any, metadata: list[Any]) -> TypeAdapter[Any]:
 
 
 def using_document_database(kind: type[TypedDocument]) -> AbstractContextManager[None]:
-    """Inside the block a file without a database of its own is one of the document's database."""
-    return using(_database(kind))
+    """Let files without a database of their own be in the document's database, inside the block."""
+    return using(default_database(kind).database)
 
 
-def resolve_options(kind: type[TypedDocument], options: FileOptions) -> FileOptions:
-    """The same options, in the document's database where they name none of their own."""
-    database, default_database = _database(kind), _default_databases.get(kind)
-    if default_database is None or default_database.database is not database:
-        default_database = _default_databases[kind] = DefaultDatabase(database)
-    return default_database.options(options)
-
-
-def _database(kind: type[TypedDocument]) -> AsyncDatabase[Any]:
+def default_database(kind: type[TypedDocument]) -> DefaultDatabase:
+    """Return the database of a document's class. Raises `NotInitialised` before `init_beanie`."""
     try:
-        return kind.get_pymongo_collection().database
+        database = kind.get_pymongo_collection().database
     except CollectionWasNotInitialized as error:
         raise NotInitialised(kind.__name__) from error
+    known = _default_databases.get(kind)
+    if known is None or known.database is not database:
+        known = _default_databases[kind] = DefaultDatabase(database)
+    return known
 
 
 def _encoded(file: AsyncGridFile) -> object:
-    """What Beanie stores of a file, or asks for in a query."""
-    if file._content is not None:
-        return _Unstored(file._content)
+    """Return what Beanie stores of a file, or compares in a query."""
+    if file.state.content is not None:
+        return _Unstored(file.state.content)
     value = stored_value(file)
     if isinstance(value, ObjectId | dict | None):
         return value

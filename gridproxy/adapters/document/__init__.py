@@ -1,11 +1,13 @@
 """A small Document of our own: MongoEngine's way of writing, asynchronous, over pymongo alone."""
 
+from .base import BaseDocument
 from .fields import BooleanField, DateTimeField, DictField, Field, FloatField, IntField, ListField, StringField
 from .file_fields import FileField, ImageField
 from .model import Document
 from .query import QuerySet
 
 __all__ = [
+    "BaseDocument",
     "BooleanField",
     "DateTimeField",
     "DictField",

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, Self, TypeVar, overload
 
 from gridproxy.errors import ValidationError, type_name
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.gridfs.records.file_info import utc_milliseconds
 from gridproxy.gridfs.records.ids import id_filter
 
-if TYPE_CHECKING:
-    from .model import Document
+from .base import BaseDocument
 
 Got = TypeVar("Got")
 Given = TypeVar("Given")
@@ -46,44 +45,44 @@ class Field(Generic[Got, Given]):
         self.name = name
 
     @overload
-    def __get__(self, instance: None, owner: type[Document]) -> Self: ...
+    def __get__(self, instance: None, owner: type[BaseDocument]) -> Self: ...
 
     @overload
-    def __get__(self, instance: Document, owner: type[Document]) -> Got: ...
+    def __get__(self, instance: BaseDocument, owner: type[BaseDocument]) -> Got: ...
 
-    def __get__(self, instance: Document | None, owner: type[Document]) -> Self | Got:
+    def __get__(self, instance: BaseDocument | None, owner: type[BaseDocument]) -> Self | Got:
         if instance is None:
             return self
-        value: Got = instance._values[self.name]
+        value: Got = instance.document_state.values[self.name]
         return value
 
-    def __set__(self, instance: Document, value: Given) -> None:
-        instance._values[self.name] = self.assigned(instance, value)
+    def __set__(self, instance: BaseDocument, value: Given) -> None:
+        instance.document_state.values[self.name] = self.assigned(instance, value)
 
-    def new_value(self, owner: Document) -> Any:
+    def new_value(self, owner: BaseDocument) -> Any:
         """What a new document starts with; raises `ValidationError` for a default that the field cannot hold."""
         made = self._default() if callable(self._default) else deepcopy(self._default)
         return self.assigned(owner, made)
 
-    def assigned(self, owner: Document, value: Any) -> Any:
+    def assigned(self, owner: BaseDocument, value: Any) -> Any:
         """The value that the document keeps after an assignment; raises `ValidationError`."""
         return None if value is None else self.checked(owner, value)
 
-    def checked(self, owner: Document, value: Any) -> Any:
+    def checked(self, owner: BaseDocument, value: Any) -> Any:
         """`value`, which is not None, in the field's own form; raises `ValidationError` for what it cannot hold.
 
         Each kind of field has its own: here it raises `NotImplementedError`.
         """
         raise NotImplementedError
 
-    def checked_again(self, owner: Document, value: Any) -> Any:
+    def checked_again(self, owner: BaseDocument, value: Any) -> Any:
         """The value before it is saved: the same object, where somebody may hold it to change it in place.
 
         Raises `ValidationError` for what it was changed to.
         """
         return self.assigned(owner, value)
 
-    def loaded(self, owner: Document, raw: Any) -> Any:
+    def loaded(self, owner: BaseDocument, raw: Any) -> Any:
         """The value of what is stored, as it is; raises nothing, whoever wrote it. `raw` is None for nothing."""
         return raw
 
@@ -95,7 +94,7 @@ class Field(Generic[Got, Given]):
         """What `stored` gives of a value that was loaded from `raw` and not changed since."""
         return raw
 
-    def cloned(self, owner: Document, value: Any) -> Any:
+    def cloned(self, owner: BaseDocument, value: Any) -> Any:
         """The value for a copy of its document."""
         return value
 
@@ -103,11 +102,11 @@ class Field(Generic[Got, Given]):
         """The files in the value, empty ones too."""
         return iter(())
 
-    def compared(self, owner: Document, value: Any) -> Any:
+    def compared(self, owner: BaseDocument, value: Any) -> Any:
         """The stored form of what a query asks for; raises `ValidationError` for what this field cannot hold."""
         return self.stored(self.assigned(owner, value))
 
-    def condition(self, owner: Document, value: Any) -> Mapping[str, Any]:
+    def condition(self, owner: BaseDocument, value: Any) -> Mapping[str, Any]:
         """What a query asks of this field: to be a value, never an operator."""
         return self.equals(self.name, self.compared(owner, value))
 
@@ -126,7 +125,7 @@ class Field(Generic[Got, Given]):
 class StringField(Field[str | None, str | None]):
     """A str."""
 
-    def checked(self, owner: Document, value: Any) -> str:
+    def checked(self, owner: BaseDocument, value: Any) -> str:
         if not isinstance(value, str):
             raise self.refuse("a str", value)
         return value
@@ -135,7 +134,7 @@ class StringField(Field[str | None, str | None]):
 class IntField(Field[int | None, int | None]):
     """An int that BSON can hold: 64 bits, signed. A bool is none."""
 
-    def checked(self, owner: Document, value: Any) -> int:
+    def checked(self, owner: BaseDocument, value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise self.refuse("an int", value)
         if not -_INT64 <= value < _INT64:
@@ -146,7 +145,7 @@ class IntField(Field[int | None, int | None]):
 class FloatField(Field[float | None, float | None]):
     """A float (double precision); an int becomes one, where it is not too large. A bool is none."""
 
-    def checked(self, owner: Document, value: Any) -> float:
+    def checked(self, owner: BaseDocument, value: Any) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise self.refuse("a float", value)
         try:
@@ -158,7 +157,7 @@ class FloatField(Field[float | None, float | None]):
 class BooleanField(Field[bool | None, bool | None]):
     """A bool."""
 
-    def checked(self, owner: Document, value: Any) -> bool:
+    def checked(self, owner: BaseDocument, value: Any) -> bool:
         if not isinstance(value, bool):
             raise self.refuse("a bool", value)
         return value
@@ -167,7 +166,7 @@ class BooleanField(Field[bool | None, bool | None]):
 class DateTimeField(Field[datetime | None, datetime | None]):
     """A moment: aware, in UTC, cut to the milliseconds that BSON keeps (a naive one is taken as UTC)."""
 
-    def checked(self, owner: Document, value: Any) -> datetime:
+    def checked(self, owner: BaseDocument, value: Any) -> datetime:
         if not isinstance(value, datetime):
             raise self.refuse("a datetime", value)
         try:
@@ -175,7 +174,7 @@ class DateTimeField(Field[datetime | None, datetime | None]):
         except OverflowError:
             raise self.refuse("a datetime that exists in UTC", value) from None
 
-    def loaded(self, owner: Document, raw: Any) -> Any:
+    def loaded(self, owner: BaseDocument, raw: Any) -> Any:
         return raw.replace(tzinfo=UTC) if isinstance(raw, datetime) and raw.tzinfo is None else raw
 
 
@@ -185,10 +184,10 @@ class DictField(Field[dict[str, Any], Mapping[str, Any] | None]):
     Values are looked at when they are saved.
     """
 
-    def assigned(self, owner: Document, value: Any) -> dict[str, Any]:
+    def assigned(self, owner: BaseDocument, value: Any) -> dict[str, Any]:
         return self.checked(owner, {} if value is None else value)
 
-    def checked(self, owner: Document, value: Any) -> dict[str, Any]:
+    def checked(self, owner: BaseDocument, value: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             raise self.refuse("a mapping", value)
         for key in value:
@@ -196,17 +195,17 @@ class DictField(Field[dict[str, Any], Mapping[str, Any] | None]):
                 raise ValidationError(self.name, f"keys are str without NUL, not {type_name(key)} {key!r}")
         return dict(value)
 
-    def checked_again(self, owner: Document, value: Any) -> Any:
+    def checked_again(self, owner: BaseDocument, value: Any) -> Any:
         checked = self.assigned(owner, value)
         return value if isinstance(value, dict) else checked
 
-    def loaded(self, owner: Document, raw: Any) -> Any:
+    def loaded(self, owner: BaseDocument, raw: Any) -> Any:
         return {} if raw is None else raw
 
     def untouched(self, raw: Any) -> Any:
         return {} if raw is None else raw
 
-    def cloned(self, owner: Document, value: Any) -> Any:
+    def cloned(self, owner: BaseDocument, value: Any) -> Any:
         return dict(value) if isinstance(value, dict) else value
 
 
@@ -233,21 +232,21 @@ class ListField(Field[list[Any], Iterable[Any] | None]):
         if self.inner is not None:
             self.inner.__set_name__(owner, name)
 
-    def assigned(self, owner: Document, value: Any) -> list[Any]:
+    def assigned(self, owner: BaseDocument, value: Any) -> list[Any]:
         return self.checked(owner, [] if value is None else value)
 
-    def checked(self, owner: Document, value: Any) -> list[Any]:
+    def checked(self, owner: BaseDocument, value: Any) -> list[Any]:
         if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
             raise self.refuse("a list", value)
         return self._each(owner, list(value), again=False)
 
-    def checked_again(self, owner: Document, value: Any) -> Any:
+    def checked_again(self, owner: BaseDocument, value: Any) -> Any:
         if not isinstance(value, list):
             return self.assigned(owner, value)
         value[:] = self._each(owner, value, again=True)
         return value
 
-    def _each(self, owner: Document, items: list[Any], *, again: bool) -> list[Any]:
+    def _each(self, owner: BaseDocument, items: list[Any], *, again: bool) -> list[Any]:
         inner = self.inner
         if inner is None:
             return items
@@ -261,7 +260,7 @@ class ListField(Field[list[Any], Iterable[Any] | None]):
                 raise ValidationError(place, str(error).partition(": ")[2]) from error
         return done
 
-    def loaded(self, owner: Document, raw: Any) -> Any:
+    def loaded(self, owner: BaseDocument, raw: Any) -> Any:
         if not isinstance(raw, list):
             return [] if raw is None else raw
         return list(raw) if self.inner is None else [self.inner.loaded(owner, item) for item in raw]
@@ -276,7 +275,7 @@ class ListField(Field[list[Any], Iterable[Any] | None]):
             return [] if raw is None else raw
         return raw if self.inner is None else [self.inner.untouched(item) for item in raw]
 
-    def cloned(self, owner: Document, value: Any) -> Any:
+    def cloned(self, owner: BaseDocument, value: Any) -> Any:
         if not isinstance(value, list):
             return value
         return list(value) if self.inner is None else [self.inner.cloned(owner, item) for item in value]
@@ -286,7 +285,7 @@ class ListField(Field[list[Any], Iterable[Any] | None]):
             for item in value:
                 yield from self.inner.files(item)
 
-    def condition(self, owner: Document, value: Any) -> Mapping[str, Any]:
+    def condition(self, owner: BaseDocument, value: Any) -> Mapping[str, Any]:
         if self.inner is not None and not isinstance(value, list | tuple):
             return self.inner.condition(owner, value)  # the same path: MongoDB looks into the list by itself
         if self.inner is not None and self.inner.two_forms:
@@ -294,7 +293,7 @@ class ListField(Field[list[Any], Iterable[Any] | None]):
             return {"$and": [{self.name: {"$size": len(each)}}, *each]}
         return super().condition(owner, value)
 
-    def compared(self, owner: Document, value: Any) -> Any:
+    def compared(self, owner: BaseDocument, value: Any) -> Any:
         # A list is compared with the whole list, anything else with each of its items.
         if isinstance(value, list | tuple):
             return list(value) if self.inner is None else [self.inner.compared(owner, item) for item in value]

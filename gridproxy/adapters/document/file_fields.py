@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bson import ObjectId
 
+from gridproxy.bucket import Bucket
 from gridproxy.errors import BadId, BadSource, ValidationError
-from gridproxy.file.attachment import attach
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions, OnDelete, StoreAs
 from gridproxy.file.values import assign, from_stored, stored_form, stored_value
@@ -17,12 +17,8 @@ from gridproxy.gridfs.content.images import ImageOptions, Size
 from gridproxy.gridfs.content.limits import Validator
 from gridproxy.gridfs.records.ids import id_filter
 
+from .base import BaseDocument
 from .fields import Field
-
-if TYPE_CHECKING:
-    from gridproxy.bucket import Bucket
-
-    from .model import Document
 
 
 class FileField(Field[AsyncGridFile, Any]):
@@ -59,35 +55,35 @@ class FileField(Field[AsyncGridFile, Any]):
             validators=validators,
         )
 
-    def options_in(self, owner: Document) -> FileOptions:
+    def options_in(self, owner: BaseDocument) -> FileOptions:
         """The field's options, with the document's own database where the field names none."""
-        return self.options.in_database(owner._db_alias)
+        return self.options.in_database(owner.document_alias)
 
-    def new_value(self, owner: Document) -> AsyncGridFile:
+    def new_value(self, owner: BaseDocument) -> AsyncGridFile:
         return self.loaded(owner, None)
 
-    def assigned(self, owner: Document, value: Any) -> AsyncGridFile:
-        current = owner._values.get(self.name)
+    def assigned(self, owner: BaseDocument, value: Any) -> AsyncGridFile:
+        current = owner.document_state.values.get(self.name)
         if not isinstance(current, AsyncGridFile):
             current = self.loaded(owner, None)
         return self._taken(owner, current, value)
 
-    def checked(self, owner: Document, value: Any) -> AsyncGridFile:
+    def checked(self, owner: BaseDocument, value: Any) -> AsyncGridFile:
         if isinstance(value, AsyncGridFile):
             return self._taken(owner, value, value)
         return self._taken(owner, self.loaded(owner, None), value)
 
-    def _taken(self, owner: Document, current: AsyncGridFile, value: Any) -> AsyncGridFile:
+    def _taken(self, owner: BaseDocument, current: AsyncGridFile, value: Any) -> AsyncGridFile:
         try:
             file = assign(current, value, self.options_in(owner))
         except (BadId, BadSource) as error:
             raise ValidationError(self.name, str(error)) from error
-        attach(file, owner, self.name)
+        file.state.attach(owner, self.name)
         return file
 
-    def loaded(self, owner: Document, raw: Any) -> AsyncGridFile:
+    def loaded(self, owner: BaseDocument, raw: Any) -> AsyncGridFile:
         file = from_stored(AsyncGridFile, raw, self.options_in(owner))
-        attach(file, owner, self.name, stored=raw is not None)
+        file.state.attach(owner, self.name, stored=raw is not None)
         return file
 
     def stored(self, value: Any) -> Any:
@@ -97,21 +93,21 @@ class FileField(Field[AsyncGridFile, Any]):
     def untouched(self, raw: Any) -> Any:
         return stored_form(raw, self.options)
 
-    def cloned(self, owner: Document, value: Any) -> Any:
+    def cloned(self, owner: BaseDocument, value: Any) -> Any:
         if not isinstance(value, AsyncGridFile):
             return value
         # With the field's own options: a pickled Bucket has kept its name only.
         state = {**value.__getstate__(), "options": self.options_in(owner)}
         file = AsyncGridFile.__new__(AsyncGridFile)
         file.__setstate__(state)
-        attach(file, owner, self.name, stored=value.id is not None)
+        file.state.attach(owner, self.name, stored=value.id is not None)
         return file
 
     def files(self, value: Any) -> Iterator[AsyncGridFile]:
         if isinstance(value, AsyncGridFile):
             yield value
 
-    def compared(self, owner: Document, value: Any) -> Any:
+    def compared(self, owner: BaseDocument, value: Any) -> Any:
         # Asking for a file is no place that holds it: it is not attached to anything.
         if isinstance(value, AsyncGridFile):
             return value.id

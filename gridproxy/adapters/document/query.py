@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from pymongo import ASCENDING, DESCENDING
 from pymongo.asynchronous.collection import AsyncCollection
@@ -14,10 +14,20 @@ from gridproxy.gridfs.store.collections import Session
 from gridproxy.runtime.session_lock import iterate_locked, lock
 from gridproxy.runtime.sessions import bound_session
 
-if TYPE_CHECKING:
-    from .model import Document
+from .schema import Schema
 
-D = TypeVar("D", bound="Document")
+
+class Queried(Protocol):
+    """A class of documents: `Document`, which is above this module."""
+
+    document_schema: ClassVar[Schema]
+
+    @classmethod
+    def from_raw(cls, raw: dict[str, Any]) -> Self:
+        """Return the document of what its collection holds."""
+
+
+D = TypeVar("D", bound=Queried)
 
 
 class QuerySet(Generic[D]):
@@ -34,6 +44,7 @@ class QuerySet(Generic[D]):
 
     def __init__(self, model: type[D]) -> None:
         self._model = model
+        self._schema = model.document_schema
         self._filters: tuple[Mapping[str, Any], ...] = ()
         self._order: tuple[tuple[str, int], ...] = ()
         self._skip = 0
@@ -52,7 +63,7 @@ class QuerySet(Generic[D]):
         if filter is not None and not isinstance(filter, Mapping):
             raise BadOption(f"a filter is a mapping, and values are keywords: objects(name=...), not {filter!r}")
         filters = [] if filter is None else [filter]
-        filters += [self._model._compared(name, value) for name, value in equal.items()]
+        filters += [self._schema.condition(name, value) for name, value in equal.items()]
         return self._with(_filters=(*self._filters, *filters))
 
     def order_by(self, *names: str) -> QuerySet[D]:
@@ -61,7 +72,7 @@ class QuerySet(Generic[D]):
         Raises `ValidationError` naming a field that does not exist.
         """
         order = [
-            (self._model._stored_name(name.lstrip("-+")), DESCENDING if name.startswith("-") else ASCENDING)
+            (self._schema.stored_name(name.lstrip("-+")), DESCENDING if name.startswith("-") else ASCENDING)
             for name in names
         ]
         return self._with(_order=tuple(order))
@@ -124,13 +135,13 @@ class QuerySet(Generic[D]):
         )
         async with cursor:
             async for raw in iterate_locked(self._through(), cursor):
-                yield self._model._from_stored(raw)
+                yield self._model.from_raw(raw)
 
     def _through(self) -> Session | None:
         return self._session or bound_session(self._collection().database.client)
 
     def _collection(self) -> AsyncCollection[dict[str, Any]]:
-        return self._model._collection()
+        return self._schema.collection()
 
     def _query(self) -> Mapping[str, Any]:
         if len(self._filters) < 2:

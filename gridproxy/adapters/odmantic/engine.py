@@ -14,12 +14,12 @@ from pymongo import errors as pymongo_errors
 from pymongo.asynchronous.collection import AsyncCollection
 
 from gridproxy.errors import BadOption, type_name
-from gridproxy.fields.attacher import delete_owner, refuse_open_files, save_owner
+from gridproxy.fields.attacher import Attacher, refuse_open_files
 from gridproxy.fields.default_database import DefaultDatabase
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.gridfs.store.collections import Session
 
-from .model import FileModel
+from .model import FileModel, check_containers, held_files, set_default_database
 from .session import AsyncSession, AsyncTransaction
 
 M = TypeVar("M", bound=Model)
@@ -170,10 +170,10 @@ class AsyncEngine(AIOEngine):
             await self._save(getattr(instance, name), session)
         kept = _kept(instance)
         if kept is not None:
-            refuse_open_files(kept._held_files())
-            kept._check_containers()
-            kept._set_default_database(self._default_database)
-            await save_owner(instance, kept._held_files, lambda: self._write(instance, session), session)
+            refuse_open_files(held_files(kept))
+            check_containers(kept)
+            set_default_database(kept, self._default_database)
+            await Attacher(instance, lambda: held_files(kept)).save(lambda: self._write(instance, session), session)
         else:
             await self._write(instance, session)
         return instance
@@ -202,9 +202,9 @@ class AsyncEngine(AIOEngine):
 
         kept = _kept(instance)
         if kept is not None:
-            refuse_open_files(kept._held_files())
-            kept._set_default_database(self._default_database)
-            await delete_owner(kept._held_files(), write, self._driver_session(session))
+            refuse_open_files(held_files(kept))
+            set_default_database(kept, self._default_database)
+            await Attacher(instance, lambda: held_files(kept)).delete(write, self._driver_session(session))
         else:
             await write()
 
@@ -235,4 +235,4 @@ def _set_default_database(document: Model, default_database: DefaultDatabase) ->
         _set_default_database(getattr(document, name), default_database)
     kept = _kept(document)
     if kept is not None:
-        kept._set_default_database(default_database)
+        set_default_database(kept, default_database)

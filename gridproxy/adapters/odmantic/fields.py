@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
+from weakref import WeakKeyDictionary
 
 from odmantic.field import ODMEmbedded, ODMEmbeddedGeneric, ODMField, ODMReference
 from odmantic.model import Model, _BaseODMModel
 from pydantic import BaseModel
 
-from gridproxy.fields.annotations import is_file, options_in
+from gridproxy.fields.discovery import FieldPlan, is_file_type, options_in
 from gridproxy.file.options import FileOptions
 from gridproxy.file.pydantic import parts_of
 
@@ -31,14 +32,33 @@ class FileField:
     optional: bool
 
 
+_fields: WeakKeyDictionary[type[BaseModel], dict[str, FileField]] = WeakKeyDictionary()
+_plans: WeakKeyDictionary[type[BaseModel], FieldPlan] = WeakKeyDictionary()
+
+
+def plan_of(kind: type[BaseModel]) -> FieldPlan:
+    """Return the plan of a model's class, which is made at its first use."""
+    plan = _plans.get(kind)
+    if plan is None:
+        plan = _plans[kind] = FieldPlan(kind)
+    return plan
+
+
 def file_fields(kind: type[BaseModel]) -> dict[str, FileField]:
-    """The fields of a model that hold files, by their names; not those of the models that it refers to."""
+    """Return the fields of a model that hold files, by name, without those of the models that it refers to."""
+    found = _fields.get(kind)
+    if found is None:
+        found = _fields[kind] = _file_fields(kind)
+    return found
+
+
+def _file_fields(kind: type[BaseModel]) -> dict[str, FileField]:
     found = {}
     for name, field in kind.model_fields.items():
         if _holds_files(field.annotation):
             parts = list(parts_of(field.annotation))
             options = options_in(field.annotation, field.metadata)
-            embeds = not any(is_file(part) for part in parts)
+            embeds = not any(is_file_type(part) for part in parts)
             direct = not embeds and _container_of(field.annotation) is None
             found[name] = FileField(options, direct, embeds, NoneType in parts)
     return found
@@ -46,7 +66,7 @@ def file_fields(kind: type[BaseModel]) -> dict[str, FileField]:
 
 def _holds_files(annotation: object) -> bool:
     for part in parts_of(annotation):
-        if is_file(part):
+        if is_file_type(part):
             return True
         if isinstance(part, type) and issubclass(part, BaseModel) and not issubclass(part, Model) and file_fields(part):
             return True

@@ -16,17 +16,17 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from gridproxy.bucket import Bucket
 from gridproxy.errors import BadId, BadOption, BadSource
-from gridproxy.fields.attacher import unstored
+from gridproxy.fields.attacher import HeldFile
 from gridproxy.fields.default_database import DefaultDatabase
 from gridproxy.fields.discovery import files_in
-from gridproxy.file.attachment import Attachment, attach
+from gridproxy.file.attachment import Attachment
 from gridproxy.file.connection import store_for, using
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions
 from gridproxy.file.values import stored_value, validate_assignment
 from gridproxy.runtime.weak_identity_map import WeakIdentityMap
 
-from .fields import FileField, completed, file_fields
+from .fields import FileField, completed, file_fields, plan_of
 
 if TYPE_CHECKING:
     _Mixed = _BaseODMModel
@@ -65,7 +65,6 @@ class FileModel(_Mixed):
     `AIOEngine` has no place to do so: put files by `await photo.put(...)`, and after a save call `photo.finalize()`.
     """
 
-    _file_fields: ClassVar[dict[str, FileField]] = {}
     __mutable_fields__: ClassVar[frozenset[str]]
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -77,9 +76,8 @@ class FileModel(_Mixed):
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         super().__pydantic_init_subclass__(**options)
-        cls._file_fields = file_fields(cls)
-        # ODMantic rewrites at every save what it takes for mutable: a stale copy would point to an old file again.
-        cls.__mutable_fields__ = cls.__mutable_fields__ - cls._file_fields.keys()
+        # ODMantic writes mutable fields at every save: a stale copy would point to an old file again.
+        cls.__mutable_fields__ = cls.__mutable_fields__ - file_fields(cls).keys()
 
     def __init__(self, **values: Any) -> None:
         given = [file for _, file in files_in(values)]
@@ -90,18 +88,18 @@ class FileModel(_Mixed):
         for file, bucket in placed:
             # It has the options of its field now, and lies where it did.
             if file and file.options.bucket != bucket and file.options.db_alias is None:
-                file._options = replace(file.options, bucket=bucket)
-        self._take_in({id(file) for file in given})
+                file.state.options = replace(file.options, bucket=bucket)
+        _take_in(self, {id(file) for file in given})
 
     def __setattr__(self, name: str, value: Any) -> None:
-        kept = self._file_fields.get(name)
+        kept = file_fields(type(self)).get(name)
         if kept is None:
             super().__setattr__(name, value)
             return
         given = {id(file) for _, file in files_in(value)}
-        with self._using_document_database():
+        with _using_default_database(self):
             super().__setattr__(name, self._assigned(name, kept, value))
-        self._take_in(given)
+        _take_in(self, given)
 
     def _assigned(self, name: str, kept: FileField, value: Any) -> Any:
         current = vars(self).get(name)
@@ -115,7 +113,7 @@ class FileModel(_Mixed):
         modified: set[str] = _modified.__get__(self)
         state = _state(self)
         for name, before in state.clean.items():
-            if self._stored_form(name) != before:
+            if _stored_form(self, name) != before:
                 modified.add(name)
             elif name not in state.sent:
                 modified.discard(name)
@@ -129,11 +127,11 @@ class FileModel(_Mixed):
             return
         # It was saved, or loaded. A file that changed while it was being saved is not what the collection has.
         written, state.sent = state.sent, {}
-        for name in self._file_fields:
+        for name in file_fields(type(self)):
             if name in written:
                 state.clean[name] = written[name]
             elif name not in state.clean:
-                state.clean[name] = self._stored_form(name)
+                state.clean[name] = _stored_form(self, name)
 
     if TYPE_CHECKING:  # ODMantic has a slot there
         __fields_modified__: ClassVar[set[str]]
@@ -144,26 +142,18 @@ class FileModel(_Mixed):
             doc="The names of the fields that the next save writes; those whose files changed are among them.",
         )
 
-    def _stored_form(self, name: str) -> object:
-        value = vars(self)[name]
-        if isinstance(value, AsyncGridFile):
-            return _UNSTORED if value._content is not None else stored_value(value)
-        if unstored(file for _, file in files_in(value)) is not None:
-            return _UNSTORED
-        return self.model_dump(include={name})[name]
-
     def model_dump_doc(self, include: Any = None) -> dict[str, Any]:
         """ODMantic's `model_dump_doc`.
 
         Raises `BadSource` for content that is not stored, `BadId` for a file whose id is no `ObjectId`.
         """
-        names = [name for name in self._file_fields if include is None or name in include]
-        for name, file in self._held_files():
+        names = [name for name in file_fields(type(self)) if include is None or name in include]
+        for name, file in held_files(self):
             if name in names:
                 _check_storable(f"{type(self).__name__}.{name}", file)
         document = super().model_dump_doc(include)
         if include is not None:
-            _state(self).sent.update({name: self._stored_form(name) for name in names})
+            _state(self).sent.update({name: _stored_form(self, name) for name in names})
         return document
 
     def model_update(self, patch_object: Any, **options: Any) -> None:
@@ -171,9 +161,9 @@ class FileModel(_Mixed):
 
         Raises as an assignment does.
         """
-        before = {name: vars(self)[name] for name in self._file_fields}
+        before = {name: vars(self)[name] for name in file_fields(type(self))}
         modified = set(self.__fields_modified__)
-        with self._using_document_database():
+        with _using_default_database(self):
             super().model_update(patch_object, **options)
         for name, value in before.items():
             came, vars(self)[name] = vars(self)[name], value
@@ -198,19 +188,8 @@ class FileModel(_Mixed):
         except pydantic.ValidationError as error:
             # ODMantic stumbles over errors of a kind that pydantic does not have itself.
             raise DocumentParsingError(errors=[_custom(each) for each in error.errors()], model=cls) from error
-        document._loaded()
+        _attach_loaded(document)
         return document
-
-    def _loaded(self) -> None:
-        for name, file in self._held_files():
-            file._attachment = Attachment(file, self, name, stored=True)
-        # ODMantic writes a document that another one refers to as a whole with it: its files are as they were.
-        for name in self.__references__:
-            document = getattr(self, name)
-            if isinstance(document, FileModel):
-                document._loaded()
-                _modified.__get__(document).difference_update(document._file_fields)
-                _state(document).clean = {each: document._stored_form(each) for each in document._file_fields}
 
     # Copies
 
@@ -228,7 +207,7 @@ class FileModel(_Mixed):
         state = _state(self)
         _modified.__set__(copied, set(self.__fields_modified__))
         _states.set(copied, _State(default_database=state.default_database, clean=dict(state.clean)))
-        copied._take_in(None)
+        _take_in(copied, None)
         return copied
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -238,55 +217,7 @@ class FileModel(_Mixed):
         super().__setstate__(state)
         _modified.__set__(self, state["modified"])
         _state(self).clean = state["clean"]
-        self._take_in(None)
-
-    # Inside
-
-    def _held_files(self) -> Iterator[tuple[str, AsyncGridFile]]:
-        """The files of this document with their fields' names; not those of documents that it refers to."""
-        for path, file in files_in(self, beyond=_is_document):
-            yield path.partition(".")[0], file
-
-    def _using_document_database(self) -> AbstractContextManager[None]:
-        default_database = _state(self).default_database
-        return nullcontext() if default_database is None else using(default_database.database)
-
-    def _set_default_database(self, default_database: DefaultDatabase) -> None:
-        """Let the document and those that it refers to be in this database, and their files with them."""
-        _state(self).default_database = default_database
-        self._take_in(None)
-
-    def _take_in(self, given: Collection[int] | None) -> None:
-        """Let the files be this document's; `given` are those that somebody handed over as files, None for all."""
-        default_database = _state(self).default_database
-        for model in _embedded(list(vars(self).values())):
-            _state(model).default_database = default_database
-        for name, file in list(self._held_files()):
-            attachment = file._attachment
-            unowned = attachment is not None and attachment.unowned
-            if unowned and given is not None and id(file) not in given:
-                file._attachment = attachment = None  # made from an id that was only assigned: it may be somebody's
-            if isinstance(self, EmbeddedModel):
-                continue  # it is the document around it that owns them
-            if default_database is not None:
-                kept = self._file_fields[name]
-                options = default_database.options(file.options if kept.embeds else kept.options)
-                _check_place(f"{type(self).__name__}.{name}", file, options)
-                if attachment is None or unowned or attachment.belongs_to(self, name):
-                    file._options = options
-            attach(file, self, name)
-
-    def _check_containers(self) -> None:
-        """Content that was put into a list or a dict by hand becomes a file."""
-        for name, kept in self._file_fields.items():
-            value = vars(self)[name]
-            parts = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
-            if not kept.direct and any(not isinstance(part, AsyncGridFile | _BaseODMModel) for part in parts):
-                setattr(self, name, value)
-                checked = vars(self)[name]
-                value.clear()
-                value.extend(checked) if isinstance(value, list) else value.update(checked)
-                vars(self)[name] = value
+        _take_in(self, None)
 
 
 _UNSTORED = object()
@@ -298,6 +229,82 @@ def _state(model: FileModel) -> _State:
         state = _State()
         _states.set(model, state)
     return state
+
+
+def _stored_form(model: FileModel, name: str) -> object:
+    value = vars(model)[name]
+    if isinstance(value, AsyncGridFile):
+        return _UNSTORED if value.state.content is not None else stored_value(value)
+    if any(file.state.content is not None for _, file in files_in(value)):
+        return _UNSTORED
+    return model.model_dump(include={name})[name]
+
+
+def _attach_loaded(model: FileModel) -> None:
+    for name, file in held_files(model):
+        file.state.attachment = Attachment(file.state, model, name, stored=True)
+    # ODMantic writes a document that another one refers to as a whole with it. Its files are unchanged.
+    for name in model.__references__:
+        document = getattr(model, name)
+        if isinstance(document, FileModel):
+            _attach_loaded(document)
+            fields = file_fields(type(document))
+            _modified.__get__(document).difference_update(fields)
+            _state(document).clean = {each: _stored_form(document, each) for each in fields}
+
+
+def held_files(model: FileModel) -> list[HeldFile]:
+    """Return the files of a document with their fields' names, without those of documents that it refers to."""
+    return [(path.partition(".")[0], file) for path, file in plan_of(type(model)).files(model, _is_document)]
+
+
+def set_default_database(model: FileModel, default_database: DefaultDatabase) -> None:
+    """Let the document's files be in this database, unless their options name another one."""
+    _state(model).default_database = default_database
+    _take_in(model, None)
+
+
+def check_containers(model: FileModel) -> None:
+    """Make files of content that was put into a list or a dict by hand."""
+    for name, kept in file_fields(type(model)).items():
+        value = vars(model)[name]
+        parts = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+        if not kept.direct and any(not isinstance(part, AsyncGridFile | _BaseODMModel) for part in parts):
+            setattr(model, name, value)
+            checked = vars(model)[name]
+            value.clear()
+            value.extend(checked) if isinstance(value, list) else value.update(checked)
+            vars(model)[name] = value
+
+
+def _using_default_database(model: FileModel) -> AbstractContextManager[None]:
+    default_database = _state(model).default_database
+    return nullcontext() if default_database is None else using(default_database.database)
+
+
+def _take_in(model: FileModel, given: Collection[int] | None) -> None:
+    """Let the files be this document's. `given` are those that the user handed over as files, None for all."""
+    default_database = _state(model).default_database
+    plan = plan_of(type(model))
+    if not plan.flat:
+        for inner in _embedded(list(vars(model).values())):
+            _state(inner).default_database = default_database
+    for name, file in held_files(model):
+        attachment = file.state.attachment
+        unowned = attachment is not None and attachment.unowned
+        if unowned and given is not None and id(file) not in given:
+            # Made from an id that was only assigned: the file may be another document's.
+            file.state.attachment = attachment = None
+        if isinstance(model, EmbeddedModel):
+            continue  # its document owns them
+        if default_database is not None:
+            kept = file_fields(type(model))[name]
+            options = default_database.options(file.options if kept.embeds else kept.options)
+            if file.options is not options:
+                _check_place(f"{type(model).__name__}.{name}", file, options)
+                if attachment is None or unowned or attachment.belongs_to(model, name):
+                    file.state.options = options
+        file.state.attach(model, name)
 
 
 def _is_document(value: object) -> bool:
@@ -325,7 +332,7 @@ def _ids(value: object) -> list[tuple[str, object]]:
 
 
 def _check_storable(place: str, file: AsyncGridFile) -> None:
-    if file._content is not None:
+    if file.state.content is not None:
         raise BadSource(
             f"{place}: content was assigned and is not stored yet; AsyncEngine.save() does that, and ODMantic's own "
             "engine cannot: `await` its put() or replace() first"
@@ -336,10 +343,10 @@ def _check_storable(place: str, file: AsyncGridFile) -> None:
 
 def _check_place(place: str, file: AsyncGridFile, options: FileOptions) -> None:
     """Refuse a file that lies in another database than its document will."""
-    attachment = file._attachment
-    put_here = file.info is not None and (attachment is None or attachment.put_here(file.id))
-    if file.id is None or not (put_here or isinstance(file.options.bucket, Bucket)):
+    attachment = file.state.attachment
+    is_new = file.info is not None and (attachment is None or attachment.is_new(file.id))
+    if file.id is None or not (is_new or isinstance(file.options.bucket, Bucket)):
         return  # an id alone lies where its document is
-    lies_in, wanted = (store_for(each.bucket, each.db_alias) for each in (file.options, options))
-    if not lies_in.same_as(wanted):
-        raise BadId(f"{place}: {file!r} lies in {lies_in!r}, and its document belongs to {wanted!r}")
+    actual, wanted = (store_for(each.bucket, each.db_alias) for each in (file.options, options))
+    if not actual.same_as(wanted):
+        raise BadId(f"{place}: {file!r} is in {actual!r}, and its document belongs to {wanted!r}")

@@ -36,19 +36,19 @@ class Windows:
         """The record alone: no chunk is touched. Raises `FileMissing`, `UploadInProgress`."""
         store, id = self._pin()
         self._info = await load_info(store, id)
-        self._file._loaded(id)(self._info)
+        self._file.state.on_info(id)(self._info)
         return self._info
 
     async def look_inside(self) -> FileInfo:
         """The record and the first window in one round trip. Raises as `look`."""
         store, id = self._pin()
-        self._first = Download(store, id, 0, WINDOW_BYTES, first=WINDOW_BYTES, on_info=self._file._loaded(id))
+        self._first = Download(store, id, 0, WINDOW_BYTES, first=WINDOW_BYTES, on_info=self._file.state.on_info(id))
         self._info = await self._first.load()
         return self._info
 
     def _pin(self) -> tuple[Store, object]:
         # To the file of this moment, in its place: the object may be given another one while this one is sent.
-        self._pinned = self._file._readable()
+        self._pinned = self._file.state.require_stored()
         return self._pinned
 
     def read(self, start: int, stop: int) -> None:

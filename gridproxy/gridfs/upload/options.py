@@ -100,7 +100,12 @@ def upload_request(
     more_metadata: Mapping[str, Any] | None = None,
     **options: Unpack[UploadOptions],
 ) -> UploadRequest:
-    """Check the options of an upload. Raises `BadOption`, `BadMetadata` or `BadId`, and nothing has happened then."""
+    """Check the options of an upload.
+
+    Raises `BadOption`, `BadMetadata` or `BadId`, and `TypeError` for a keyword that is not an option.
+    """
+    if unknown := options.keys() - UploadOptions.__annotations__.keys():
+        raise TypeError(f"an upload has no option {min(unknown)!r}; it has {', '.join(UploadOptions.__annotations__)}")
     filename, content_type = options.get("filename"), options.get("content_type")
     chunk_size, encoding, id = options.get("chunk_size"), options.get("encoding", "utf-8"), options.get("id")
     if filename is not None:
