@@ -45,9 +45,9 @@ def _steps(fast: bool, pytest_arguments: list[str]) -> list[tuple[str, list[list
     return [
         *_CHECKS,
         # The files of an interrupted run would be counted with those of this run.
-        # A newer Python does not pay: coverage 7.17 measures branches by sys.monitoring from Python 3.14 on, for which the
-        # embedded server has no wheel. With its C tracer tests/file takes 17.3 s on 3.11 and 17.0 s on 3.13 (12.5 s and
-        # 13.3 s without coverage).
+        # A newer Python does not pay. coverage 7.17 measures branches by sys.monitoring from Python 3.14 on, for which
+        # the embedded server has no wheel. With its C tracer tests/file takes 17.3 s on 3.11 and 17.0 s on 3.13 (12.5 s
+        # and 13.3 s without coverage).
         ("tests", [[*coverage, "erase"], [*coverage, "run", "-m", *pytest]]),
         ("coverage", [[*coverage, "combine", "--quiet"], [*coverage, "report"]]),
         *_INSTALLED,

@@ -1,4 +1,4 @@
-"""The newest end: the suite on the newest Python here, with the newest versions of all extras, in an environment of its own.
+"""The newest end: the suite on the newest Python here with the newest extras, in an environment of its own.
 
     python -m tests.newest [pytest's arguments]
 
@@ -39,9 +39,10 @@ def main(arguments: Sequence[str]) -> int:
     """Install and run, and return the exit code of the tests, which is 0 if no newer Python is here."""
     found = _newest()
     if found is None:
+        running = f"{sys.version_info.major}.{sys.version_info.minor}"
         print(
-            f"newest: skipped: no Python newer than {sys.version_info.major}.{sys.version_info.minor} is installed here "
-            "for which the embedded server has a wheel (pyenv install 3.13 adds one)",
+            f"newest: skipped: no Python newer than {running} is installed here for which the embedded server has a "
+            "wheel (`pyenv install 3.13` adds one)",
             flush=True,
         )
         return 0
