@@ -46,6 +46,8 @@ from .errors import (
     ValidationError,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AsyncGridFile",
     "BadId",

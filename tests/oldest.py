@@ -1,9 +1,9 @@
-"""The other end: the adapters' tests on the oldest versions that the extras allow, in an environment of their own.
+"""The oldest end: the adapters' tests on the oldest versions that the extras allow, in an environment of their own.
 
     python -m tests.oldest
 
-What is installed stands in `tests/oldest.txt`; the ordinary run has the newest versions. The environment lies over the
-one that runs this, and is gone afterwards.
+`tests/oldest.txt` names the versions. The temporary environment holds these alone, and takes all other packages from
+the environment that runs this.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 _CONSTRAINTS = _ROOT / "tests" / "oldest.txt"
-# The newest ones ask for newer versions than ours do; these fit.
+# Installed again, because the release in this environment needs newer versions than the pins. pip finds one that fits.
 _BESIDE = ["fastapi>=0.115"]
-# The ODM of this one asks for newer versions than ours do.
+# Mongoz needs newer versions than the pins.
 _LEFT_OUT = {"test_contract_mongoz.py"}
 
 
 def _tests() -> list[str]:
-    names = ("test_pydantic*.py", "test_beanie*.py", "test_odmantic*.py", "test_wrap*.py", "test_contract_*.py")
-    found = [path for name in names for path in sorted((_ROOT / "tests" / "adapters").glob(name))]
+    adapters = ("pydantic*", "beanie*", "odmantic*", "contract_*")
+    names = [*(f"adapters/test_{name}.py" for name in adapters), "fields/test_wrap*.py"]
+    found = [path for name in names for path in sorted((_ROOT / "tests").glob(name))]
     return [str(path.relative_to(_ROOT)) for path in found if path.name not in _LEFT_OUT]
 
 
 def main() -> int:
-    """Installs and runs; returns the exit code of the tests."""
+    """Install and run, and return the exit code of the tests."""
     began = time.monotonic()
     pins = re.findall(r"^[\w-]+==[\w.]+$", _CONSTRAINTS.read_text(encoding="utf-8"), re.MULTILINE)
     with tempfile.TemporaryDirectory(prefix="gridproxy-oldest-") as folder:
         venv.create(folder)
         python = str(Path(folder) / "bin" / "python")
-        # What is pinned is installed anew, and found first; pip, pytest and all the rest are those of this environment.
+        # Python looks into the new environment first, and finds pip, pytest and all the rest in this one.
         own = sysconfig.get_path("purelib", vars={"base": folder, "platbase": folder})
         (Path(own) / "newest.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
         install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]

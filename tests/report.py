@@ -1,7 +1,7 @@
-"""What the tests tell at the end of a run: which servers they had, and which faults were survived.
+"""The end of the tests' output: which servers ran, and which faults the package survived.
 
-A plugin, because with pytest-xdist the process that prints is not one of those that test: each of these has a server
-of its own, and hands over which it was.
+It is a plugin, because with pytest-xdist the process that prints runs no tests. Each worker has a server of its own and
+reports which one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["REPORT", "Report"]
 
 
 class Report:
-    """The servers of this process and, in the one that prints, those of the others."""
+    """The servers of this process and, in the process that prints, those of its workers."""
 
     def __init__(self) -> None:
         self.servers: set[str] = set()
@@ -28,7 +28,7 @@ class Report:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        # A worker that crashed hands nothing over; pytest-xdist says so itself.
+        # A worker that crashed reports nothing, and pytest-xdist shows the crash.
         self.servers.update(getattr(node, "workeroutput", {}).get("servers", ()))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

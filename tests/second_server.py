@@ -1,11 +1,11 @@
-"""A second server: the suite on another implementation of MongoDB's protocol than the one that it was written on.
+"""A second server: the suite on another implementation of MongoDB's protocol than the embedded one.
 
     python -m tests.second_server [pytest's arguments]
 
-It is SecantusDB's Rust server (GPL-2.0, a program of its own): the embedded one's protocol and queries written again,
-over the same storage engine. Looked for in `GRIDPROXY_SECOND_SERVER` (the program's path), on PATH and in the user's
-cache, and else built into the cache by cargo: half an hour on two busy cores, once. Where it can't be had, the lane
-says so and is no failure.
+It is SecantusDB's Rust server (GPL-2.0, a program of its own), which has the protocol and the queries in Rust over the
+same storage engine. The program is `GRIDPROXY_SECOND_SERVER` (a path), or found on PATH or in the user's cache.
+Otherwise cargo builds it into the cache once, which takes half an hour on two busy cores. Without the program and
+without cargo this prints so and is not a failure.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _VARIABLE = "GRIDPROXY_SECOND_SERVER"
 _ROOT = Path(__file__).resolve().parent.parent
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gridproxy" / f"{_CRATE}-{_VERSION}"
 
-# What asks no server, or is about the embedded one and the benchmark's stub.
+# These need no server, or test the embedded one or the benchmark's stub.
 _LEFT_OUT = (
     "benchmarks",
-    "integration/test_embedded.py",
+    "embedded",
+    "http",
     "packaging",
     "typing",
-    "unit",
     "web/test_gallery.py",
 )
 
 _PYTEST = ["-q", "-p", "no:cacheprovider"]
-# anyio, which brings a plugin of pytest's, is imported here already: its asserts stay as they are.
+# anyio has a pytest plugin, and this process has imported anyio already, so pytest cannot rewrite its asserts.
 _PYTEST += ["-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"]
 
 
@@ -54,21 +54,21 @@ class _Unavailable(RuntimeError):
 
 
 def find() -> Path | None:
-    """The program, if it is on this machine already.
+    """Return the path of the program if it is on this machine.
 
     Raises:
-        FileNotFoundError: GRIDPROXY_SECOND_SERVER names no program.
+        FileNotFoundError: GRIDPROXY_SECOND_SERVER does not name a program.
     """
     if named := os.environ.get(_VARIABLE):
         if not shutil.which(named):
-            raise FileNotFoundError(f"{_VARIABLE} is {named}, which is no program")
+            raise FileNotFoundError(f"{_VARIABLE} is {named}, which is not a program")
         return Path(named).absolute()
     found = shutil.which(_PROGRAM) or shutil.which(_PROGRAM, path=_CACHE / "bin")
     return Path(found) if found else None
 
 
 class _Server(EmbeddedServer):
-    """The embedded server's keeper with the other program, which takes the same flags, and these besides."""
+    """The supervisor of the embedded server with the other program, which takes the same flags and some more."""
 
     def __init__(self, flags: Sequence[str]) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class _Server(EmbeddedServer):
 
 @contextmanager
 def started(program: Path, *flags: str) -> Iterator[str]:
-    """The address of such a server for the block; inside it every `EmbeddedServer` is this program."""
+    """Yield the address of such a server. Inside the block every `EmbeddedServer` is this program."""
     with patch.object(embedded, "_find_daemon", lambda: str(program)), _Server(flags) as server:
         yield server.uri
 
@@ -88,19 +88,19 @@ def started(program: Path, *flags: str) -> Iterator[str]:
 def _build() -> Path:
     cargo = shutil.which("cargo")
     if cargo is None:
-        raise _Unavailable(f"{_PROGRAM} is not here, nor cargo to build it; {_VARIABLE} may name it")
+        raise _Unavailable(f"{_PROGRAM} and cargo are not installed here. Set {_VARIABLE} to the path of the program")
     print(f"second server: building {_CRATE} {_VERSION} into {_CACHE}, once; it may take half an hour", flush=True)
     with tempfile.TemporaryDirectory(prefix="gridproxy-second-") as folder:
-        # The crate names a newer Rust than it needs: 1.95 builds it.
+        # The crate asks for a newer Rust than it needs. 1.95 builds it.
         command = [cargo, "install", _CRATE, "--version", _VERSION, "--ignore-rust-version", "--root", str(_CACHE)]
         code = subprocess.run([*command, "--quiet", "--target-dir", folder], check=False).returncode
     if code:
-        raise _Unavailable(f"cargo could not build {_CRATE} {_VERSION}; what it said stands above")
+        raise _Unavailable(f"cargo could not build {_CRATE} {_VERSION}. Its output is above")
     return _CACHE / "bin" / _PROGRAM
 
 
 class _Outcome:
-    """pytest's counts, for the closing line."""
+    """The counts of pytest, for the last line."""
 
     line = "nothing was run"
 
@@ -110,7 +110,7 @@ class _Outcome:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Finds or builds the server, runs the suite on it; returns pytest's exit code, and 0 without a server."""
+    """Find or build the server, run the suite on it, and return pytest's exit code, or 0 without a server."""
     began = time.monotonic()
     try:
         program = find() or _build()

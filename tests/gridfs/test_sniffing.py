@@ -14,7 +14,7 @@ from PIL import Image
 
 from gridproxy import BadOption, ContentTypeRefused
 from gridproxy.gridfs.content.limits import Limits, checked_content_types
-from gridproxy.gridfs.content.sniffing import canonical_type, sniff
+from gridproxy.gridfs.content.sniffing import _known_types, canonical_type, has_signature, sniff
 
 
 def picture(kind: str) -> bytes:
@@ -158,3 +158,13 @@ def test_without_the_extra_the_declaration_fails_and_not_the_check(monkeypatch: 
 def test_names_of_one_type() -> None:
     assert canonical_type("audio/x-wav") == canonical_type("Audio/Wave") == canonical_type("audio/vnd.wave")
     assert not sniff(UNKNOWN).types
+
+
+def test_types_with_a_signature_are_known_with_puremagic_1_and_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Version 2 has the tables of signatures in `puremagic.main` alone.
+    monkeypatch.delattr("puremagic.magic_header_array", raising=False)
+    monkeypatch.delattr("puremagic.magic_footer_array", raising=False)
+    _known_types.cache_clear()
+    assert has_signature("image/png")
+    assert has_signature("text/html")
+    assert not has_signature("application/vnd.acme.notes")

@@ -1,4 +1,4 @@
-"""The wheel, built once, and an environment for each Python that holds it and what it needs."""
+"""The wheel, built once, and for each Python an environment with the wheel and its dependencies."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", params=interpreters())
 def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with the wheel and no extra."""
+    """Return the interpreter of an environment with the wheel and no extra."""
     version: str = request.param
     return new_environment(interpreters()[version], tmp_path_factory.mktemp(f"python{version}"), str(wheel))

@@ -1,4 +1,4 @@
-"""The Pythons of this machine that the package names, and empty environments of theirs."""
+"""The Pythons of this machine that pyproject.toml names, and environments of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def interpreters() -> dict[str, Path]:
-    """The interpreter of each version in pyproject's classifiers that is installed here and starts."""
+    """Return the interpreters of those versions in pyproject.toml's classifiers that are installed here and start."""
     text = (_ROOT / "pyproject.toml").read_text(encoding="utf-8")
     versions = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text)
     assert versions
@@ -26,7 +26,7 @@ def interpreters() -> dict[str, Path]:
 def _interpreter(version: str) -> Path | None:
     if sys.version_info[:2] == tuple(map(int, version.split("."))):
         return Path(sys.executable)
-    # pyenv's own stand-ins on the PATH start only the version that is switched on.
+    # pyenv's scripts on the PATH start only the version that is switched on.
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     named = shutil.which(f"python{version}")
     candidates = [*sorted(root.glob(f"versions/{version}.*/bin/python{version}")), *([Path(named)] if named else [])]
@@ -38,7 +38,7 @@ def _interpreter(version: str) -> Path | None:
 
 
 def new_environment(python: Path, folder: Path, *packages: str) -> Path:
-    """An environment with these packages and what they need, nothing else; its interpreter."""
+    """Make an environment with these packages and their dependencies alone, and return its interpreter."""
     run(python, "-m", "venv", "--without-pip", folder)
     inside = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     pip(inside, "install", "--quiet", "--no-compile", *packages)
@@ -46,12 +46,12 @@ def new_environment(python: Path, folder: Path, *packages: str) -> Path:
 
 
 def pip(python: Path, *arguments: str) -> str:
-    """What this environment's pip says of the other one, which needs none of its own."""
+    """Run this environment's pip on the other one, which has no pip, and return what it prints."""
     return run(sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", *arguments)
 
 
 def run(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
-    """What the command prints; its own words are in the error where it fails."""
+    """Return what the command prints, which is in the error if it fails."""
     done = subprocess.run(
         [*map(str, command)],
         cwd=cwd,

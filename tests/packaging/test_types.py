@@ -1,4 +1,4 @@
-"""What a type checker sees of the installed wheel: nothing public without a type."""
+"""A type checker finds a type for every public name of the installed wheel."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from .interpreters import new_environment
 
 @pytest.fixture(scope="module")
 def completeness(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Pyright's verdict on the wheel beside all that its extras need, which is this environment's."""
+    """Return what pyright reports of the wheel, with the extras of this environment."""
     folder = tmp_path_factory.mktemp("typed")
     python = new_environment(Path(sys.executable), folder, "--no-deps", str(wheel))
     own = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
     (Path(own) / "extras.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
     pyright = [sys.executable, "-m", "pyright", "--verifytypes", "gridproxy", "--ignoreexternal", "--outputjson"]
-    # It has no option for the environment, here: it asks the first Python on the PATH.
+    # With --verifytypes pyright has no option for the environment. It asks the first Python on the PATH.
     path = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"
     done = subprocess.run(
         pyright, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
     )
     try:
-        verdict: dict[str, Any] = json.loads(done.stdout)["typeCompleteness"]
+        report: dict[str, Any] = json.loads(done.stdout)["typeCompleteness"]
     except ValueError:
-        raise AssertionError(f"pyright gave no verdict:\n{done.stdout}{done.stderr}") from None
-    assert Path(verdict["packageRootDirectory"]).is_relative_to(folder)
-    return verdict
+        raise AssertionError(f"pyright printed no report:\n{done.stdout}{done.stderr}") from None
+    assert Path(report["packageRootDirectory"]).is_relative_to(folder)
+    return report
 
 
 def test_every_public_symbol_has_a_type(completeness: dict[str, Any]) -> None:

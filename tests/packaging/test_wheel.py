@@ -1,4 +1,4 @@
-"""What strangers install: the wheel by itself, in an empty environment, on every Python that the package names."""
+"""The wheel by itself, in an empty environment, on every Python that the package names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from .conftest import ROOT
 from .interpreters import interpreters, pip, run
 
-# The core, and what pymongo and anyio bring along.
+# The core and the dependencies of pymongo and anyio.
 CORE = {"gridproxy-mongo", "pymongo", "dnspython", "anyio", "idna", "sniffio", "typing-extensions"}
 
 CHAPTER = """
@@ -38,7 +38,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 
 
 def chapter() -> list[str]:
-    """The README's chapter, block by block."""
+    """Return the code blocks of the README's first section, in order."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text.partition("## The chapter")[2].partition("\n## ")[0]
     return re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)

@@ -125,9 +125,10 @@ def _signatures(head: bytes) -> dict[str, _Sign]:
 
 @cache
 def _known_types() -> frozenset[str]:
-    import puremagic  # noqa: PLC0415  # see _signatures
+    # puremagic 2 no longer has these at its top level.
+    from puremagic.main import magic_footer_array, magic_header_array  # noqa: PLC0415  # see _signatures
 
-    arrays = (puremagic.magic_header_array, puremagic.magic_footer_array)
+    arrays = (magic_header_array, magic_footer_array)
     return frozenset(canonical_type(each.mime_type) for array in arrays for each in array if each.mime_type)
 
 
