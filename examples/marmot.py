@@ -41,7 +41,7 @@ class Animal(Document):
 
 
 def draw_marmot(fur: str) -> Image.Image:
-    """A marmot on its meadow, as far as ellipses go."""
+    """Draw a marmot on its meadow, out of ellipses."""
     picture = Image.new("RGB", (1600, 1200), "#9fc5e8")
     draw = ImageDraw.Draw(picture)
     for x in range(0, 1600, 4):

@@ -37,7 +37,7 @@ class Animal(FileModel, Model):
 
 
 def animal(**values: Any) -> Animal:
-    """A file field takes bytes, paths, open files and ids, which its annotation cannot say."""
+    """Make an animal. Its file fields take bytes, paths, open files and ids, which their annotation cannot say."""
     return Animal(**{"cage": Cage(number=1, plan=AsyncGridFile()), **values})
 
 

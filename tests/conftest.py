@@ -92,7 +92,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def mongodb_uri(pytestconfig: pytest.Config) -> Iterator[str]:
-    """The address of the one server that all tests share."""
+    """Return the address of the server that all tests share."""
     with ExitStack() as stack:
         try:
             # Nobody kills this one; the tests that do have servers of their own, which sync.
@@ -126,21 +126,21 @@ def _skip_without_mongod(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="module")
 async def shared_client(mongodb_uri: str) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
-    """The client that the tests of one file share, and their event loop with it: another takes 16 ms to come and go."""
+    """Share a client and its event loop in the tests of one file: another takes 16 ms to open and close."""
     async with AsyncMongoClient[dict[str, Any]](mongodb_uri) as client:
         yield client
 
 
 @pytest.fixture
 def client(shared_client: AsyncMongoClient[dict[str, Any]]) -> AsyncMongoClient[dict[str, Any]]:
-    """A client of which the package knows nothing yet, as of a new one: not what its server can do, no indexes."""
+    """Return a client that is new to the package: it knows no capabilities of the server and no indexes."""
     client_state._states.set(shared_client, client_state.ClientState(shared_client))
     return shared_client
 
 
 @pytest.fixture
 async def database(client: AsyncMongoClient[dict[str, Any]]) -> AsyncIterator[AsyncDatabase[dict[str, Any]]]:
-    """An empty database that no other test sees, dropped afterwards."""
+    """Make an empty database for one test, and drop it afterwards."""
     name = f"gridproxy_test_{uuid.uuid4().hex}"
     yield client[name]
     await client.drop_database(name)
@@ -148,7 +148,7 @@ async def database(client: AsyncMongoClient[dict[str, Any]]) -> AsyncIterator[As
 
 @pytest.fixture
 def connected(database: AsyncDatabase[dict[str, Any]]) -> Iterator[None]:
-    """The test's database is the ambient one, for files and documents without one of their own."""
+    """Connect the test's database, for files and documents without one of their own."""
     gridproxy.connect(database)
     yield
     gridproxy.disconnect()
@@ -162,5 +162,5 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def bucket(database: AsyncDatabase[dict[str, Any]]) -> Bucket:
-    """A bucket in which a kilobyte is eleven chunks."""
+    """Make a bucket in which a kilobyte is eleven chunks."""
     return Bucket(database, chunk_size=100)

@@ -10,5 +10,5 @@ _VARYING = re.compile(r" at 0x[0-9a-f]+|\b[0-9a-f]{24}\b|\b[0-9a-f]{8}(?:-[0-9a-
 
 
 def shown(value: object) -> str:
-    """The value's `repr` without addresses and without ids that are made anew each time."""
+    """Return the value's `repr` without addresses and without ids that change each time."""
     return _VARYING.sub("", repr(value))

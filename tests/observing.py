@@ -32,7 +32,7 @@ class Commands(CommandListener):
         pass
 
     def of(self, name: str) -> list[dict[str, Any]]:
-        """The commands of this name, in order."""
+        """Return the commands of this name, in order."""
         return [command for seen, command in self.seen if seen == name]
 
     def clear(self) -> None:
@@ -42,7 +42,7 @@ class Commands(CommandListener):
 
 @asynccontextmanager
 async def observed(uri: str, name: str) -> AsyncIterator[tuple[Database, Commands]]:
-    """The database of this name through a client of its own, and what that client sends."""
+    """Yield the database of this name through a client of its own, and what that client sends."""
     commands = Commands()
     async with AsyncMongoClient[dict[str, Any]](uri, event_listeners=[commands]) as client:
         await client.admin.command("ping")
@@ -57,14 +57,14 @@ async def contents(database: Database, bucket: str = "fs") -> tuple[int, int]:
 
 
 async def orphans(database: Database, bucket: str = "fs") -> list[Any]:
-    """The ids under which chunks lie, and no record."""
+    """Return the ids that have chunks and no record."""
     ids = await database[f"{bucket}.chunks"].distinct("files_id")
     return [id for id in ids if await database[f"{bucket}.files"].find_one({"_id": id}) is None]
 
 
 @contextmanager
 def answer_lost(monkeypatch: pytest.MonkeyPatch, method: str, *, times: int = 1) -> Iterator[None]:
-    """A method of pymongo's collections does its work on the server, and its answer never comes."""
+    """Let a method of pymongo's collections do its work on the server and lose the answer."""
     real = getattr(AsyncCollection, method)
     left = times
 

@@ -32,7 +32,7 @@ _WRITE_BUFFER = 8 * 1024 * 1024
 
 @contextlib.contextmanager
 def delaying_proxy(host: str, port: int, rtt: float) -> Iterator[int]:
-    """The port of a proxy on 127.0.0.1 that is `rtt` seconds away from the server, there and back."""
+    """Yield the port of a proxy on 127.0.0.1 with a round trip of `rtt` seconds to the server."""
     with child_server("tests.proxy", "--to", f"{host}:{port}", "--rtt", str(rtt)) as own_port:
         yield own_port
 

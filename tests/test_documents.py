@@ -28,7 +28,7 @@ PRINTS = {"marmot.py": ["of them without a file: 0"]}
 
 
 def python_blocks() -> list[CodeType]:
-    """The README's blocks, each compiled with its own line numbers, so that a failure points into the page."""
+    """Compile the README's blocks with the page's line numbers, so that a failure points into the page."""
     blocks = []
     for found in re.finditer(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE):
         line = README.count("\n", 0, found.start(1))

@@ -138,7 +138,7 @@ def parameters(function: Callable[..., object]) -> str:
 
 
 def public_members(kind: type) -> Iterator[str]:
-    """A property, a coroutine function (`await`), or a plain function, in the order of their names."""
+    """Yield properties, coroutine functions (`await`) and plain functions in the order of their names."""
     for name, member in inspect.getmembers(kind):
         if isinstance(member, property):
             yield f"{name} property"

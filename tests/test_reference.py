@@ -54,7 +54,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Page]:
-    """The site's pages, from a build in which every warning is an error."""
+    """Build the site, with every warning an error, and return its pages."""
     folder = tmp_path_factory.mktemp("site")
     build(folder)
     return {path.relative_to(folder): Page(path) for path in folder.rglob("*.html")}
@@ -94,7 +94,7 @@ def test_every_public_name_has_its_place(name: str, site: dict[Path, Page]) -> N
 
 
 def public_things(module: ModuleType) -> Iterator[tuple[str, object]]:
-    """What a module makes public, and the public members of what is ours among its classes."""
+    """Yield the public names of a module, and the public members of this package's classes among them."""
     yield module.__name__, module
     for name in module.__all__:
         thing = getattr(module, name)

@@ -12,7 +12,7 @@ from tests.observing import Commands, Database
 
 
 def payload(value: object) -> int:
-    """The bytes in all binary values of a command or a reply, ids and cluster times left out."""
+    """Count the bytes in all binary values of a command or a reply, except ids and cluster times."""
     if isinstance(value, bytes):
         return len(value)
     if isinstance(value, Mapping):
@@ -42,7 +42,7 @@ class Traffic(Commands):
 
 @asynccontextmanager
 async def watched(uri: str, name: str) -> AsyncIterator[tuple[Database, Traffic]]:
-    """The database of this name through a client of its own, and what passes through that client."""
+    """Yield the database of this name through a client of its own, and the traffic of that client."""
     traffic = Traffic()
     async with AsyncMongoClient[dict[str, object]](uri, event_listeners=[traffic]) as client:
         await client.admin.command("ping")

@@ -75,7 +75,7 @@ def shown(item: Item) -> Shown:
 
 
 def gallery(uri: str) -> FastAPI:
-    """The service, on the database that the address names, or else on "gallery"."""
+    """Return the service, on the database that the address names, or on "gallery"."""
 
     @asynccontextmanager
     async def connected(app: FastAPI) -> AsyncIterator[None]:

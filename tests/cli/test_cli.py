@@ -32,7 +32,7 @@ def bucket(database: Database) -> Bucket:
 
 @pytest.fixture
 def run(mongodb_uri: str, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs one command in an empty folder. In a thread, since it has an event loop of its own."""
+    """Run one command in an empty folder, in a thread because it has an event loop of its own."""
     monkeypatch.setenv("MONGODB_URI", mongodb_uri)
     monkeypatch.chdir(tmp_path)
 

@@ -32,7 +32,7 @@ def database(mongodb_uri: str) -> Iterator[Database[dict[str, Any]]]:
 
 @pytest.fixture
 def start(mongodb_uri: str, database: Database[dict[str, Any]]) -> Iterator[Start]:
-    """Starts a command; none of them outlives the test."""
+    """Return a function that starts commands. They end with the test at the latest."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str, uri: str = mongodb_uri, **options: Any) -> subprocess.Popen[bytes]:

@@ -88,7 +88,7 @@ def is_gone(pid: int) -> bool:
 
 
 def started(server: EmbeddedServer) -> tuple[int, Path]:
-    """The process and the folder of a running server."""
+    """Return the process and the folder of a running server."""
     assert server.pid is not None
     assert server.folder is not None
     return server.pid, server.folder
@@ -106,7 +106,7 @@ def run_script(code: str) -> subprocess.Popen[str]:
 
 
 def write_daemon(monkeypatch: pytest.MonkeyPatch, path: Path, text: str) -> None:
-    """Puts another program in the place of SecantusDB's daemon."""
+    """Put another program in the place of SecantusDB's daemon."""
     path.write_text(text)
     path.chmod(stat.S_IRWXU)
     monkeypatch.setattr(embedded, "_find_daemon", lambda: str(path))

@@ -31,7 +31,7 @@ OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 @pytest.fixture
 def run(mongodb_uri: str, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs one command in an empty folder within the test's own."""
+    """Run one command in an empty folder inside the test's own."""
     monkeypatch.setenv("MONGODB_URI", mongodb_uri)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

@@ -24,7 +24,7 @@ LAST = 2**63 - 1
 
 
 async def plant(database: Database, **record: Any) -> None:
-    """A record as nobody would write it."""
+    """Insert a record that no driver writes."""
     usual = {"_id": "planted", "length": 6, "chunkSize": 1000, "uploadDate": datetime(2026, 1, 1, tzinfo=UTC)}
     await database["fs.files"].insert_one({**usual, **record})
 

@@ -27,7 +27,7 @@ _DAY: list[tuple[float, Colour, Colour, Colour]] = [
 def mountains(
     hour: float, *, width: int = 960, height: int = 720, place: float = 0.0, marmot: bool = False
 ) -> Image.Image:
-    """The same range at any hour, seen from another `place` each time."""
+    """Draw the same range at any hour, seen from another `place` each time."""
     top, foot, ridge = _colours(hour)
     column = Image.new("RGB", (1, height))
     for y in range(height):
@@ -57,13 +57,13 @@ def mountains(
 
 
 def video_of_a_day(frames: int) -> bytes:
-    """A day above the marmot, in a few seconds of WebM."""
+    """Return a day above the marmot, in a few seconds of WebM."""
     hours = [5 + 15 * at / frames for at in range(frames)]
     return webm([mountains(hour, width=640, height=480, marmot=True) for hour in hours], 0.25)
 
 
 def as_file(picture: Image.Image, kind: str) -> bytes:
-    """The picture as a file of this kind ("JPEG", "PNG")."""
+    """Return the picture as a file of this kind ("JPEG", "PNG")."""
     file = io.BytesIO()
     picture.save(file, kind, quality=88)
     return file.getvalue()

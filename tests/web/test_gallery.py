@@ -81,7 +81,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, url: str, database: Database[dict[str, Any]]) -> Iterator[Page]:
-    """The gallery's page, with nothing in it."""
+    """Open the gallery's page, which is empty."""
     for collection in database.list_collection_names():
         database[collection].delete_many({})
     with browser.new_context(viewport={"width": 1280, "height": 800}) as context:

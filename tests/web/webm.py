@@ -15,7 +15,7 @@ __all__ = ["webm"]
 
 
 def webm(frames: Sequence[Image.Image], seconds_per_frame: float, *, quality: int = 80) -> bytes:
-    """A video of these pictures, all of one size, each shown as long as the others."""
+    """Make a video of these pictures, all of one size, each shown for the same time."""
     width, height = frames[0].size
     encoded = {id(frame): _vp8(frame, quality) for frame in frames}
     step = round(seconds_per_frame * 1000)
