@@ -66,11 +66,14 @@ class Attacher:
         """
         held = list(self._files())
         refuse_open_files(held)
-        attachable = [file.state for _, file in held]
-        for (field, _), state in zip(held, attachable, strict=True):
+        bound = session is None and bound_session(None) is not None
+        files = []
+        for field, file in held:
+            state = file.state
             state.attach(self._owner, field)
-        enlist(attachable, session)
-        return [file for _, file in held]
+            state.enlist(state.session_for(session) if bound else session)
+            files.append(file)
+        return files
 
     def changed(self) -> bool:
         """Return whether a save would store content, or remove a replaced file."""
@@ -97,6 +100,8 @@ class Attacher:
             GridProxyError: As `AsyncGridFile.replace` raises for the content.
         """
         files = self.attach(session)
+        if not any(map(_is_incomplete, files)):
+            return files
         while (unstored := next((file for file in files if file.state.content is not None), None)) is not None:
             content: Any = unstored.state.content  # it was checked when it was assigned
             await unstored.replace(content, session=session)
@@ -130,16 +135,16 @@ class Attacher:
             Exception: As `write` raises. No file is lost then.
         """
         files = await self.store_content(session)
-        return await run_to_completion(self._save([file.state for file in files], write, session))
+        return await run_to_completion(self._save(files, write, session))
 
-    async def _save(self, states: list[FileState], write: Callable[[], Awaitable[T]], session: Session | None) -> T:
-        written = [(state, state.ref) for state in states]
+    async def _save(self, files: list[AsyncGridFile], write: Callable[[], Awaitable[T]], session: Session | None) -> T:
+        written = [(file.state, file.state.ref) for file in files]
         try:
             async with lock(session or bound_session(None)):
                 result = await write()
         except PyMongoError as error:
             if not isinstance(error, DuplicateKeyError):  # that is an answer of the server
-                mark_outcome_unknown(states)
+                mark_outcome_unknown(file.state for file in files)
             raise
         await saved(written, session)
         return result
@@ -175,11 +180,14 @@ def refuse_open_files(files: Iterable[HeldFile]) -> None:
             raise UploadInProgress(f"{field}: this file is {file.state.busy}; close() or abort() it before saving")
 
 
-def enlist(states: Sequence[FileState], session: Session | None) -> None:
-    """Let files take part in the transaction that their document is written in."""
-    bound = session is None and bound_session(None) is not None
-    for state in states:
-        state.enlist(state.session_for(session) if bound else session)
+def _is_incomplete(file: AsyncGridFile) -> bool:
+    """Return whether I/O is needed before a document can be written with this file."""
+    state = file.state
+    return (
+        state.content is not None
+        or state.outcome_unknown
+        or (state.info is None and state.id is not None and state.options.store == "snapshot")
+    )
 
 
 async def _confirm_stored(files: Iterable[AsyncGridFile], session: Session | None) -> None:

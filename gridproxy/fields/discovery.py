@@ -7,6 +7,7 @@ import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, TypeVar, Union, get_origin
@@ -20,6 +21,8 @@ from gridproxy.file.pydantic import parts_of
 
 # Says of an object that it is not part of the value: a document that is only linked.
 Beyond = Callable[[object], bool]
+# Returns what a place is to hold, by its path and the file in it.
+Choose = Callable[[str, AsyncGridFile | None], AsyncGridFile | None]
 
 
 def is_file_type(part: object) -> bool:
@@ -91,21 +94,19 @@ def models_in(value: object, *, beyond: Beyond | None = None) -> Iterator[tuple[
             yield path, part
 
 
-def exchange_files(
-    value: object,
-    choose: Callable[[str, AsyncGridFile | None], AsyncGridFile | None],
-    *,
-    beyond: Beyond | None = None,
-) -> None:
+def exchange_files(value: object, choose: Choose, *, beyond: Beyond | None = None) -> bool:
     """Put into each place that holds a file or None what `choose` returns for its path and content.
 
-    The items of a tuple stay, because they cannot be exchanged.
+    The items of a tuple stay, because they cannot be exchanged. Returns whether any part was exchanged.
     """
+    exchanged = False
     for path, container, key, part in walk(value, beyond):
         if part is None or isinstance(part, AsyncGridFile):
             chosen = choose(path, part)
             if chosen is not part:
                 _put(container, key, chosen)
+                exchanged = True
+    return exchanged
 
 
 def _put(container: Any, key: Any, part: object) -> None:
@@ -142,30 +143,49 @@ class Depth(enum.Enum):
 class FieldPlan:
     """Which fields of a class of models may hold files, and how deep: made once, so that finding the files is a loop.
 
-    `names` are the searched fields with their depth. `flat` says that no field has to be searched any deeper than its
+    `depths` are the searched fields with their depth. `flat` says that no field has to be searched any deeper than its
     items, `direct` that every field is a file itself.
     """
 
     def __init__(self, kind: Any) -> None:
         depths = ((name, _depth(field.annotation)) for name, field in kind.model_fields.items())
-        self.names: tuple[tuple[str, Depth], ...] = tuple((name, depth) for name, depth in depths if depth is not None)
+        self.depths: dict[str, Depth] = {name: depth for name, depth in depths if depth is not None}
         self.flat: bool = kind.model_config.get("extra") != "allow" and all(
-            depth is not Depth.DEEP for _, depth in self.names
+            depth is not Depth.DEEP for depth in self.depths.values()
         )
-        self.direct: bool = self.flat and all(depth is Depth.FILE for _, depth in self.names)
+        self.direct: bool = self.flat and all(depth is Depth.FILE for depth in self.depths.values())
 
     def files(self, model: object, beyond: Beyond) -> list[tuple[str, AsyncGridFile]]:
         """Return every file that a model holds, with its dotted path."""
         if not self.flat:
             return list(files_in(model, beyond=beyond))
         values, found = vars(model), []
-        for name, depth in self.names:
+        for name, depth in self.depths.items():
             value = values.get(name)
             if isinstance(value, AsyncGridFile):
                 found.append((name, value))
             elif value is not None and depth is Depth.FILES:
                 found += [(f"{name}.{path}", file) for path, file in files_in(value)]
         return found if len(found) < 2 else list({id(each[1]): each for each in reversed(found)}.values())[::-1]
+
+    def exchange(self, model: Any, choose: Choose, beyond: Beyond) -> bool:
+        """Exchange files as `exchange_files` does. Returns whether any was exchanged."""
+        if not self.flat:
+            return exchange_files(model, choose, beyond=beyond)
+        values, exchanged = vars(model), False
+        for name, depth in self.depths.items():
+            held = values.get(name, model)
+            if held is None or isinstance(held, AsyncGridFile):
+                values[name] = choose(name, held)
+                exchanged = exchanged or values[name] is not held
+            elif depth is Depth.FILES:
+                # The path is that within the model.
+                exchanged = exchange_files(held, partial(_choose_inside, choose, name)) or exchanged
+        return exchanged
+
+
+def _choose_inside(choose: Choose, name: str, path: str, file: AsyncGridFile | None) -> AsyncGridFile | None:
+    return choose(f"{name}.{path}", file)
 
 
 def _depth(annotation: object) -> Depth | None:

@@ -120,7 +120,7 @@ class Attachment:
         it. In a transaction of this package the records are removed with the commit. In a transaction of the caller's
         the garbage collector removes the files, because the transaction may still be aborted.
         """
-        if is_foreign_transaction(session):
+        if session is not None and is_foreign_transaction(session):
             self.forget(now)
             return
         self._saved, self.stored, self.outcome_unknown = now, True, False

@@ -14,7 +14,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from gridproxy.errors import BadId, BadOption, ValidationError
 from gridproxy.fields.attacher import Attacher, HeldFile, mark_outcome_unknown, refuse_open_files
-from gridproxy.fields.discovery import exchange_files, files_in, models_in
+from gridproxy.fields.discovery import files_in, models_in
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions
 from gridproxy.file.state import FileState
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PLAIN = FileOptions()
+_HOLDERS = (AsyncGridFile, list, dict, tuple)
 
 
 class FileDocument(TypedDocument):
@@ -86,9 +87,8 @@ class FileDocument(TypedDocument):
         kind = type(self)
         default_database(kind)  # raises NotInitialised
         given: Collection[int] = ()
-        if plan_of(kind).flat:
-            given = {id(each) for each in values.values() if isinstance(each, AsyncGridFile | list | dict | tuple)}
-        if given or not plan_of(kind).flat:
+        # What cannot hold a file needs no database: documents are loaded from scalars and ids.
+        if not plan_of(kind).flat or any(isinstance(each, _HOLDERS) for each in values.values()):
             given = {id(file) for _, file in files_in(values)}
             with using_document_database(kind):
                 super().__init__(*args, **values)
@@ -97,19 +97,19 @@ class FileDocument(TypedDocument):
         self._take_in(given)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        plan = plan_of(type(self))
+        if plan.flat and name not in plan.depths:
+            super().__setattr__(name, value)
+            return
         field = file_fields(type(self)).get(name)
         if field is None:
             super().__setattr__(name, value)
             return
         current = vars(self).get(name)
         merging = _merging.get()
-        if merging is not None and merging[0] is self and isinstance(value, AsyncGridFile):
-            # Beanie merges what it loaded into the document: the same file stays the same object.
-            state = current.state if isinstance(current, AsyncGridFile) else None
-            if state is not None and value.state.id == state.id and state.content is None:
-                state.info = state.info or value.state.info
-                merging[1].add(name)
-                return
+        if merging is not None and merging[0] is self and (same := _same_files(name, current, value)):
+            merging[1].update(same)
+            return  # Beanie merges what it loaded into the document: the same file stays the same object
         given = {id(file) for _, file in files_in(value)}
         with using_document_database(type(self)):
             value = field.assigned(current, value, name)
@@ -310,17 +310,15 @@ class FileDocument(TypedDocument):
 
     # Inside
 
-    def _files_by_path(self) -> list[tuple[str, AsyncGridFile]]:
-        return plan_of(type(self)).files(self, _is_document)
-
     def _held_files(self) -> list[HeldFile]:
         # By the field's name: within a list a file may move, and is still in the same field.
-        return [(path.partition(".")[0], file) for path, file in self._files_by_path()]
+        return [(path.partition(".")[0], file) for path, file in plan_of(type(self)).files(self, _is_document)]
 
     def _take_in(self, given: Collection[int] | None = None) -> None:
-        for path, file in self._files_by_path():
+        plan = plan_of(type(self))
+        for path, file in plan.files(self, _is_document):
             self._take(path, file, given)
-        if not plan_of(type(self)).flat:
+        if not plan.flat:
             remember_files(models_in(self, beyond=_is_document))
 
     def _take_assigned(self) -> None:
@@ -331,7 +329,7 @@ class FileDocument(TypedDocument):
         models = [] if plan.flat else models_in(self, beyond=_is_document)
         raw = list(raw_values([("", self), *models]))
         if raw:
-            held = {id(file) for _, file in self._files_by_path()}
+            held = {id(file) for _, file in plan.files(self, _is_document)}
             with using_document_database(type(self)):
                 for value in raw:
                     value.normalise(held)
@@ -343,7 +341,7 @@ class FileDocument(TypedDocument):
         """
         state, kind, name = file.state, type(self), path.partition(".")[0]
         attachment = state.attachment
-        if attachment is None or attachment.unowned or attachment.belongs_to(self, name):
+        if attachment is None or attachment.belongs_to(self, name) or attachment.unowned:
             field = file_fields(kind).get(name)
             # A default is not validated and does not have the field's options. Neither has an item of a list.
             bare = field is not None and (path == name or state.options == _PLAIN)
@@ -362,14 +360,15 @@ class FileDocument(TypedDocument):
         Bound is the list of files that the stored document points to. It is filled at the end of the block.
         """
         kind = type(self)
-        before = dict(self._files_by_path())
+        plan = plan_of(kind)
+        before = dict(plan.files(self, _is_document))
         by_id = {file.id: file for file in before.values() if isinstance(file.id, ObjectId)}
         written: list[HeldFile] = []
         merged: set[str] = set()
         token = _merging.set((self, merged))
         try:
             # Embedded models that validate assignments are given these files.
-            if plan_of(kind).flat:
+            if plan.flat:
                 yield written
             else:
                 with using_document_database(kind):
@@ -398,19 +397,34 @@ class FileDocument(TypedDocument):
                 came.state.attach(self, path.partition(".")[0], stored=True)
             return came
 
-        if plan_of(kind).direct:
-            values = vars(self)
-            for name, _ in plan_of(kind).names:
-                if name in values:
-                    values[name] = choose(name, values[name])
-        else:
-            exchange_files(self, choose, beyond=_is_document)
-        self._take_in()
+        if plan.exchange(self, choose, _is_document):
+            self._take_in()
 
 
 _saving: ContextVar[FileDocument | None] = ContextVar("gridproxy_beanie_saving", default=None)
 # The document that Beanie is merging a loaded one into, and the fields whose file stayed.
 _merging: ContextVar[tuple[FileDocument, set[str]] | None] = ContextVar("gridproxy_beanie_merging", default=None)
+
+
+def _same_files(path: str, current: object, value: object) -> list[str]:
+    """Return the paths of the files in `value` if they are those that the field holds, else nothing.
+
+    Their records are kept.
+    """
+    if isinstance(value, AsyncGridFile):
+        state = current.state if isinstance(current, AsyncGridFile) else None
+        if state is None or value.state.id != state.id or state.content is not None:
+            return []
+        state.info = state.info or value.state.info
+        return [path]
+    if not (isinstance(value, list) and isinstance(current, list) and len(value) == len(current)):
+        return []
+    same = [
+        place
+        for n, (one, other) in enumerate(zip(current, value, strict=True))
+        for place in _same_files(f"{path}.{n}", one, other)
+    ]
+    return same if len(same) == len(value) else []
 
 
 def _is_document(value: object) -> bool:

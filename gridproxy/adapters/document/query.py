@@ -44,7 +44,6 @@ class QuerySet(Generic[D]):
 
     def __init__(self, model: type[D]) -> None:
         self._model = model
-        self._schema = model.document_schema
         self._filters: tuple[Mapping[str, Any], ...] = ()
         self._order: tuple[tuple[str, int], ...] = ()
         self._skip = 0
@@ -136,6 +135,10 @@ class QuerySet(Generic[D]):
         async with cursor:
             async for raw in iterate_locked(self._through(), cursor):
                 yield self._model.from_raw(raw)
+
+    @property
+    def _schema(self) -> Schema:
+        return self._model.document_schema
 
     def _through(self) -> Session | None:
         return self._session or bound_session(self._collection().database.client)
