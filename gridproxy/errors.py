@@ -134,12 +134,7 @@ class CorruptFile(GridProxyError, CorruptGridFile):
 
 
 class FileVanished(FileMissing, CorruptFile):
-    """The file was deleted, or replaced under its id, while it was being read.
-
-    Attributes:
-        id: The file's id.
-        reason: What happened, in words.
-    """
+    """The file was deleted, or replaced under its id, while it was being read. It has `id` and `reason`."""
 
     def __init__(self, id: object) -> None:
         self.id = id
@@ -185,8 +180,9 @@ class FileRefused(GridProxyError, ValueError):
 
     Attributes:
         field: The field's name, or None if the file does not belong to a field.
-        limit: What the field allows.
-        actual: What was found instead.
+        limit: What the field allows: bytes (`TooLarge`), content types (`ContentTypeRefused`), pixels of all frames or
+            frames (`PictureRefused`). None if unknown.
+        actual: What was found instead, in the same unit. None if unknown.
         reason: Both in words.
     """
 
@@ -199,12 +195,7 @@ class FileRefused(GridProxyError, ValueError):
 
 
 class TooLarge(FileRefused):
-    """The content is longer than the field's `max_size`. The upload stopped as soon as this was known.
-
-    Attributes:
-        limit: The largest allowed size, in bytes.
-        actual: How many bytes were received or announced when the upload stopped.
-    """
+    """The content is longer than `limit` bytes. It was stopped when `actual` bytes were received or announced."""
 
     limit: int
 
@@ -215,21 +206,11 @@ class TooLarge(FileRefused):
 
 
 class ContentTypeRefused(FileRefused):
-    """The content type is not one of `content_types`, or the content is not of its declared type.
-
-    Attributes:
-        limit: The allowed content types.
-        actual: The type that was found. None if no type was declared and the bytes show none.
-    """
+    """The content type is not one of `content_types`, or the content is not of its declared type."""
 
 
 class PictureRefused(FileRefused):
-    """The content is not a decodable picture, or it has more pixels or frames than gridproxy decodes.
-
-    Attributes:
-        limit: The largest allowed number of pixels (of all frames together) or of frames, or None if unknown.
-        actual: The number found, or None if unknown.
-    """
+    """The content is not a decodable picture, or it has more pixels or frames than gridproxy decodes."""
 
 
 class BufferFull(GridProxyError, BufferError):

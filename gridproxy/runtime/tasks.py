@@ -107,8 +107,4 @@ async def end_tasks(tasks: Iterable[asyncio.Future[Any]]) -> None:
     for task in ending:
         task.cancel()
     if ending:
-        await run_to_completion(_wait_for(ending))
-
-
-async def _wait_for(tasks: set[asyncio.Future[Any]]) -> None:
-    await asyncio.wait(tasks)
+        await run_to_completion(asyncio.wait(ending))

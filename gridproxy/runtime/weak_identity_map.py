@@ -27,6 +27,3 @@ class WeakIdentityMap(Generic[K, V]):
         """Set the value of this object. Raises `TypeError` if the object's class has no weak references."""
         entries, at = self._entries, id(key)
         entries[at] = (weakref.ref(key, lambda _: entries.pop(at, None)), value)
-
-    def __len__(self) -> int:
-        return len(self._entries)

@@ -100,20 +100,13 @@ def make_picture(data: bytes, options: ImageOptions, field: str | None = None) -
     Image.init()
     try:
         with Image.open(BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
-            return _make(_Original(data, image), options)
-    except _TooMuch as error:
-        raise PictureRefused(str(error), field=field, limit=error.limit, actual=error.actual) from None
+            return _make(_Original(data, image, field), options)
+    except PictureRefused:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureRefused(str(error), field=field, limit=Image.MAX_IMAGE_PIXELS) from error
     except Exception as error:  # decoders raise any kind of error for crafted bytes
         raise PictureRefused(f"this is not a picture that can be decoded ({error})", field=field) from error
-
-
-class _TooMuch(Exception):
-    def __init__(self, message: str, limit: int, actual: int) -> None:
-        self.limit = limit
-        self.actual = actual
-        super().__init__(message)
 
 
 def _make(original: _Original, options: ImageOptions) -> Picture:
@@ -125,7 +118,7 @@ def _make(original: _Original, options: ImageOptions) -> Picture:
 
 
 class _Original:
-    def __init__(self, data: bytes, image: Image) -> None:
+    def __init__(self, data: bytes, image: Image, field: str | None) -> None:
         from PIL import Image as pillow  # noqa: N813, PLC0415  # see make_picture
         from PIL import ImageOps  # noqa: PLC0415  # see make_picture
 
@@ -135,11 +128,12 @@ class _Original:
         self._content_type = pillow.MIME[self._format]
         frames = _frames_in(image) if self._format in _SEVERAL_FRAMES else 1
         if frames > _MOST_FRAMES:
-            raise _TooMuch(f"the picture has more than {_MOST_FRAMES} frames", _MOST_FRAMES, frames)
+            reason = f"the picture has more than {_MOST_FRAMES} frames"
+            raise PictureRefused(reason, field=field, limit=_MOST_FRAMES, actual=frames)
         pixels, limit = image.width * image.height * frames, pillow.MAX_IMAGE_PIXELS
         if limit is not None and pixels > limit:
-            message = f"the picture has {pixels} pixels in all frames, more than Image.MAX_IMAGE_PIXELS ({limit})"
-            raise _TooMuch(message, limit, pixels)
+            reason = f"the picture has {pixels} pixels in all frames, more than Image.MAX_IMAGE_PIXELS ({limit})"
+            raise PictureRefused(reason, field=field, limit=limit, actual=pixels)
         self._animated = frames > 1
         self._rotated = not self._animated and image.getexif().get(_ORIENTATION, 1) not in (0, 1)
         image.load()

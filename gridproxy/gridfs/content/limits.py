@@ -87,9 +87,8 @@ def checked_content_types(types: Iterable[str] | str | None) -> tuple[str, ...] 
     """Return the patterns in lower case. Raises `BadOption` if one is not valid or the extra `sniff` is missing."""
     if types is None:
         return None
-    if not isinstance(types, Iterable):
-        raise BadOption(f"content_types are media types such as 'image/png' or 'image/*', not {type_name(types)}")
-    patterns: tuple[object, ...] = (types,) if isinstance(types, str) else tuple(types)
+    is_one = isinstance(types, str) or not isinstance(types, Iterable)
+    patterns: tuple[object, ...] = (types,) if is_one else tuple(types)
     if not patterns:
         raise BadOption("content_types is empty, so nothing could be stored. Use None to allow every type")
     for each in patterns:

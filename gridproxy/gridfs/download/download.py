@@ -160,12 +160,10 @@ class Download:
     def _plan_from(self, info: FileInfo, from_chunk: int | None = None) -> Iterator[ChunkRange]:
         if not info.chunk_size:
             return iter(())  # an empty file whose writer stored no chunk size
-        full = chunks_per_range(info.chunk_size)
+        first_chunks = chunks_per_range(info.chunk_size)
         if from_chunk is None:
             wanted = -(-(self._start + self._first) // info.chunk_size) - self._start // info.chunk_size
-            first_chunks = max(1, min(wanted, full))
-        else:
-            first_chunks = full
+            first_chunks = max(1, min(wanted, first_chunks))
         return plan_ranges(info, self._start, self._end(info), first_chunks=first_chunks, from_chunk=from_chunk)
 
     def _fetch_ahead(self, depth: int) -> None:
@@ -258,19 +256,9 @@ async def read_range(
 ) -> bytes:
     """Return bytes `start` to `stop` (exclusive, None for the end), as far as the file has them."""
     check_offset(start, "start")
-    first = FIRST_BYTES
-    if stop is not None:
-        first = max(1, check_offset(stop, "stop") - start)
+    first = FIRST_BYTES if stop is None else max(1, check_offset(stop, "stop") - start)
     download = Download(
-        store,
-        id,
-        start,
-        stop,
-        session=session,
-        chunk_size=chunk_size,
-        first=first,
-        ahead=IN_FLIGHT,
-        on_info=on_info,
+        store, id, start, stop, session=session, chunk_size=chunk_size, first=first, ahead=IN_FLIGHT, on_info=on_info
     )
     return await read_all(download)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from types import TracebackType
+from collections.abc import Callable, Generator
 from typing import Any
 
 import anyio
@@ -46,7 +44,13 @@ class DownloadStream(ByteReceiveStream):
         self._guard = anyio.ResourceGuard("reading from")
 
     async def info(self) -> FileInfo:
-        """Return the record of the file, which is fetched together with the first bytes."""
+        """Return the record of the file, which is fetched together with the first bytes.
+
+        ```python
+        async with Bucket(client["zoo"]).stream(info.id) as stream:
+            assert (await stream.info()).length == 12
+        ```
+        """
         return await self._download.load()
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
@@ -60,7 +64,6 @@ class DownloadStream(ByteReceiveStream):
             BadOption: `max_bytes` is less than 1.
 
         ```python
-        info = await Bucket(client["zoo"]).upload(b"some content")
         async with Bucket(client["zoo"]).stream(info.id) as stream:
             assert await stream.receive(4) == b"some"
         ```
@@ -94,7 +97,14 @@ class DownloadStream(ByteReceiveStream):
             return self._pieces.pop()
 
     async def aclose(self) -> None:
-        """Close the stream, cancel its running reads and wait for them."""
+        """Close the stream, cancel its running reads and wait for them.
+
+        ```python
+        info = await Bucket(client["zoo"]).upload(b"some content")
+        stream = Bucket(client["zoo"]).stream(info.id)
+        await stream.aclose()
+        ```
+        """
         self._closed = True
         self._pieces = []
         await self._download.aclose()
@@ -105,14 +115,6 @@ class Reader:
 
     Calls of several tasks wait for each other. An error or a cancellation does not move the position.
 
-    Args:
-        store: The bucket's collections.
-        id: The file's id.
-        position: The first position, in bytes from the start.
-        chunk_size: The expected chunk size in bytes, until the record is loaded.
-        session: The session of the reads.
-        on_info: A function that is called with the loaded record.
-
     Raises:
         FileMissing: The file does not exist or has expired.
         CorruptFile: The stored chunks do not match the record.
@@ -121,7 +123,7 @@ class Reader:
 
     ```python
     info = await Bucket(client["zoo"]).upload(b"some content")
-    async with AsyncGridFile(info.id, bucket=Bucket(client["zoo"])).open() as reader:
+    async with Bucket(client["zoo"]).file(info.id).open() as reader:
         assert await reader.seek(5) == 5
         assert await reader.read() == b"content"
     ```
@@ -168,16 +170,18 @@ class Reader:
             await self.aclose()
             raise
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the reader and drop its fetched bytes."""
+        """Close the reader and drop its fetched bytes.
+
+        ```python
+        info = await Bucket(client["zoo"]).upload(b"some content")
+        reader = await Bucket(client["zoo"]).file(info.id).open()
+        await reader.aclose()
+        ```
+        """
         self.closed = True
         await self._reset()
 
@@ -192,7 +196,12 @@ class Reader:
         return self._info
 
     def tell(self) -> int:
-        """Return the position, in bytes from the start."""
+        """Return the position, in bytes from the start.
+
+        ```python
+        bytes_left = info.length - reader.tell()
+        ```
+        """
         return self._position
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -204,6 +213,11 @@ class Reader:
 
         Raises:
             BadOption: The new position is before the start, or `whence` is not valid.
+
+        ```python
+        async with Bucket(client["zoo"]).file(info.id).open() as reader:
+            assert await reader.seek(-7, 2) == 5
+        ```
         """
         async with self._lock:
             if whence == os.SEEK_SET:
@@ -218,49 +232,51 @@ class Reader:
             return self._position
 
     async def read(self, size: int | None = -1) -> bytes:
-        """Return the next `size` bytes, or all remaining ones if `size` is negative or None. Fewer only at the end."""
+        """Return the next `size` bytes, or all remaining ones if `size` is negative or None. Fewer only at the end.
+
+        ```python
+        async with Bucket(client["zoo"]).file(info.id).open() as reader:
+            assert await reader.read(4) == b"some"
+        ```
+        """
         async with self._lock:
             self._check_open()
-            if size is None or size < 0:
-                return await self._read_rest()
-            gathered: list[bytes] = []
-            missing = size
-            with self._restored_on_error():
-                while missing:
-                    piece, at = await self._piece(missing)
-                    if not piece:
-                        break
-                    gathered.append(piece[at : at + missing])
-                    missing -= len(gathered[-1])
-                    self._position += len(gathered[-1])
-            return b"".join(gathered)
+            return await (self._read_rest() if size is None or size < 0 else self._gather(size))
 
     async def readline(self) -> bytes:
-        """Return the bytes up to and including the next newline, or all remaining ones. Empty at the end."""
+        """Return the bytes up to and including the next newline, or all remaining ones. Empty at the end.
+
+        ```python
+        async with Bucket(client["zoo"]).file(info.id).open() as reader:
+            assert await reader.readline() == b"some content"
+        ```
+        """
         async with self._lock:
             self._check_open()
-            gathered: list[bytes] = []
-            ended = False
-            with self._restored_on_error():
-                while not ended:
-                    piece, at = await self._piece(1)
-                    if not piece:
-                        break
-                    end = piece.find(b"\n", at) + 1
-                    ended = end > 0
-                    gathered.append(piece[at : end or None])
-                    self._position += len(gathered[-1])
-            return b"".join(gathered)
+            return await self._gather(None)
 
-    @contextmanager
-    def _restored_on_error(self) -> Iterator[None]:
-        # The bytes gathered before an error are lost, so the next read has to return them again.
-        position = self._position
+    async def _gather(self, size: int | None) -> bytes:
+        """Return the next `size` bytes, or the next line for None."""
+        gathered: list[bytes] = []
+        start, missing = self._position, 1 if size is None else size
         try:
-            yield
+            while missing:
+                piece, at = await self._piece(missing)
+                if not piece:
+                    break
+                if size is None:
+                    stop = piece.find(b"\n", at) + 1
+                    missing = 0 if stop else 1
+                else:
+                    stop = min(len(piece), at + missing)
+                    missing -= stop - at
+                gathered.append(piece[at : stop or None])
+                self._position += len(gathered[-1])
         except BaseException:
-            self._position = position
+            # The gathered bytes are lost, so the next read has to return them again.
+            self._position = start
             raise
+        return b"".join(gathered)
 
     async def _read_rest(self) -> bytes:
         position = self._position

@@ -29,18 +29,14 @@ MAX_DOCUMENT = 16 * 1024 * 1024
 CHUNK_KEYS = 256
 
 
-def chunks_per_batch(chunk_size: int) -> int:
+def chunks_per_batch(chunk_size: int, size: int = BATCH_BYTES) -> int:
     """Return how many chunks one insert has: about `BATCH_BYTES`, but at least one and at most 1024."""
-    return _chunks_in(BATCH_BYTES, chunk_size)
+    return max(1, min(_BATCH_CHUNKS, size // chunk_size))
 
 
 def chunks_per_range(chunk_size: int) -> int:
     """Return how many chunks one find asks for: the same with `RANGE_BYTES`."""
-    return _chunks_in(RANGE_BYTES, chunk_size)
-
-
-def _chunks_in(size: int, chunk_size: int) -> int:
-    return max(1, min(_BATCH_CHUNKS, size // chunk_size))
+    return chunks_per_batch(chunk_size, RANGE_BYTES)
 
 
 def check_chunk_size(chunk_size: object) -> None:

@@ -75,7 +75,6 @@ class FileInfo:
             CorruptFile: The length or the chunk size is not valid.
 
         ```python
-        info = await Bucket(client["zoo"]).upload(b"some content")
         record = await client["zoo"]["fs.files"].find_one({"_id": info.id})
         assert FileInfo.from_record(record) == info
         ```
@@ -108,7 +107,6 @@ class FileInfo:
             CorruptFile: The snapshot has a length, a chunk size or a date that is not valid.
 
         ```python
-        info = await Bucket(client["zoo"]).upload(b"some content")
         assert FileInfo.from_snapshot(info.snapshot()).filename == info.filename
         ```
         """
@@ -134,7 +132,6 @@ class FileInfo:
         """Return a dict that a document can store to display the file without loading its record.
 
         ```python
-        info = await Bucket(client["zoo"]).upload(b"some content")
         assert info.snapshot()["length"] == info.length
         ```
         """
@@ -151,12 +148,8 @@ class FileInfo:
     @property
     def content_type(self) -> str | None:
         """The media type: `content_type` or `contentType` in `metadata`, else the legacy top-level `contentType`."""
-        for source, key in (
-            (self.metadata, "content_type"),
-            (self.metadata, "contentType"),
-            (self.extra, "contentType"),
-        ):
-            value = source.get(key)
+        metadata, extra = self.metadata, self.extra
+        for value in (metadata.get("content_type"), metadata.get("contentType"), extra.get("contentType")):
             if isinstance(value, str):
                 return value
         return None
@@ -189,7 +182,7 @@ class FileInfo:
             now: The time to compare with, an aware datetime. None is the current time of this machine.
 
         ```python
-        info = await Bucket(client["zoo"]).upload(b"some content")
+        info = await Bucket(client["zoo"]).upload(b"some content", expires_after=3600)
         assert not info.expired()
         ```
         """
@@ -199,7 +192,6 @@ class FileInfo:
         """Return the `files` document (GridFS spec) as a new dict.
 
         ```python
-        info = await Bucket(client["zoo"]).upload(b"some content")
         assert info.to_record()["chunkSize"] == info.chunk_size
         ```
         """

@@ -210,22 +210,16 @@ class Store:
         return await self._find_chunks(id, places, 0, stop - first + 1, False, most_bytes=RANGE_BYTES)
 
     async def _find_chunks(
-        self,
-        id: object,
-        places: dict[str, int],
-        limit: int,
-        batch: int,
-        primary: bool,
-        most_bytes: int | None = None,
+        self, id: object, places: dict[str, int], limit: int, batch: int, primary: bool, most_bytes: int | None = None
     ) -> list[Record]:
         chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY) if primary else self.chunks
-        query = {"files_id": id_filter(id), "n": places}
+        query, fields = {"files_id": id_filter(id), "n": places}, {"_id": 0, "n": 1, "data": 1}
         async with (
             self.state.limit,
             self.own_session() as session,
             chunks.find(
-                query, {"_id": 0, "n": 1, "data": 1}, sort=[("n", ASCENDING)], limit=limit, session=session
-            ).batch_size(batch) as cursor,
+                query, fields, sort=[("n", ASCENDING)], limit=limit, batch_size=batch, session=session
+            ) as cursor,
         ):
             if most_bytes is None:
                 return await cursor.to_list()
@@ -354,10 +348,7 @@ class Store:
             {"$group": {"_id": None, "chunks": {"$sum": 1}, "bytes": {"$sum": {"$binarySize": "$data"}}}},
         ]
         chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
-        async with (
-            self.own_session() as session,
-            await chunks.aggregate(stages, session=session) as cursor,
-        ):
+        async with self.own_session() as session, await chunks.aggregate(stages, session=session) as cursor:
             rows = await cursor.to_list()
         return (rows[0]["chunks"], rows[0]["bytes"]) if rows else (0, 0)
 
@@ -371,4 +362,4 @@ class Store:
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name or "$" in name:
-        raise BadOption(f"a bucket's name is a str without '$', such as 'fs', not {name!r}")
+        raise BadOption(f"a bucket's name is a non-empty str without '$', such as 'fs', not {name!r}")

@@ -18,17 +18,13 @@ from gridproxy.gridfs.store.collections import Session, Store
 from gridproxy.runtime.sessions import in_transaction
 
 
-def _do_nothing() -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Hooks:
     """The callbacks of one object, one for each way in which a transaction ends."""
 
-    on_abort: Callable[[], None] = _do_nothing
-    on_commit: Callable[[], None] = _do_nothing
-    on_unknown: Callable[[], None] = _do_nothing
+    on_abort: Callable[[], None] = lambda: None
+    on_commit: Callable[[], None] = lambda: None
+    on_unknown: Callable[[], None] = lambda: None
 
 
 class PendingUpload(Protocol):
@@ -97,7 +93,10 @@ class TransactionLog:
         for _, hooks in self._hooks.values():
             hooks.on_commit()
         try:
-            for store, ids in self._deleted_by_store():
+            by_store: dict[tuple[str, str], tuple[Store, list[object]]] = {}
+            for store, id in self._deleted.values():
+                by_store.setdefault(store.key, (store, []))[1].append(id)
+            for store, ids in by_store.values():
                 await store.delete_chunks_of_all(ids)
         except PyMongoError as error:
             error.add_note(
@@ -106,17 +105,6 @@ class TransactionLog:
             raise
         finally:
             self._forget()
-
-    def _deleted_by_store(self) -> list[tuple[Store, list[object]]]:
-        groups: list[tuple[Store, list[object]]] = []
-        for store, id in self._deleted.values():
-            for other, ids in groups:
-                if other.key == store.key:
-                    ids.append(id)
-                    break
-            else:
-                groups.append((store, [id]))
-        return groups
 
     async def after_abort(self, cause: BaseException | None) -> None:
         """Remove the chunks of new files and restore all objects.
