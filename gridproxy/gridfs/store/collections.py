@@ -213,13 +213,11 @@ class Store:
         self, id: object, places: dict[str, int], limit: int, batch: int, primary: bool, most_bytes: int | None = None
     ) -> list[Record]:
         chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY) if primary else self.chunks
-        query, fields = {"files_id": id_filter(id), "n": places}, {"_id": 0, "n": 1, "data": 1}
+        query, keys = {"files_id": id_filter(id), "n": places}, {"_id": 0, "n": 1, "data": 1}
         async with (
             self.state.limit,
             self.own_session() as session,
-            chunks.find(
-                query, fields, sort=[("n", ASCENDING)], limit=limit, batch_size=batch, session=session
-            ) as cursor,
+            chunks.find(query, keys, sort=[("n", ASCENDING)], limit=limit, batch_size=batch, session=session) as cursor,
         ):
             if most_bytes is None:
                 return await cursor.to_list()
