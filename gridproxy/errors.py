@@ -95,7 +95,7 @@ class FileMissing(GridProxyError, NoFile):
     """No file has this id or name, or the file has expired.
 
     Attributes:
-        id: The id that was asked for. None if the file was asked for by its name.
+        id: The requested id, or None if the file was requested by its name.
     """
 
     def __init__(self, id: object = None, *, bucket: str | None = None, message: str | None = None) -> None:
@@ -164,7 +164,7 @@ class DuplicateKey(BadMetadata, TypeError):
 
     def __init__(self, key: str) -> None:
         self.key = key
-        super().__init__(f"{key!r} was given twice: once in metadata= and once as a keyword. Pass it once")
+        super().__init__(f"{key!r} was passed twice: once in metadata= and once as a keyword. Pass it once")
 
 
 class UnacknowledgedWriteConcern(BadOption, ConfigurationError):
@@ -228,7 +228,7 @@ class BufferFull(GridProxyError, BufferError):
         self.limit = limit
         super().__init__(
             f"{waiting} written bytes were not awaited, and {came} more would exceed the limit of {limit}. "
-            "Await write(...) so that the bytes can be sent, or pass the whole content to put(). "
+            "Await write(...) so that the bytes can be sent, or pass the complete content to put(). "
             "This write added nothing"
         )
 
@@ -336,4 +336,4 @@ class DocumentMissing(GridProxyError, LookupError):
 
 
 class MultipleDocumentsFound(GridProxyError, LookupError):
-    """More than one document matches, and exactly one was asked for."""
+    """More than one document matches, but exactly one was requested."""

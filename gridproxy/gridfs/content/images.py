@@ -227,9 +227,9 @@ def _resizable(image: Image) -> Image:
 def _check_size(what: str, size: object) -> None:
     if size is None and what in ("size", "thumbnail_size"):
         return
-    whole = isinstance(size, tuple) and len(size) in (2, 3)
-    if not whole or not _all_pixels(size[:2]) or not all(isinstance(force, bool) for force in size[2:]):  # type: ignore[index]  # `whole` has checked its type
-        raise BadOption(f"{what} is (width, height) or (width, height, force), such as (800, 600, True), not {size!r}")
+    is_size = isinstance(size, tuple) and len(size) in (2, 3)
+    if not is_size or not _all_pixels(size[:2]) or not all(isinstance(crop, bool) for crop in size[2:]):  # type: ignore[index]  # `is_size` has checked its type
+        raise BadOption(f"{what} is (width, height) or (width, height, crop), such as (800, 600, True), not {size!r}")
 
 
 def _all_pixels(numbers: Iterable[object]) -> bool:

@@ -35,7 +35,7 @@ FIRST_BYTES = 5 * 255 * 1024
 # Beyond the end of any file, and small enough for a query.
 _LAST_CHUNK = 2**62
 # The initial buffer for a whole file. The system grows larger buffers without copying them.
-_ROOM_BYTES = 64 * 1024 * 1024
+_BUFFER_BYTES = 64 * 1024 * 1024
 
 
 async def load_info(store: Store, id: object, session: Session | None = None) -> FileInfo:
@@ -198,7 +198,7 @@ class Download:
             self._on_info(info)
         return info
 
-    def _usable_range(self, info: FileInfo, first: int, documents: Sequence[Record], asked: int) -> ChunkRange | None:
+    def _usable_range(self, info: FileInfo, first: int, documents: Sequence[Record], wanted: int) -> ChunkRange | None:
         """Return the range that the first read fetched, or None if it has to be read again with the known record."""
         if self._start and info.chunk_size != self._guess:
             return None
@@ -206,9 +206,9 @@ class Download:
         if info.length and not needed:
             return None
         # A read that stopped at its limit of bytes may have missed a surplus chunk.
-        whole = len(documents) <= asked and sum(map(payload_size, documents)) < RANGE_BYTES
-        count = min(needed, asked, len(documents) if whole else len(documents) - 1)
-        if count < min(needed, asked) and whole:
+        complete = len(documents) <= wanted and sum(map(payload_size, documents)) < RANGE_BYTES
+        count = min(needed, wanted, len(documents) if complete else len(documents) - 1)
+        if count < min(needed, wanted) and complete:
             return None  # chunks are missing: the next read raises the error
         if count <= 0 and info.length:
             return None
@@ -236,7 +236,7 @@ async def read_all(download: Download, head: Sequence[bytes] = ()) -> bytes:
         left = await download.left()
         # Joining a list would need the memory twice. The initial buffer is bounded, because a damaged record may have
         # a wrong length.
-        gathered = io.BytesIO(bytes(min(sum(map(len, head)) + left, _ROOM_BYTES)))
+        gathered = io.BytesIO(bytes(min(sum(map(len, head)) + left, _BUFFER_BYTES)))
         gathered.writelines(head)
         while (block := await download.next()) is not None:
             gathered.writelines(block.pieces)
