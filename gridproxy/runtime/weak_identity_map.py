@@ -10,10 +10,7 @@ V = TypeVar("V")
 
 
 class WeakIdentityMap(Generic[K, V]):
-    """A mapping that holds its keys weakly, compares them with `is` and drops a value together with its key.
-
-    A value must not hold its own key strongly: both would be kept for ever.
-    """
+    """A mapping that holds its keys weakly and compares them with `is`. A value must not reference its own key."""
 
     def __init__(self) -> None:
         self._entries: dict[int, tuple[weakref.ref[K], V]] = {}
@@ -27,3 +24,6 @@ class WeakIdentityMap(Generic[K, V]):
         """Set the value of this object. Raises `TypeError` if the object's class has no weak references."""
         entries, at = self._entries, id(key)
         entries[at] = (weakref.ref(key, lambda _: entries.pop(at, None)), value)
+
+    def __len__(self) -> int:
+        return len(self._entries)

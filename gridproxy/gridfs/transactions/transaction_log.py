@@ -99,9 +99,7 @@ class TransactionLog:
             for store, ids in by_store.values():
                 await store.delete_chunks_of_all(ids)
         except PyMongoError as error:
-            error.add_note(
-                "The transaction is committed, but chunks of deleted files may be left for collect_garbage()."
-            )
+            error.add_note("The transaction is committed. Chunks of deleted files may be left for collect_garbage().")
             raise
         finally:
             self._forget()
