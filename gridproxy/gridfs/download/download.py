@@ -55,7 +55,7 @@ def _visible(store: Store, record: Record | None, id: object) -> FileInfo:
 def check_offset(value: object, name: str) -> int:
     """Return a position in a file (bytes), or raise `BadOption` if it is negative or not a whole number."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise BadOption(f"{name} is a whole number of bytes from the start of the file, not {value!r}")
+        raise BadOption(f"{name} is a whole number of bytes from the file's start, not {value!r}")
     return value
 
 
