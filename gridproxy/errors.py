@@ -1,35 +1,35 @@
-"""Every error that gridproxy raises by itself; server and network errors stay pymongo's own.
+"""The errors that gridproxy raises itself. Errors of the server and the network stay pymongo's own.
 
 Each class derives from `GridProxyError` and from the class that users already catch::
 
     GridProxyError
-    ├── FileMissing              gridfs.NoFile                      no file under this id or name
-    │   └── FileVanished         + CorruptFile                      it was deleted while it was being read
-    ├── FileAlreadyStored        gridfs.errors.FileExists           the id, or the proxy, holds a file already
-    ├── CorruptFile              gridfs.errors.CorruptGridFile      chunks or record do not fit together
-    ├── BadSource                TypeError                          content that is not bytes
-    ├── BadOption                ValueError                         an argument out of its range
-    │   ├── BadMetadata          ValueError                         metadata that cannot be stored
-    │   │   └── DuplicateKey     + TypeError                        the same key said twice
-    │   └── UnacknowledgedWriteConcern pymongo.errors.ConfigurationError  a write concern that confirms nothing
-    ├── BadId                    TypeError                          something that cannot be a file's id
-    ├── FileRefused              ValueError                         a limit of its field refuses the content
-    │   ├── TooLarge             ValueError                         more bytes than `max_size` allows
-    │   ├── ContentTypeRefused   ValueError                         no type of `content_types`, or not what it is called
-    │   └── PictureRefused       ValueError                         no picture, or one that is too large to decode
-    ├── BufferFull               BufferError                        too many bytes written and not awaited
-    ├── FileClosed               ValueError                         a write after close(), or a read of a closed reader
-    ├── InfoNotLoaded            RuntimeError                       a record's field asked before any I/O
+    ├── FileMissing              gridfs.NoFile                      no file has this id or name
+    │   └── FileVanished         + CorruptFile                      the file was deleted while it was read
+    ├── FileAlreadyStored        gridfs.errors.FileExists           the id or the proxy already has a file
+    ├── CorruptFile              gridfs.errors.CorruptGridFile      chunks and record do not fit together
+    ├── BadSource                TypeError                          the content is not bytes
+    ├── BadOption                ValueError                         an argument has a value that is not allowed
+    │   ├── BadMetadata          ValueError                         the metadata cannot be stored
+    │   │   └── DuplicateKey     + TypeError                        a metadata key was passed twice
+    │   └── UnacknowledgedWriteConcern pymongo.errors.ConfigurationError  the write concern confirms nothing
+    ├── BadId                    TypeError                          the value cannot be a file's id
+    ├── FileRefused              ValueError                         a limit of the field refuses the content
+    │   ├── TooLarge             ValueError                         the content is longer than `max_size`
+    │   ├── ContentTypeRefused   ValueError                         the content type is not in `content_types`
+    │   └── PictureRefused       ValueError                         the picture is unreadable or too large to decode
+    ├── BufferFull               BufferError                        too many written bytes were not awaited
+    ├── FileClosed               ValueError                         a write or a read after close()
+    ├── InfoNotLoaded            RuntimeError                       the file's record was not loaded yet
     ├── UploadInProgress         RuntimeError                       the file is being written at this moment
-    ├── OutcomeUnknown           pymongo.errors.PyMongoError        the server may or may not hold the file
+    ├── OutcomeUnknown           pymongo.errors.PyMongoError        the server may or may not have stored the file
     ├── CommitUnknown            pymongo.errors.PyMongoError        the server may or may not have committed
     ├── NestedTransaction        pymongo.errors.InvalidOperation    a transaction inside another one
     ├── TransactionsUnsupported  pymongo.errors.OperationFailure    a standalone server has no transactions
-    ├── NotConnected             RuntimeError                       no database to work on
+    ├── NotConnected             RuntimeError                       no database is connected
     ├── ValidationError          ValueError                         a document's field refuses a value
-    ├── StaleDocument            RuntimeError                       somebody else changed the file field first
-    ├── DocumentMissing          LookupError                        no document fits
-    └── MultipleDocumentsFound         LookupError                        more than one document fits
+    ├── StaleDocument            RuntimeError                       another client changed the file field first
+    ├── DocumentMissing          LookupError                        no document matches
+    └── MultipleDocumentsFound   LookupError                        more than one document matches
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ __all__ = [
 
 
 def type_name(value: object) -> str:
-    """The name of a value's type as an error message shows it: `int`, `io.StringIO`."""
+    """Return the name of a value's type for an error message: `int`, `io.StringIO`."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
@@ -84,34 +84,48 @@ def _rebuild(kind: type[GridProxyError], args: tuple[object, ...], state: dict[s
 
 
 class GridProxyError(Exception):
-    """The root: `except GridProxyError` catches whatever this package raises by itself."""
+    """The base class of all errors that this package raises itself."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Errors cross process boundaries in data pipelines, and our constructors do not take `args` back.
+        # The constructors do not accept `args`, and data pipelines pickle errors to send them to other processes.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class FileMissing(GridProxyError, NoFile):
-    """There is no file here (any more), or it has expired. `id` is what was asked for, None where that was no id."""
+    """No file has this id or name, or the file has expired.
 
-    def __init__(self, id: object = None, *, message: str | None = None) -> None:
+    Attributes:
+        id: The requested id, or None if the file was requested by its name.
+    """
+
+    def __init__(self, id: object = None, *, bucket: str | None = None, message: str | None = None) -> None:
         self.id = id
+        place = f" in {bucket}" if bucket else ""
         hint = ""
         if isinstance(id, str) and ObjectId.is_valid(id):
-            hint = f"; that is a str, and files have an ObjectId unless told otherwise: ObjectId({id!r})"
-        super().__init__(message or f"no file is stored under the id {id!r}{hint}")
+            hint = f". This id is a str, and ids are ObjectIds by default: try ObjectId({id!r})"
+        super().__init__(message or f"no file is stored under the id {id!r}{place}{hint}")
 
 
 class FileAlreadyStored(GridProxyError, FileExists):
-    """The id is taken, or the proxy holds a file already; that file is intact."""
+    """The id or the proxy already has a file. That file was not changed.
+
+    Attributes:
+        id: The id of the existing file.
+    """
 
     def __init__(self, id: object, *, message: str | None = None) -> None:
         self.id = id
-        super().__init__(message or f"a file is already stored under the id {id!r}; it was left as it is")
+        super().__init__(message or f"a file is already stored under the id {id!r}. It was not changed")
 
 
 class CorruptFile(GridProxyError, CorruptGridFile):
-    """The record can be no file's, or the chunks do not make up what it promises; `reason` says where."""
+    """The stored record is invalid, or the stored chunks do not match it.
+
+    Attributes:
+        id: The file's id.
+        reason: The first mismatch, in words.
+    """
 
     def __init__(self, id: object, reason: str) -> None:
         self.id = id
@@ -120,48 +134,56 @@ class CorruptFile(GridProxyError, CorruptGridFile):
 
 
 class FileVanished(FileMissing, CorruptFile):
-    """The file was deleted (or replaced under its id) while it was being read."""
+    """The file was deleted, or replaced under its id, while it was being read. It has `id` and `reason`."""
 
     def __init__(self, id: object) -> None:
         self.id = id
         self.reason = "it was deleted while it was being read"
-        # Past both parents: each would call the next one's constructor with arguments of its own.
+        # Each parent's constructor would call the other one with the wrong arguments.
         GridProxyError.__init__(self, f"file {id!r}: {self.reason}")
 
 
 class BadSource(GridProxyError, TypeError):
-    """The content is nothing that bytes can be read from; nothing was stored."""
+    """The content is not something that bytes can be read from. Nothing was stored."""
 
 
 class BadOption(GridProxyError, ValueError):
-    """An argument is out of its range; the message names it and what is allowed."""
+    """An argument has a value that is not allowed. The message names the argument and the allowed values."""
 
 
 class BadMetadata(BadOption):
-    """Metadata that cannot be stored, or a key of them that cannot be edited; nothing was stored or changed."""
+    """The metadata cannot be stored, or a metadata key cannot be edited. Nothing was stored or changed."""
 
 
 class DuplicateKey(BadMetadata, TypeError):
-    """The same metadata key, `key`, was given twice (Python raises TypeError for a repeated keyword)."""
+    """The same metadata key was passed twice. (Python raises `TypeError` for a repeated keyword.)
+
+    Attributes:
+        key: The repeated key.
+    """
 
     def __init__(self, key: str) -> None:
         self.key = key
-        super().__init__(f"{key!r} was given twice: once in metadata= and once as a keyword; say it once")
+        super().__init__(f"{key!r} was passed twice: once in metadata= and once as a keyword. Pass it once")
 
 
 class UnacknowledgedWriteConcern(BadOption, ConfigurationError):
-    """A bucket over a write concern that confirms nothing: whether a file is stored could not be known."""
+    """The bucket's write concern does not confirm writes, so gridproxy could not know whether a file was stored."""
 
 
 class BadId(GridProxyError, TypeError):
-    """Something that MongoDB cannot take as a file's id, or that stands in the place of an id and is none."""
+    """MongoDB does not accept the value as `_id`, or the argument has to be an id and is something else."""
 
 
 class FileRefused(GridProxyError, ValueError):
-    """A limit of the field refuses the content; nothing was stored.
+    """A limit of the field refuses the content. Nothing was stored.
 
-    `field` names the field (None where the file belongs to none), `limit` is what it allows, `came` what was found
-    instead, `reason` the two in words.
+    Attributes:
+        field: The field's name, or None if the file does not belong to a field.
+        limit: What the field allows: bytes (`TooLarge`), content types (`ContentTypeRefused`), pixels of all frames or
+            frames (`PictureRefused`). None if unknown.
+        actual: What was found instead, in the same unit. None if unknown.
+        reason: Both in words.
     """
 
     def __init__(self, reason: str, *, field: str | None = None, limit: object = None, actual: object = None) -> None:
@@ -169,11 +191,11 @@ class FileRefused(GridProxyError, ValueError):
         self.field = field
         self.limit = limit
         self.actual = actual
-        super().__init__(f"{field + ': ' if field else ''}{reason}; nothing was stored")
+        super().__init__(f"{field + ': ' if field else ''}{reason}, so nothing was stored")
 
 
 class TooLarge(FileRefused):
-    """The content is longer than `limit` bytes: it was stopped there, when `came` bytes had come or were announced."""
+    """The content is longer than `limit` bytes. It was stopped when `actual` bytes were received or announced."""
 
     limit: int
 
@@ -184,22 +206,20 @@ class TooLarge(FileRefused):
 
 
 class ContentTypeRefused(FileRefused):
-    """The content's type is none of `limit`, or is not what its name or its sender says; `came` is the type found.
-
-    `came` is None where no type was declared and none shows in the bytes.
-    """
+    """The content type is not one of `content_types`, or the content is not of its declared type."""
 
 
 class PictureRefused(FileRefused):
-    """The content is no picture that can be decoded, or a bomb: more pixels than Pillow's limit, or too many frames.
-
-    `limit` and `came` are in pixels, those of all frames together, or count frames; None where nobody knows.
-    """
+    """The content is not a decodable picture, or it has more pixels or frames than gridproxy decodes."""
 
 
 class BufferFull(GridProxyError, BufferError):
-    """This write would hold more than `limit` bytes that nobody awaited: `waiting` bytes do already, and `came` bytes
-    were to come. None of these was taken.
+    """A write would buffer more bytes than the limit, because earlier writes were not awaited. It wrote nothing.
+
+    Attributes:
+        waiting: How many written bytes wait to be sent.
+        came: How many bytes this write would add.
+        limit: The largest number of waiting bytes.
     """
 
     def __init__(self, waiting: int, came: int, limit: int) -> None:
@@ -207,78 +227,89 @@ class BufferFull(GridProxyError, BufferError):
         self.came = came
         self.limit = limit
         super().__init__(
-            f"{waiting} bytes written and not awaited, {came} more would pass the limit of {limit}: "
-            "await write(...) so that they can leave, or put() the whole; nothing of this write was taken"
+            f"{waiting} written bytes were not awaited, and {came} more would exceed the limit of {limit}. "
+            "Await write(...) so that the bytes can be sent, or pass the complete content to put(). "
+            "This write added nothing"
         )
 
 
 class FileClosed(GridProxyError, ValueError):
-    """A write where no new file is open (any more), a read of a closed reader, or the use of a discarded `Staged`."""
+    """A write to a file that is not open, a read of a closed reader, or the use of a discarded `Staged`."""
 
 
 class InfoNotLoaded(GridProxyError, RuntimeError):
-    """A field of the record was asked for before the record was loaded; the message names the call to make."""
+    """A field of the file's record was read before the record was loaded. The message names the call to make."""
 
     def __init__(self, field: str) -> None:
         super().__init__(f"{field} is not loaded yet: `await file.stat()` (or read, or open it) first")
 
 
 class UploadInProgress(GridProxyError, RuntimeError):
-    """The file, or the id, is being written at this moment, or in a transaction or a save that is not over."""
+    """The file or the id is being written at this moment, or in a transaction or a save that has not ended."""
 
 
 class OutcomeUnknown(GridProxyError, PyMongoError):
-    """The server may or may not hold the file `id`: the reply to its record's insert never came.
+    """The server did not answer the insert of the file's record, so the file may or may not be stored.
 
-    Nothing was removed. `stat(id)` tells, once the server answers again; if there is no file, its
-    chunks are orphans, and `collect_garbage` removes them.
+    Nothing was removed. Call `stat(id)` when the server answers again. If the file was not stored, its chunks are
+    orphans, and `collect_garbage` removes them.
+
+    Attributes:
+        id: The file's id.
     """
 
     def __init__(self, id: object) -> None:
         self.id = id
         super().__init__(
-            f"the server did not say whether the file {id!r} was stored; nothing was removed. "
-            "Ask stat() when it answers again"
+            f"the server did not say whether the file {id!r} was stored, so nothing was removed. "
+            "Call stat() when the server answers again"
         )
 
 
 class CommitUnknown(GridProxyError, PyMongoError):
-    """The server may or may not have committed a transaction: no answer came, however often it was asked.
+    """The server did not answer the commit, however often it was repeated, so it may or may not have committed.
 
-    `ids` are those of the files that were stored and deleted in it. No chunk of any of them was removed, and proxies
-    keep the new ids. `stat(id)` tells, once the server answers again; what is left over, `collect_garbage` removes.
+    No chunk was removed, and proxies keep the new ids. Call `stat(id)` when the server answers again. `collect_garbage`
+    removes what is left over.
+
+    Attributes:
+        ids: The ids of the files that the transaction stored or deleted.
     """
 
     def __init__(self, ids: list[object]) -> None:
         self.ids = ids
         super().__init__(
-            f"the server did not say whether the transaction was committed; nothing of the files {ids!r} was removed. "
-            "Ask stat() when it answers again, and reload() the documents",
+            f"the server did not say whether the transaction was committed, so no chunk of the files {ids!r} was "
+            "removed. Call stat() when the server answers again, and reload() the documents",
             error_labels=["UnknownTransactionCommitResult"],
         )
 
 
 class NestedTransaction(GridProxyError, InvalidOperation):
-    """A transaction was begun inside another one."""
+    """A transaction was started inside another one, which MongoDB does not have."""
 
 
 class TransactionsUnsupported(GridProxyError, OperationFailure):
-    """The server is a standalone one; MongoDB has transactions on replica sets (of one node, too) and behind mongos."""
+    """The server is a standalone one. MongoDB has transactions on replica sets (also of one node) and behind mongos."""
 
     def __init__(self) -> None:
         super().__init__(
             "this is a standalone server, which has no transactions: start it with --replSet and initiate a set of one "
-            "node, or leave the transaction out",
+            "node, or do not use a transaction",
             20,
         )
 
 
 class NotConnected(GridProxyError, RuntimeError):
-    """No database is known for this alias: `gridproxy.connect(database)` sets one."""
+    """No database is known for this alias. `gridproxy.connect(database)` sets one."""
 
 
 class ValidationError(GridProxyError, ValueError):
-    """A field of a document refuses a value; `field` names it."""
+    """A field of a document refuses a value.
+
+    Attributes:
+        field: The field's name.
+    """
 
     def __init__(self, field: str, message: str) -> None:
         self.field = field
@@ -286,19 +317,23 @@ class ValidationError(GridProxyError, ValueError):
 
 
 class StaleDocument(GridProxyError, RuntimeError):
-    """Somebody else changed `field` since the document was loaded. Nothing was written, both files are whole."""
+    """Another client changed the file field after the document was loaded. Nothing was written, and both files exist.
+
+    Attributes:
+        field: The field's name.
+    """
 
     def __init__(self, document: str, field: str) -> None:
         self.field = field
         super().__init__(
-            f"{document}: the file in {field!r} was changed by somebody else since it was loaded; "
-            "nothing was written. reload() it and decide again"
+            f"{document}: another client changed the file in {field!r} after the document was loaded. "
+            "Nothing was written. reload() the document and decide again"
         )
 
 
 class DocumentMissing(GridProxyError, LookupError):
-    """No document fits, or it has been deleted."""
+    """No document matches, or the document was deleted."""
 
 
 class MultipleDocumentsFound(GridProxyError, LookupError):
-    """More than one document fits where exactly one was asked for."""
+    """More than one document matches, but exactly one was requested."""

@@ -1,4 +1,4 @@
-"""Every error is a GridProxyError and what users catch already; the tree in the docstring is the tree."""
+"""Every error derives from GridProxyError and from a class that users already catch, as the docstring's tree says."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gridproxy.errors import GridProxyError, type_name
 
 ID = ObjectId("5f5e1a2b3c4d5e6f70819203")
 
-# One of each, as the package raises them.
+# One of each, built as the package builds it.
 RAISED: list[GridProxyError] = [
     errors.GridProxyError("plain"),
     errors.FileMissing(ID),
@@ -58,23 +58,23 @@ RAISED: list[GridProxyError] = [
 
 
 def all_kinds(root: type[GridProxyError] = GridProxyError) -> set[type[GridProxyError]]:
-    # An adapter's own kinds stand in its module, and are here only once somebody has imported it.
+    # An adapter's own errors are defined in its module, which may not be imported here.
     kinds = (kind for kind in root.__subclasses__() if kind.__module__ == errors.__name__)
     return {root}.union(*map(all_kinds, kinds))
 
 
 def resolved(name: str) -> type[BaseException]:
-    """`FileMissing`, `ValueError` or `pymongo.errors.PyMongoError`."""
+    """Return the class of a name such as `FileMissing`, `ValueError` or `pymongo.errors.PyMongoError`."""
     module, _, attribute = name.rpartition(".")
-    home = importlib.import_module(module) if module else errors if hasattr(errors, name) else builtins
-    found = getattr(home, attribute)
+    owner = importlib.import_module(module) if module else errors if hasattr(errors, name) else builtins
+    found = getattr(owner, attribute)
     assert isinstance(found, type)
     assert issubclass(found, BaseException)
     return found
 
 
 def drawn_tree() -> dict[str, set[str]]:
-    """Each class that the docstring draws, with what it says that it derives from: its parent, and what users catch."""
+    """Return each class in the docstring's tree with the bases that the tree gives it."""
     assert errors.__doc__ is not None
     drawn: dict[str, set[str]] = {"GridProxyError": set()}
     path = ["GridProxyError"]
@@ -95,22 +95,22 @@ def test_the_tree_in_the_docstring_names_every_error_and_only_those() -> None:
 
 
 @pytest.mark.parametrize(("name", "bases"), [(name, bases) for name, bases in drawn_tree().items() if bases])
-def test_an_error_derives_from_what_the_tree_says_and_from_nothing_else(name: str, bases: set[str]) -> None:
+def test_an_error_has_exactly_the_bases_that_the_tree_draws(name: str, bases: set[str]) -> None:
     kind = resolved(name)
-    said = {resolved(base) for base in bases}
-    assert all(issubclass(kind, base) for base in said)
+    drawn = {resolved(base) for base in bases}
+    assert all(issubclass(kind, base) for base in drawn)
     assert issubclass(kind, GridProxyError)
-    unsaid = [base for base in kind.__bases__ if not any(issubclass(each, base) for each in said)]
-    assert not unsaid
+    missing = [base for base in kind.__bases__ if not any(issubclass(each, base) for each in drawn)]
+    assert not missing
 
 
-def test_the_tree_draws_a_class_below_the_one_that_it_derives_from() -> None:
+def test_the_tree_draws_a_class_below_its_base() -> None:
     assert drawn_tree()["DuplicateKey"] == {"BadMetadata", "TypeError"}
     assert drawn_tree()["FileVanished"] == {"FileMissing", "CorruptFile"}
     assert drawn_tree()["BadSource"] == {"GridProxyError", "TypeError"}
 
 
-def test_all_of_them_are_public() -> None:
+def test_all_errors_are_public() -> None:
     assert set(errors.__all__) <= set(gridproxy.__all__)
     assert all(getattr(gridproxy, name) is getattr(errors, name) for name in errors.__all__)
 
@@ -132,11 +132,11 @@ def test_all_of_them_are_public() -> None:
         (errors.BufferFull, BufferError),
     ],
 )
-def test_who_catches_the_drivers_or_pythons_class_catches_ours(kind: type, caught: type) -> None:
+def test_an_error_is_caught_by_the_class_of_the_driver_or_of_python(kind: type, caught: type) -> None:
     assert issubclass(kind, caught)
 
 
-def test_one_of_each_is_tried_here() -> None:
+def test_the_list_above_has_every_error() -> None:
     assert {type(error) for error in RAISED} == all_kinds()
 
 
@@ -158,10 +158,10 @@ def test_an_error_pickles_and_copies_with_its_text_and_its_attributes(
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
-def test_an_error_says_something(error: GridProxyError) -> None:
+def test_an_error_has_a_message_and_no_private_attributes(error: GridProxyError) -> None:
     assert str(error)
-    pymongos = ("_message", "_error_labels", "_OperationFailure__", "__notes__")
-    assert all(not name.startswith("_") or name.startswith(pymongos) for name in vars(error))
+    of_pymongo = ("_message", "_error_labels", "_OperationFailure__", "__notes__")
+    assert all(not name.startswith("_") or name.startswith(of_pymongo) for name in vars(error))
 
 
 def test_errors_carry_what_a_handler_needs() -> None:
@@ -178,8 +178,10 @@ def test_errors_carry_what_a_handler_needs() -> None:
     assert errors.StaleDocument("<Animal>", "photo").field == "photo"
 
 
-def test_a_missing_file_says_that_its_id_came_as_a_str() -> None:
-    assert str(errors.FileMissing(str(ID))).endswith(f"a str, and files have an ObjectId unless told otherwise: {ID!r}")
+def test_a_missing_file_names_its_bucket_and_suggests_an_object_id_for_a_str() -> None:
+    assert str(errors.FileMissing(str(ID))).endswith(f"is a str, and ids are ObjectIds by default: try {ID!r}")
+    in_fs = errors.FileMissing(ID, bucket="the bucket 'fs' of the database 'zoo'")
+    assert str(in_fs) == f"no file is stored under the id {ID!r} in the bucket 'fs' of the database 'zoo'"
     for id in (ID, "report-2026", None, b"twelve bytes"):
         assert str(errors.FileMissing(id)) == f"no file is stored under the id {id!r}"
 

@@ -1,1 +1,1 @@
-"""What asyncio and pymongo need from this package: tasks, sessions, state for each client."""
+"""Helpers around asyncio and pymongo: tasks, sessions and the state of each client."""

@@ -1,6 +1,4 @@
-"""What is remembered per `AsyncMongoClient`: its in-flight limit, which buckets have indexes, what its server can
-do.
-"""
+"""What the package remembers for each `AsyncMongoClient`: limits, known indexes and what the server can do."""
 
 from __future__ import annotations
 
@@ -17,29 +15,29 @@ Client = AsyncMongoClient[Any]
 
 
 class ClientState:
-    """Lives as long as its client."""
+    """The state of one client, which lives as long as the client."""
 
     def __init__(self, client: Client) -> None:
         pool = int(client.options.pool_options.max_pool_size or 0)
-        # One connection stays free, so that whoever moves files never starves the service's other queries.
+        # One connection stays free, so that file transfers never starve the application's other queries.
         self.limit: asyncio.Semaphore = asyncio.Semaphore(max(1, pool - 1)) if pool else asyncio.Semaphore(2**31)
-        # A picture that is decoded takes many times the memory of its bytes, and more at once are not ready sooner.
+        # A decoded picture takes many times the memory of its bytes, and more tasks than cores save no time.
         self.decoding: asyncio.Semaphore = asyncio.Semaphore(os.cpu_count() or 1)
         self.indexed: set[tuple[str, str]] = set()
         self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.transactions = False  # whether the server is known to have them
-        # Client bulk writes are tried until the server does not know them. pymongo (4.20) changes their reply, which it
-        # cannot where replies are decoded as raw documents.
+        # Client bulk writes are tried until the server refuses the command. pymongo (4.20) modifies their reply, which
+        # fails if replies are decoded as raw documents.
         kind: object = client.codec_options.document_class
         self.bulk_write: bool = not (isinstance(kind, type) and issubclass(kind, RawBSONDocument))
 
 
-# By identity: clients compare by address, and two of them in two loops must not share a limit.
+# By identity: clients are equal if their addresses are, but two clients in two loops must not share a limit.
 _states: WeakIdentityMap[Client, ClientState] = WeakIdentityMap()
 
 
 def state_of(client: Client) -> ClientState:
-    """The state that belongs to this very client object."""
+    """Return the state of exactly this client object."""
     state = _states.get(client)
     if state is None:
         state = ClientState(client)

@@ -1,4 +1,4 @@
-"""Extras: packages that one feature needs, and the core does not."""
+"""Optional packages (extras) that single features need."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from gridproxy.errors import BadOption
 
 
 def require_extra(package: str, extra: str, what: str) -> None:
-    """Import `package`, or raise `BadOption` that says how to install it.
+    """Import `package`, or raise `BadOption` with the command that installs it.
 
-    Asked when `what` is declared, and not at the first upload: a check that silently does not happen would be worse
-    than none, and an import would stall the event loop.
+    Call this when the feature is declared, because an import at the first upload would block the event loop.
     """
     try:
         import_module(package)

@@ -1,6 +1,6 @@
-"""Turn: an explicit session allows one operation at a time, so the calls on it queue.
+"""A lock for each session, because pymongo allows one operation at a time in an explicit session.
 
-Whoever has the turn, and the work that it starts meanwhile, may take it again: an ODM's own `save` holds it while hooks
+The lock is reentrant for its holder and for the work that the holder starts: an ODM's own `save` holds it while hooks
 of the document put files in the same session.
 """
 
@@ -17,7 +17,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 T = TypeVar("T")
 
-# What tells the holder's work from others'; new each time, since a task may outlive the turn that it was started in.
+# Identifies the holder's work. A new object for each acquisition, because a task may outlive the one it started in.
 _held: contextvars.ContextVar[object | None] = contextvars.ContextVar("gridproxy_session_lock", default=None)
 
 
@@ -45,7 +45,7 @@ _locks: weakref.WeakKeyDictionary[AsyncClientSession, _SessionLock] = weakref.We
 
 
 def lock(session: AsyncClientSession | None) -> AbstractAsyncContextManager[None]:
-    """The turn for one operation in this session; without a session nobody has to wait."""
+    """Return the lock for one operation in this session, or a null context without a session."""
     if session is None:
         return nullcontext()
     session_lock = _locks.get(session)
@@ -55,7 +55,7 @@ def lock(session: AsyncClientSession | None) -> AbstractAsyncContextManager[None
 
 
 async def iterate_locked(session: AsyncClientSession | None, items: AsyncIterator[T]) -> AsyncIterator[T]:
-    """The items of a cursor, each of them fetched in a turn of its own: the caller may use the session in between."""
+    """Iterate over a cursor and lock the session for each fetch only, so that the caller may use it in between."""
     while True:
         async with lock(session):
             try:
@@ -66,7 +66,7 @@ async def iterate_locked(session: AsyncClientSession | None, items: AsyncIterato
 
 
 def fresh_context() -> contextvars.Context:
-    """An empty context, but for the turn that is held."""
+    """Return an empty context that keeps only the held session lock."""
     context = contextvars.Context()
     context.run(_held.set, _held.get())
     return context

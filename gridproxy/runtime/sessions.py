@@ -1,4 +1,4 @@
-"""Which session a call belongs to, and whether that is in a transaction."""
+"""Which session a call uses, and whether that session is in a transaction."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .client_state import Client
 
 
 def bound_session(client: Client | None) -> AsyncClientSession | None:
-    """The session that pymongo's `session.bind()` put around this call, if any; of this client, where one is given.
+    """Return the session that pymongo's `session.bind()` set for this call, if it belongs to `client` (None: to any).
 
-    pymongo 4.20 has no public way to ask, and older versions have no `bind()`. We have to know: a write that joins the
-    caller's transaction by accident would take chunks into it.
+    pymongo 4.20 has no public way to read it, and older versions have no `bind()`. Without this check a write could
+    join the caller's transaction by accident and put chunks into it.
     """
     variable = getattr(client_session, "_SESSION", None)
     session = None if variable is None else variable.get()
@@ -24,5 +24,5 @@ def bound_session(client: Client | None) -> AsyncClientSession | None:
 
 
 def in_transaction(session: AsyncClientSession | None) -> TypeGuard[AsyncClientSession]:
-    """Whether what is done in this session may still be taken back."""
+    """Return whether the session is in a transaction that has not ended."""
     return session is not None and session.in_transaction

@@ -1,8 +1,8 @@
-"""Tasks of our own: work that has to come to its end whatever happens to whoever started it.
+"""Tasks for work that has to finish even if its caller is cancelled.
 
-pymongo gives up a cancelled operation while the server still carries it out, and an anyio shield does not stop a
-second native `cancel()`. So whatever writes runs in a task of its own, and a cancellation is given back once that
-task has settled.
+pymongo abandons a cancelled operation while the server still carries it out, and an anyio shield does not stop a second
+native `cancel()`. All writes therefore run in separate tasks, and the caller's cancellation is raised when they are
+done.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .session_lock import fresh_context
 T = TypeVar("T")
 U = TypeVar("U")
 
-# The event loop keeps weak references only: a task whose starter was dropped must still come to its end.
+# The event loop keeps only weak references, and a task has to finish even if its starter was garbage collected.
 _running: set[asyncio.Task[Any]] = set()
 
 
 def spawn(work: Coroutine[Any, Any, T], *, context: contextvars.Context | None = None) -> asyncio.Task[T]:
-    """Start `work` in a task that is kept until it ends; its error waits for whoever awaits it."""
+    """Start `work` in a task that is referenced until it ends. Awaiting the task raises its error."""
     task = asyncio.get_running_loop().create_task(work, context=context)
     _running.add(task)
     task.add_done_callback(_forget)
@@ -35,19 +35,18 @@ def spawn(work: Coroutine[Any, Any, T], *, context: contextvars.Context | None =
 def _forget(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if not task.cancelled():
-        task.exception()  # seen: a dropped writer's failed batch is no news for the loop's exception handler
+        task.exception()  # marks it as retrieved: the loop need not log the failed batch of a dropped writer
 
 
 async def run_to_completion(work: Coroutine[Any, Any, T], *, fresh: bool = False) -> T:
-    """Run `work` to its end in a task of its own; a cancellation that came meanwhile is raised after it.
+    """Run `work` to its end in a separate task, then raise the cancellation that the caller received while it ran.
 
-    `fresh` runs it in an empty context (but for the turn that is held), where neither a bound session nor a deadline of
-    the caller's applies: for clean-ups.
-    An error of `work` itself wins over a cancellation only in that it is its `__context__`.
+    If `work` fails and the caller was cancelled, `CancelledError` is raised with the failure as its cause. `fresh` is
+    for clean-ups: it runs `work` without the caller's bound session and deadline, but with the session lock it holds.
     """
     task = spawn(work, context=fresh_context() if fresh else None)
     cancelled: asyncio.CancelledError | None = None
-    # The shield spares anyio's scopes their retrying at every turn of the loop; native cancels come through it.
+    # Without the shield anyio would cancel again at each iteration of the loop. Native cancels pass through it.
     with anyio.CancelScope(shield=True):
         while not task.done():
             try:
@@ -62,15 +61,12 @@ async def run_to_completion(work: Coroutine[Any, Any, T], *, fresh: bool = False
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Run blocking work beside the loop. A cancellation waits for it:
-
-    Nobody else may touch the caller's file meanwhile.
-    """
+    """Run blocking work in a thread. A cancellation waits for it, because the thread still uses the caller's file."""
     return await run_to_completion(anyio.to_thread.run_sync(work))
 
 
 async def both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:
-    """Two reads at once; the first error comes out plain, and the other read is ended then."""
+    """Run two reads at once. The first error is raised as it is, and the other read is cancelled."""
     tasks = spawn(first), spawn(second)
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -83,17 +79,17 @@ async def both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) ->
 
 
 async def gather(works: Sequence[Coroutine[Any, Any, T]], *, at_most: int) -> list[T]:
-    """The results in order, `at_most` works at a time.
+    """Run `at_most` coroutines at a time and return the results in order.
 
-    The first error comes out plain, and the others are ended then.
+    The first error is raised as it is, and the other coroutines are cancelled.
     """
-    turn = asyncio.Semaphore(at_most)
+    free = asyncio.Semaphore(at_most)
 
-    async def in_turn(work: Coroutine[Any, Any, T]) -> T:
-        async with turn:
+    async def limited(work: Coroutine[Any, Any, T]) -> T:
+        async with free:
             return await work
 
-    tasks = [spawn(in_turn(work)) for work in works]
+    tasks = [spawn(limited(work)) for work in works]
     try:
         for task in tasks:
             await asyncio.wait({task})
@@ -102,17 +98,13 @@ async def gather(works: Sequence[Coroutine[Any, Any, T]], *, at_most: int) -> li
     finally:
         await end_tasks(tasks)
         for work in works:
-            work.close()  # one whose turn never came
+            work.close()  # some may never have started
 
 
 async def end_tasks(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel tasks that only read, and wait until they are gone."""
+    """Cancel tasks that only read, and wait until they have ended."""
     ending = {task for task in tasks if not task.done()}
     for task in ending:
         task.cancel()
     if ending:
-        await run_to_completion(_gone(ending))
-
-
-async def _gone(tasks: set[asyncio.Future[Any]]) -> None:
-    await asyncio.wait(tasks)
+        await run_to_completion(asyncio.wait(ending))

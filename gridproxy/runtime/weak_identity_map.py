@@ -1,4 +1,4 @@
-"""What is remembered of an object while it lives, by its identity: it may be unhashable, or equal to another."""
+"""A weak mapping by identity, for keys that may be unhashable or equal to other objects."""
 
 from __future__ import annotations
 
@@ -10,23 +10,20 @@ V = TypeVar("V")
 
 
 class WeakIdentityMap(Generic[K, V]):
-    """A mapping whose keys are held weakly and compared with `is`; a value goes with its key.
-
-    A value that holds its own key strongly keeps both for ever.
-    """
+    """A mapping that holds its keys weakly and compares them with `is`. A value must not reference its own key."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[weakref.ref[K], V]] = {}
+        self._entries: dict[int, tuple[weakref.ref[K], V]] = {}
 
     def get(self, key: K) -> V | None:
-        """What was set for this very object, else None."""
-        known = self._known.get(id(key))
-        return known[1] if known is not None and known[0]() is key else None
+        """Return the value that was set for exactly this object, else None."""
+        entry = self._entries.get(id(key))
+        return entry[1] if entry is not None and entry[0]() is key else None
 
     def set(self, key: K, value: V) -> None:
-        """Remember `value`; raises TypeError where the key's class takes no weak references."""
-        known, at = self._known, id(key)
-        known[at] = (weakref.ref(key, lambda _: known.pop(at, None)), value)
+        """Set the value of this object. Raises `TypeError` if the object's class has no weak references."""
+        entries, at = self._entries, id(key)
+        entries[at] = (weakref.ref(key, lambda _: entries.pop(at, None)), value)
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._entries)

@@ -1,4 +1,4 @@
-"""A read that is cancelled, wherever and however: the next one gives the right bytes, and nothing is left running."""
+"""After a cancelled read the next one returns the right bytes, and no task is left running."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .cancelling import Outcome, Way, Work, cancelled_everywhere, run_cancelled
 from .conftest import CHUNK
 from .matrix import Fault, Matrix
 
-# pymongo 4.20 closes a socket that it is connecting on errors only, and leaves it to the collector when cancelled.
+# pymongo 4.20 does not close a socket if connecting is cancelled, so the garbage collector does it.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     pytest.mark.usefixtures("collected"),
 ]
 
-# Eleven chunks and a half, of which a first range brings one and every other two.
+# Eleven and a half chunks. The first range has one of them, every other range two.
 DATA = b"".join(b"%06d\n" % number for number in range(23 * CHUNK // 14))
 LONG = 6
 
@@ -98,14 +98,14 @@ async def test_a_cancelled_read_does_not_move_the_position(bucket: Bucket, readl
     await cancelled_everywhere(make, stride=3)
 
 
-async def test_a_stream_goes_on_where_a_cancelled_step_left_it(bucket: Bucket) -> None:
+async def test_a_stream_continues_after_a_cancelled_receive(bucket: Bucket) -> None:
     file = await stored(bucket)
     for number, way in enumerate(Way):
         async with file.stream() as stream:
             got: list[bytes] = []
 
             async def block() -> None:
-                got.append(await stream.receive(CHUNK // 2 + 1))  # noqa: B023  # it is called within this turn
+                got.append(await stream.receive(CHUNK // 2 + 1))  # noqa: B023  # it is called in this iteration
 
             at, returned = number % 3, Outcome.RETURNED
             while len(b"".join(got)) < len(DATA):
@@ -115,7 +115,7 @@ async def test_a_stream_goes_on_where_a_cancelled_step_left_it(bucket: Bucket) -
 
 
 @pytest.mark.parametrize("before", [None, b"what was there before"], ids=["no file", "an old file"])
-async def test_a_cancelled_save_to_leaves_the_target_as_it_was_or_whole(
+async def test_a_cancelled_save_to_keeps_the_old_target_or_completes_it(
     bucket: Bucket, tmp_path: Path, before: bytes | None, matrix: Matrix
 ) -> None:
     file, target = await stored(bucket), tmp_path / "marmot.jpg"
@@ -135,7 +135,7 @@ async def test_a_cancelled_save_to_leaves_the_target_as_it_was_or_whole(
     matrix.survived("save_to", Fault.CANCELLED, await cancelled_everywhere(make, stride=LONG))
 
 
-async def test_a_cancelled_put_of_a_stored_file_ends_the_reading_too(bucket: Bucket) -> None:
+async def test_a_cancelled_put_of_a_stored_file_ends_its_reads(bucket: Bucket) -> None:
     file = AsyncGridFile(bucket=bucket)
     await file.put(DATA[: 4 * CHUNK])
 
@@ -153,12 +153,12 @@ async def test_a_cancelled_put_of_a_stored_file_ends_the_reading_too(bucket: Buc
 
 
 def fetching() -> list[str]:
-    """What is on its way from the server."""
+    """Return the names of the running fetches."""
     names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
     return [name for name in names if name.startswith("Store.")]
 
 
-async def test_closing_a_stream_ends_a_receive_that_waits(bucket: Bucket) -> None:
+async def test_closing_a_stream_ends_a_waiting_receive(bucket: Bucket) -> None:
     file = await stored(bucket)
     for received, turns in itertools.product(range(3), range(8)):
         stream = file.stream()
@@ -174,7 +174,7 @@ async def test_closing_a_stream_ends_a_receive_that_waits(bucket: Bucket) -> Non
         assert isinstance(error, anyio.ClosedResourceError) or DATA[received * CHUNK :].startswith(receiving.result())
 
 
-async def test_closing_a_reader_ends_a_read_that_waits(bucket: Bucket) -> None:
+async def test_closing_a_reader_ends_a_waiting_read(bucket: Bucket) -> None:
     file = await stored(bucket)
     for read, turns in itertools.product(range(3), range(8)):
         reader = file.open()

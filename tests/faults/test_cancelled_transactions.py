@@ -1,4 +1,4 @@
-"""A transaction that is cancelled, wherever and however: the files and the proxies are as before it, or as after it."""
+"""A cancelled transaction leaves files and proxies as they were before it, or as they are after it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gridproxy.adapters.document import Document, FileField
 from .cancelling import Work, cancelled_everywhere
 from .whole import Database, stored_files
 
-# pymongo 4.20 closes a socket that it is connecting on errors only, and leaves it to the collector when cancelled.
+# pymongo 4.20 does not close a socket if connecting is cancelled, so the garbage collector does it.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     pytest.mark.usefixtures("collected"),
@@ -21,7 +21,7 @@ pytestmark = [
 
 OLD = b"the old file" * 100
 NEW = bytes(range(256)) * 3
-# Work of many steps is cancelled at each of them in one of the six ways.
+# Each step of a long operation is cancelled in one of the six ways.
 LONG = 6
 
 Block = Callable[[AsyncGridFile, Transaction], Awaitable[object]]
@@ -44,7 +44,9 @@ async def written(file: AsyncGridFile, tx: Transaction) -> None:
 @pytest.mark.parametrize(
     ("block", "after"), [(replaced, [NEW]), (deleted, []), (written, [NEW])], ids=["replaced", "deleted", "written"]
 )
-async def test_a_cancelled_transaction(bucket: Bucket, database: Database, block: Block, after: list[bytes]) -> None:
+async def test_a_cancelled_transaction_of_files(
+    bucket: Bucket, database: Database, block: Block, after: list[bytes]
+) -> None:
     async def make() -> Work:
         file = AsyncGridFile(bucket=bucket)
         old = await file.put(OLD)
@@ -55,7 +57,7 @@ async def test_a_cancelled_transaction(bucket: Bucket, database: Database, block
 
         async def check(returned: bool) -> None:
             stored = await stored_files(database)
-            # A cancellation that comes while the commit is on its way is raised once that is known.
+            # A cancellation during the commit is raised when the outcome is known.
             if file.id == old.id:
                 assert not returned
                 assert (stored, file.info) == ({old.id: OLD}, old)
@@ -71,7 +73,7 @@ async def test_a_cancelled_transaction(bucket: Bucket, database: Database, block
     await cancelled_everywhere(make, stride=LONG)
 
 
-async def test_a_cancelled_callback(bucket: Bucket, database: Database) -> None:
+async def test_a_cancelled_callback_of_with_transaction(bucket: Bucket, database: Database) -> None:
     async def make() -> Work:
         file = AsyncGridFile(bucket=bucket)
 

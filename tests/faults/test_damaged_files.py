@@ -1,4 +1,4 @@
-"""A read never ends short: what is missing, damaged or taken away under the reader is an error."""
+"""A read never ends early without an error if a file is damaged or deleted."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ READS: dict[str, Read] = {
 
 @pytest.fixture
 async def file(bucket: Bucket) -> AsyncGridFile:
-    """Stored, and known by its id only."""
+    """Return a stored file that knows only its id."""
     return bucket.file((await bucket.upload(DATA)).id)
 
 
@@ -111,7 +111,7 @@ async def test_a_surplus_chunk_is_found(bucket: Bucket, file: AsyncGridFile, rea
         await read(file)
 
 
-async def test_verify_finds_a_surplus_chunk_however_far_behind_the_end(bucket: Bucket) -> None:
+async def test_verify_finds_a_surplus_chunk_at_any_distance_from_the_end(bucket: Bucket) -> None:
     for data in (b"", b"a small file", DATA):
         info = await bucket.upload(data)
         await bucket.store.chunks.insert_one({"files_id": info.id, "n": 1000, "data": b"what is this?"})
@@ -119,32 +119,32 @@ async def test_verify_finds_a_surplus_chunk_however_far_behind_the_end(bucket: B
             await bucket.verify(info.id)
 
 
-async def test_an_empty_surplus_chunk_is_legal(bucket: Bucket, file: AsyncGridFile, read: Read) -> None:
+async def test_an_empty_surplus_chunk_is_allowed(bucket: Bucket, file: AsyncGridFile, read: Read) -> None:
     await bucket.store.chunks.insert_one({"files_id": file.id, "n": LAST + 1, "data": b""})
     await read(file)
     assert await file.read_range(0, None) == DATA
 
 
-async def test_a_chunk_that_is_there_twice_is_found(bucket: Bucket, file: AsyncGridFile, read: Read) -> None:
+async def test_a_repeated_chunk_is_found(bucket: Bucket, file: AsyncGridFile, read: Read) -> None:
     await bucket.store.chunks.drop_indexes()
     await bucket.store.chunks.insert_one({"files_id": file.id, "n": 4, "data": b"x" * CHUNK})
     with pytest.raises(CorruptFile, match="twice"):
         await read(file)
 
 
-async def test_damage_leaves_no_path_behind(bucket: Bucket, file: AsyncGridFile, tmp_path: Path) -> None:
+async def test_save_to_leaves_no_path_for_a_damaged_file(bucket: Bucket, file: AsyncGridFile, tmp_path: Path) -> None:
     await damage(bucket, file.id, LAST, None)
     with pytest.raises(CorruptFile):
         await saved(file, tmp_path)
 
 
-async def test_a_range_beside_the_damage_is_read(bucket: Bucket, file: AsyncGridFile) -> None:
+async def test_a_range_outside_the_damage_is_read(bucket: Bucket, file: AsyncGridFile) -> None:
     await damage(bucket, file.id, 4, None)
     assert await file.read_range(0, 4 * CHUNK) == DATA[: 4 * CHUNK]
     assert await file.read_range(5 * CHUNK, None) == DATA[5 * CHUNK :]
 
 
-# A file that goes away while it is read
+# Files deleted while they are read
 
 
 async def test_a_file_deleted_under_a_stream_has_vanished(bucket: Bucket, file: AsyncGridFile) -> None:
@@ -167,10 +167,10 @@ async def test_a_file_deleted_under_a_reader_has_vanished(bucket: Bucket, file: 
         assert reader.tell() == len(start)
 
 
-async def test_a_file_deleted_while_a_reader_looks_again_is_not_called_corrupt(
+async def test_a_file_deleted_during_a_second_read_is_not_corrupt(
     bucket: Bucket, file: AsyncGridFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the two questions of the second look, the first is answered before the deletion, and the other after it."""
+    """The second read asks for the chunks and the record, and the file is deleted between the two answers."""
     find_record, find_chunks = Store.find_record, Store.find_chunks
 
     async def deleted() -> None:
@@ -186,7 +186,7 @@ async def test_a_file_deleted_while_a_reader_looks_again_is_not_called_corrupt(
     async def chunks_then_deleted(store: Store, *arguments: Any, **options: Any) -> list[Record]:
         found = await find_chunks(store, *arguments, **options)
         if not options.get("primary"):
-            return []  # a secondary that lags
+            return []  # as from a lagging secondary
         await deleted()
         return found
 
@@ -196,7 +196,7 @@ async def test_a_file_deleted_while_a_reader_looks_again_is_not_called_corrupt(
         await file.read()
 
 
-async def test_another_file_under_the_same_id_is_not_mixed_into_the_first(bucket: Bucket) -> None:
+async def test_a_new_file_under_the_same_id_is_not_mixed_into_the_old_one(bucket: Bucket) -> None:
     info = await bucket.upload(DATA, id="mine")
     async with bucket.stream("mine") as stream:
         await stream.receive()
@@ -207,7 +207,7 @@ async def test_another_file_under_the_same_id_is_not_mixed_into_the_first(bucket
                 await stream.receive()
 
 
-async def test_a_file_that_is_gone_already_is_missing_and_not_vanished(
+async def test_a_file_deleted_before_the_read_is_missing_and_not_vanished(
     bucket: Bucket, file: AsyncGridFile, read: Read
 ) -> None:
     await bucket.delete(file.id)
@@ -216,13 +216,13 @@ async def test_a_file_that_is_gone_already_is_missing_and_not_vanished(
     assert not isinstance(caught.value, FileVanished)
 
 
-# A reader that is quicker than the writer
+# Reads before the chunks are visible
 
 
-async def test_a_reader_that_saw_the_record_before_the_chunks_looks_again(
+async def test_a_reader_that_finds_a_record_without_chunks_reads_again(
     bucket: Bucket, file: AsyncGridFile, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As under a race, or on a secondary that lags: the first look at every range finds nothing."""
+    """As in a race or on a lagging secondary, the first read of every range finds nothing."""
     find_chunks = Store._find_chunks
 
     async def lagging(

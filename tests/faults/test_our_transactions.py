@@ -1,4 +1,4 @@
-"""Our own transactions: after commit, abort or exception the files agree with them, and no chunk is left."""
+"""After the commit or abort of our own transaction the files match its outcome, and no chunk is left over."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("collected")
 
 
 class Aborted(Exception):
-    """What the block is left by."""
+    """The error that ends the block."""
 
 
 @asynccontextmanager
@@ -45,7 +45,7 @@ ENDS = pytest.mark.parametrize("commit", [True, False], ids=["committed", "abort
 
 @asynccontextmanager
 async def ended(bucket: Bucket, begin: Any, commit: bool) -> AsyncIterator[AsyncClientSession | None]:
-    """A transaction that is committed, or left by an exception."""
+    """Commit a transaction, or end it with an exception."""
     try:
         async with begin(bucket) as session:
             yield session
@@ -65,7 +65,7 @@ async def _with_indexes(bucket: Bucket) -> None:
 
 @WAYS
 @ENDS
-async def test_a_put(bucket: Bucket, begin: Any, commit: bool) -> None:
+async def test_a_put_follows_the_outcome(bucket: Bucket, begin: Any, commit: bool) -> None:
     file = AsyncGridFile(bucket=bucket)
     async with ended(bucket, begin, commit) as session:
         info = await file.put(NEW, session=session)
@@ -79,7 +79,7 @@ async def test_a_put(bucket: Bucket, begin: Any, commit: bool) -> None:
 
 @WAYS
 @ENDS
-async def test_a_replace(bucket: Bucket, begin: Any, commit: bool) -> None:
+async def test_a_replace_follows_the_outcome(bucket: Bucket, begin: Any, commit: bool) -> None:
     file = AsyncGridFile(bucket=bucket)
     old = await file.put(OLD)
     async with ended(bucket, begin, commit) as session:
@@ -92,7 +92,7 @@ async def test_a_replace(bucket: Bucket, begin: Any, commit: bool) -> None:
 
 @WAYS
 @ENDS
-async def test_a_replace_of_a_replace(bucket: Bucket, begin: Any, commit: bool) -> None:
+async def test_two_replaces_follow_the_outcome(bucket: Bucket, begin: Any, commit: bool) -> None:
     file = AsyncGridFile(bucket=bucket)
     old = await file.put(OLD)
     async with ended(bucket, begin, commit) as session:
@@ -103,7 +103,7 @@ async def test_a_replace_of_a_replace(bucket: Bucket, begin: Any, commit: bool) 
 
 @WAYS
 @ENDS
-async def test_a_new_file_written_bit_by_bit(bucket: Bucket, begin: Any, commit: bool) -> None:
+async def test_a_written_file_follows_the_outcome(bucket: Bucket, begin: Any, commit: bool) -> None:
     file = AsyncGridFile(bucket=bucket)
     old = await file.put(OLD)
     async with ended(bucket, begin, commit) as session, file.new_file(replace=True, session=session):
@@ -115,7 +115,7 @@ async def test_a_new_file_written_bit_by_bit(bucket: Bucket, begin: Any, commit:
 
 @WAYS
 @ENDS
-async def test_a_delete(bucket: Bucket, begin: Any, commit: bool) -> None:
+async def test_a_delete_follows_the_outcome(bucket: Bucket, begin: Any, commit: bool) -> None:
     file = AsyncGridFile(bucket=bucket)
     old = await file.put(OLD)
     async with ended(bucket, begin, commit) as session:
@@ -127,7 +127,7 @@ async def test_a_delete(bucket: Bucket, begin: Any, commit: bool) -> None:
 
 @WAYS
 @ENDS
-async def test_a_put_and_a_delete_of_the_same_file(bucket: Bucket, begin: Any, commit: bool) -> None:
+async def test_a_put_and_a_delete_of_the_same_file_follow_the_outcome(bucket: Bucket, begin: Any, commit: bool) -> None:
     file = AsyncGridFile(bucket=bucket)
     async with ended(bucket, begin, commit) as session:
         await file.put(NEW, session=session)
@@ -138,7 +138,7 @@ async def test_a_put_and_a_delete_of_the_same_file(bucket: Bucket, begin: Any, c
 
 @WAYS
 @ENDS
-async def test_edits_of_the_record(bucket: Bucket, begin: Any, commit: bool) -> None:
+async def test_edits_of_the_record_follow_the_outcome(bucket: Bucket, begin: Any, commit: bool) -> None:
     file = AsyncGridFile(bucket=bucket)
     old = await file.put(OLD, filename="old", owner=1)
     async with ended(bucket, begin, commit) as session:
@@ -150,7 +150,7 @@ async def test_edits_of_the_record(bucket: Bucket, begin: Any, commit: bool) -> 
 
 
 @WAYS
-async def test_what_was_read_inside_is_forgotten_with_an_abort(bucket: Bucket, begin: Any) -> None:
+async def test_an_abort_drops_what_the_proxy_read_inside(bucket: Bucket, begin: Any) -> None:
     file = AsyncGridFile(bucket=bucket)
     old = await file.put(OLD, filename="old")
     unknown = bucket.file(old.id)
@@ -165,7 +165,7 @@ async def test_what_was_read_inside_is_forgotten_with_an_abort(bucket: Bucket, b
 
 
 @ENDS
-async def test_what_others_did_to_a_file_that_was_only_read_inside_stays(bucket: Bucket, commit: bool) -> None:
+async def test_changes_by_others_to_a_file_that_was_only_read_stay(bucket: Bucket, commit: bool) -> None:
     file = AsyncGridFile(bucket=bucket)
     await file.put(OLD)
     async with ended(bucket, explicit, commit) as session:
@@ -179,7 +179,7 @@ async def test_what_others_did_to_a_file_that_was_only_read_inside_stays(bucket:
 
 @WAYS
 @ENDS
-async def test_files_of_a_bucket(bucket: Bucket, begin: Any, commit: bool) -> None:
+async def test_operations_of_a_bucket_follow_the_outcome(bucket: Bucket, begin: Any, commit: bool) -> None:
     ids = [(await bucket.upload(OLD, id=id, filename="a name")).id for id in (1, "two", {"three": 3}, 4, 5)]
     before = await stored_by_text(bucket)
     async with ended(bucket, begin, commit) as session:
@@ -200,7 +200,7 @@ async def test_files_of_a_bucket(bucket: Bucket, begin: Any, commit: bool) -> No
 
 
 async def stored_by_text(bucket: Bucket) -> dict[str, bytes]:
-    """Like `stored_files`, of ids too that no dict can have as a key."""
+    """Return the same as `stored_files`, with ids as text because some are not hashable."""
     found = {}
     async for record in bucket.database["fs.files"].find():
         found[repr(record["_id"])] = await bucket.read(record["_id"])
@@ -210,14 +210,14 @@ async def stored_by_text(bucket: Bucket) -> dict[str, bytes]:
 
 
 @ENDS
-async def test_a_delete_by_name(bucket: Bucket, commit: bool) -> None:
+async def test_a_delete_by_name_follows_the_outcome(bucket: Bucket, commit: bool) -> None:
     await bucket.upload_many({"a": OLD, "b": OLD})
     async with ended(bucket, explicit, commit) as session:
         assert await bucket.delete_by_name("a", session=session) == 1
     assert len(await stored_files(bucket.database)) == (1 if commit else 2)
 
 
-async def test_what_others_store_meanwhile_under_an_id_that_was_deleted_in_vain_stays(bucket: Bucket) -> None:
+async def test_a_delete_of_a_missing_id_does_not_remove_a_later_file(bucket: Bucket) -> None:
     async with gridproxy.transaction(bucket.database.client) as tx:
         with pytest.raises(FileMissing):
             await bucket.delete("mine", session=tx.session)
@@ -227,7 +227,7 @@ async def test_what_others_store_meanwhile_under_an_id_that_was_deleted_in_vain_
 
 
 @ENDS
-async def test_an_empty_file_under_an_id_is_replaced_by_another_under_the_same(bucket: Bucket, commit: bool) -> None:
+async def test_an_empty_file_is_replaced_by_another_under_the_same_id(bucket: Bucket, commit: bool) -> None:
     await bucket.upload(b"", id="mine")
     async with ended(bucket, explicit, commit) as session:
         await bucket.delete("mine", session=session)
@@ -236,7 +236,7 @@ async def test_an_empty_file_under_an_id_is_replaced_by_another_under_the_same(b
 
 
 @ENDS
-async def test_an_id_whose_chunks_lie_there_until_the_commit_is_refused(bucket: Bucket, commit: bool) -> None:
+async def test_the_id_of_a_deleted_file_with_chunks_is_refused_until_the_commit(bucket: Bucket, commit: bool) -> None:
     await bucket.upload(OLD, id="mine")
     async with ended(bucket, explicit, commit) as session:
         await bucket.delete("mine", session=session)
@@ -247,7 +247,7 @@ async def test_an_id_whose_chunks_lie_there_until_the_commit_is_refused(bucket: 
     assert await stored_files(bucket.database) == {"mine": NEW if commit else OLD}
 
 
-async def test_two_files_under_one_callers_id(bucket: Bucket) -> None:
+async def test_two_files_under_the_same_id(bucket: Bucket) -> None:
     async with gridproxy.transaction(bucket.database.client) as tx:
         await bucket.upload(OLD, id="mine", session=tx.session)
         with pytest.raises(FileAlreadyStored):
@@ -261,7 +261,7 @@ async def test_two_files_under_one_callers_id(bucket: Bucket) -> None:
 
 
 @ENDS
-async def test_what_was_staged_before_is_published_inside_and_may_be_again(bucket: Bucket, commit: bool) -> None:
+async def test_a_staged_file_is_published_inside_and_again_after_an_abort(bucket: Bucket, commit: bool) -> None:
     staged = await bucket.stage(NEW)
     file = AsyncGridFile(bucket=bucket)
     async with ended(bucket, explicit, commit) as session:
@@ -278,7 +278,7 @@ async def test_what_was_staged_before_is_published_inside_and_may_be_again(bucke
         await bucket.discard(staged)
 
 
-async def test_what_was_staged_and_aborted_can_be_discarded(bucket: Bucket) -> None:
+async def test_a_staged_file_can_be_discarded_after_an_abort(bucket: Bucket) -> None:
     staged = await bucket.stage(NEW)
     async with ended(bucket, explicit, False) as session:
         await bucket.publish(staged, session=session)
@@ -286,7 +286,7 @@ async def test_what_was_staged_and_aborted_can_be_discarded(bucket: Bucket) -> N
     assert await stored_files(bucket.database) == {}
 
 
-async def test_a_staged_file_whose_id_another_one_has_taken_is_refused(bucket: Bucket, database: Database) -> None:
+async def test_a_staged_file_whose_id_is_in_use_is_refused(bucket: Bucket, database: Database) -> None:
     staged = await bucket.stage(b"", id="mine")
     await bucket.upload(NEW, id="mine")
     async with gridproxy.transaction(bucket.database.client) as tx:
@@ -295,10 +295,10 @@ async def test_a_staged_file_whose_id_another_one_has_taken_is_refused(bucket: B
     assert await stored_files(database) == {"mine": NEW}
 
 
-# Chunks lie outside, with majority; calls take turns
+# Chunks are written outside with majority, and calls wait for each other
 
 
-async def test_chunks_have_write_concern_majority_and_no_part_in_the_transaction(
+async def test_chunks_have_write_concern_majority_and_are_not_in_the_transaction(
     server: Any, failing: Bucket, commands: Any
 ) -> None:
     commands.clear()
@@ -315,7 +315,7 @@ async def test_chunks_have_write_concern_majority_and_no_part_in_the_transaction
 
 
 @ENDS
-async def test_calls_on_one_transaction_queue(bucket: Bucket, commit: bool) -> None:
+async def test_calls_in_one_transaction_wait_for_each_other(bucket: Bucket, commit: bool) -> None:
     files = [AsyncGridFile(bucket=bucket) for _ in range(8)]
     await files[0].put(OLD)
     before = await stored_files(bucket.database)

@@ -1,4 +1,4 @@
-"""Where no transaction can be: inside another one, on a standalone server, with what is no client."""
+"""Refused transactions: nested ones, on a standalone server, or without a client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def test_nesting_raises(bucket: Bucket, database: Database) -> None:
     assert isinstance(caught.value, InvalidOperation)
     assert await stored_files(database) == {}
     async with gridproxy.transaction(client):
-        pass  # after it there is none
+        pass  # the outer transaction has ended
 
 
 async def test_nesting_in_a_bound_transaction_raises(bucket: Bucket) -> None:
@@ -37,14 +37,14 @@ async def test_nesting_in_a_bound_transaction_raises(bucket: Bucket) -> None:
             pytest.skip("this pymongo has no session.bind()")
         async with session.bind(end_session=False):
             async with gridproxy.transaction(client):
-                pass  # a session alone is no transaction
+                pass  # a session without a transaction
             async with await session.start_transaction():
                 with pytest.raises(NestedTransaction):
                     async with gridproxy.transaction(client):
                         pytest.fail("it began")
 
 
-async def test_a_transaction_that_is_over_is_not_around_the_next_one(bucket: Bucket) -> None:
+async def test_a_transaction_may_start_after_another_has_ended(bucket: Bucket) -> None:
     client = bucket.database.client
     async with gridproxy.transaction(client) as tx:
         later = asyncio.create_task(anew(client, ended := asyncio.Event()))
@@ -61,14 +61,14 @@ async def anew(client: Any, ended: asyncio.Event) -> None:
 
 
 @pytest.mark.parametrize("what", ["database", None, "localhost"])
-async def test_what_is_no_client_is_refused(bucket: Bucket, what: Any) -> None:
+async def test_an_object_that_is_not_a_client_is_refused(bucket: Bucket, what: Any) -> None:
     given: Any = bucket.database if what == "database" else what
     with pytest.raises(BadOption, match="AsyncMongoClient"):
         async with gridproxy.transaction(given):
             pytest.fail("it began")
 
 
-async def test_a_standalone_server_is_told_at_the_start(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_standalone_server_is_refused_at_the_start(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     client = bucket.database.client
     monkeypatch.setattr(state_of(client), "transactions", False)
 
@@ -86,7 +86,7 @@ async def test_a_standalone_server_is_told_at_the_start(bucket: Bucket, monkeypa
         pass
 
 
-async def test_a_standalone_server_behind_something_is_told_by_its_answer(bucket: Bucket) -> None:
+async def test_a_hidden_standalone_server_is_recognised_by_its_error(bucket: Bucket) -> None:
     refused = OperationFailure("Transaction numbers are only allowed on a replica set member or mongos", 20)
     with pytest.raises(TransactionsUnsupported) as caught:
         async with gridproxy.transaction(bucket.database.client):

@@ -1,4 +1,4 @@
-"""The clean-up after a transaction: of several buckets, and where it fails, which never hides how it ended."""
+"""The clean-up after a transaction covers several buckets, and its failure does not hide the outcome."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def replaced(bucket: Bucket) -> AsyncGridFile:
     return file
 
 
-async def test_files_of_several_buckets(bucket: Bucket, database: Database) -> None:
+async def test_the_clean_up_covers_several_buckets(bucket: Bucket, database: Database) -> None:
     other = Bucket(database, "other")
     for each in (bucket, other):
         await each.upload_many([OLD, NEW])
@@ -41,7 +41,7 @@ async def test_files_of_several_buckets(bucket: Bucket, database: Database) -> N
     assert await stored_files(database) == await stored_files(database, "other") == {"kept": b"kept"}
 
 
-async def test_a_clean_up_that_fails_after_the_commit_says_that_it_is_committed(
+async def test_a_failed_clean_up_after_a_commit_says_that_it_is_committed(
     replaced: AsyncGridFile, bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = replaced.id
@@ -59,7 +59,7 @@ async def test_a_clean_up_that_fails_after_the_commit_says_that_it_is_committed(
     assert await stored_files(database) == {replaced.id: NEW}
 
 
-async def test_a_clean_up_that_fails_after_an_abort_does_not_hide_why(
+async def test_a_failed_clean_up_after_an_abort_does_not_hide_its_cause(
     bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = AsyncGridFile(bucket=bucket)
@@ -77,7 +77,7 @@ async def test_a_clean_up_that_fails_after_an_abort_does_not_hide_why(
     await bucket.discard(info.id)
 
 
-async def test_after_a_commit_by_the_block_a_failed_clean_up_is_noted_on_the_blocks_error(
+async def test_a_failed_clean_up_is_noted_on_the_error_of_a_block_that_committed(
     replaced: AsyncGridFile, bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = replaced.id
@@ -96,7 +96,7 @@ async def test_after_a_commit_by_the_block_a_failed_clean_up_is_noted_on_the_blo
     assert await stored_files(database) == {replaced.id: NEW}
 
 
-async def test_that_nobody_knows_whether_it_is_committed_is_said_even_after_an_error(
+async def test_an_unknown_outcome_is_raised_even_after_an_error(
     replaced: AsyncGridFile, bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = replaced.id
@@ -119,7 +119,7 @@ async def test_that_nobody_knows_whether_it_is_committed_is_said_even_after_an_e
     assert await stored_files(database) == {new.id: NEW}
 
 
-async def test_an_error_that_is_no_answer_of_a_server_removes_nothing_and_frees_the_proxies(
+async def test_an_unexpected_error_of_the_commit_removes_nothing_and_frees_the_proxies(
     replaced: AsyncGridFile, bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = replaced.id

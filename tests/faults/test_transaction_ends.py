@@ -1,4 +1,4 @@
-"""How a transaction ends badly: conflicts, lost answers to the commit, blocks that end it themselves."""
+"""Transactions that end badly: conflicts, unanswered commits, and blocks that end the transaction themselves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("collected")
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commits are given up after the second one; each has time enough on a busy machine."""
+    """Stop after the second commit, each of which has enough time on a busy machine."""
     monkeypatch.setattr(transactions, "COMMIT_SECONDS", 0.6)
     monkeypatch.setattr(transactions, "_PAUSE", 0.25)
 
@@ -46,14 +46,14 @@ async def replaced(bucket: Bucket) -> AsyncGridFile:
 
 
 def committing(
-    monkeypatch: pytest.MonkeyPatch, *errors: Exception, landing: bool = True, hang: bool = False
+    monkeypatch: pytest.MonkeyPatch, *errors: Exception, commits: bool = True, hang: bool = False
 ) -> list[int]:
-    """Commits that end in these errors, one after the other and the last again and again; `landing` or not."""
+    """Make commits raise these errors in order, then the last one repeatedly. `commits` really commits before."""
     commit, calls = AsyncClientSession.commit_transaction, list[int]()
 
     async def unanswered(self: AsyncClientSession) -> None:
         calls.append(1)
-        if landing:
+        if commits:
             await commit(self)
         if hang:
             await asyncio.sleep(3600)
@@ -84,7 +84,7 @@ async def test_a_commit_whose_connection_is_cut_is_repeated(
     assert await stored_files(database) == {file.id: NEW}
 
 
-async def test_a_commit_that_the_server_answers_with_a_retryable_error_is_repeated(
+async def test_a_commit_with_a_retryable_error_is_repeated(
     server: FailingServer, failing: Bucket, database: Database
 ) -> None:
     file = AsyncGridFile(bucket=failing)
@@ -94,19 +94,19 @@ async def test_a_commit_that_the_server_answers_with_a_retryable_error_is_repeat
     assert await stored_files(database) == {file.id: NEW}
 
 
-@pytest.mark.parametrize("landed", [True, False])
+@pytest.mark.parametrize("committed", [True, False])
 @pytest.mark.parametrize("error", [unknown(), WriteConcernError("no majority", 100)], ids=["no answer", "no majority"])
-async def test_a_commit_whose_outcome_stays_unknown_removes_nothing_and_says_which_ids(
+async def test_a_commit_with_an_unknown_outcome_removes_nothing_and_names_the_ids(
     replaced: AsyncGridFile,
     bucket: Bucket,
     database: Database,
     impatient: None,
     monkeypatch: pytest.MonkeyPatch,
-    landed: bool,
+    committed: bool,
     error: Exception,
 ) -> None:
     old, other = replaced.id, AsyncGridFile(bucket=bucket)
-    calls = committing(monkeypatch, error, landing=landed)
+    calls = committing(monkeypatch, error, commits=committed)
     with pytest.raises(CommitUnknown) as caught:
         async with transaction(database.client) as tx:
             new = await replaced.replace(NEW, session=tx.session)
@@ -119,10 +119,10 @@ async def test_a_commit_whose_outcome_stays_unknown_removes_nothing_and_says_whi
     assert (replaced.id, other.id) == (new.id, staged.id)
     monkeypatch.undo()
     assert await chunks_of(database) == {old: OLD, new.id: NEW, staged.id: b"staged"}
-    assert await replaced.exists() is landed
-    await bucket.discard(old if landed else new.id)
-    await bucket.discard(staged) if not landed else None
-    assert await stored_files(database) == ({new.id: NEW, staged.id: b"staged"} if landed else {old: OLD})
+    assert await replaced.exists() is committed
+    await bucket.discard(old if committed else new.id)
+    await bucket.discard(staged) if not committed else None
+    assert await stored_files(database) == ({new.id: NEW, staged.id: b"staged"} if committed else {old: OLD})
 
 
 async def chunks_of(database: Database) -> dict[Any, bytes]:
@@ -132,7 +132,7 @@ async def chunks_of(database: Database) -> dict[Any, bytes]:
     return found
 
 
-async def test_a_commit_that_never_returns_is_an_unknown_one(
+async def test_a_commit_that_never_returns_has_an_unknown_outcome(
     replaced: AsyncGridFile, database: Database, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     committing(monkeypatch, unknown(), hang=True)
@@ -143,7 +143,7 @@ async def test_a_commit_that_never_returns_is_an_unknown_one(
     assert len(await chunks_of(database)) == 2
 
 
-async def test_an_unknown_commit_that_is_refused_later_stays_unknown(
+async def test_an_unknown_outcome_stays_unknown_if_a_later_commit_is_refused(
     replaced: AsyncGridFile, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = OperationFailure("not authorized", 13)
@@ -156,12 +156,12 @@ async def test_an_unknown_commit_that_is_refused_later_stays_unknown(
 
 
 @pytest.mark.parametrize("first", [[], [unknown()]], ids=["at once", "after an unknown outcome"])
-async def test_a_commit_that_the_server_knows_nothing_of_is_an_abort(
+async def test_a_commit_of_a_transaction_unknown_to_the_server_is_an_abort(
     replaced: AsyncGridFile, database: Database, monkeypatch: pytest.MonkeyPatch, first: list[Exception]
 ) -> None:
     old = replaced.id
     failure = OperationFailure("no such transaction", 251, {"errorLabels": [TRANSIENT]})
-    committing(monkeypatch, *first, failure, landing=False)
+    committing(monkeypatch, *first, failure, commits=False)
     with pytest.raises(OperationFailure) as caught:
         async with transaction(database.client) as tx:
             await replaced.replace(NEW, session=tx.session)
@@ -170,7 +170,7 @@ async def test_a_commit_that_the_server_knows_nothing_of_is_an_abort(
     assert await stored_files(database) == {old: OLD}
 
 
-async def test_a_commit_that_is_refused_is_an_abort(server: FailingServer, failing: Bucket, database: Database) -> None:
+async def test_a_refused_commit_is_an_abort(server: FailingServer, failing: Bucket, database: Database) -> None:
     file = AsyncGridFile(bucket=failing)
     with pytest.raises(OperationFailure):
         async with transaction(server.client) as tx:
@@ -183,7 +183,7 @@ async def test_a_commit_that_is_refused_is_an_abort(server: FailingServer, faili
 # Conflicts
 
 
-async def test_a_write_conflict_is_an_abort_and_raised_plain(
+async def test_a_write_conflict_aborts_and_is_raised_unchanged(
     replaced: AsyncGridFile, bucket: Bucket, database: Database
 ) -> None:
     old, runs = replaced.id, 0
@@ -198,7 +198,7 @@ async def test_a_write_conflict_is_an_abort_and_raised_plain(
     assert await stored_files(database) == {old: OLD}
 
 
-async def test_an_error_that_was_caught_inside_shows_at_the_commit(
+async def test_an_error_caught_in_the_block_fails_the_commit(
     replaced: AsyncGridFile, bucket: Bucket, database: Database
 ) -> None:
     old = replaced.id
@@ -213,7 +213,7 @@ async def test_an_error_that_was_caught_inside_shows_at_the_commit(
     assert await stored_files(database) == {old: OLD}
 
 
-async def test_a_server_that_is_gone_in_the_midst_leaves_nothing_once_it_is_back(
+async def test_a_server_that_restarts_in_the_block_keeps_nothing(
     server: FailingServer, failing: Bucket, database: Database
 ) -> None:
     file = AsyncGridFile(bucket=failing)
@@ -227,11 +227,11 @@ async def test_a_server_that_is_gone_in_the_midst_leaves_nothing_once_it_is_back
     assert await stored_files(database) == {old.id: OLD}
 
 
-# Blocks that end it themselves
+# Blocks that end the transaction themselves
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["left", "left by an exception"])
-async def test_a_block_that_commits_by_itself(replaced: AsyncGridFile, database: Database, fails: bool) -> None:
+async def test_a_block_may_commit_by_itself(replaced: AsyncGridFile, database: Database, fails: bool) -> None:
     try:
         async with transaction(database.client) as tx:
             await replaced.replace(NEW, session=tx.session)
@@ -244,7 +244,7 @@ async def test_a_block_that_commits_by_itself(replaced: AsyncGridFile, database:
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["left", "left by an exception"])
-async def test_a_block_that_aborts_by_itself(replaced: AsyncGridFile, database: Database, fails: bool) -> None:
+async def test_a_block_may_abort_by_itself(replaced: AsyncGridFile, database: Database, fails: bool) -> None:
     old = replaced.id
     try:
         async with transaction(database.client) as tx:
@@ -258,7 +258,9 @@ async def test_a_block_that_aborts_by_itself(replaced: AsyncGridFile, database: 
     assert await stored_files(database) == {old: OLD}
 
 
-async def test_a_session_that_is_ended_inside_has_aborted_it(replaced: AsyncGridFile, database: Database) -> None:
+async def test_a_block_that_ends_the_session_aborts_the_transaction(
+    replaced: AsyncGridFile, database: Database
+) -> None:
     old = replaced.id
     with pytest.raises(InvalidOperation, match="end_session=False"):
         async with transaction(database.client) as tx:
@@ -268,7 +270,7 @@ async def test_a_session_that_is_ended_inside_has_aborted_it(replaced: AsyncGrid
     assert await stored_files(database) == {old: OLD}
 
 
-async def test_a_client_that_is_closed_inside_commits_nothing(mongodb_uri: str, database: Database) -> None:
+async def test_a_block_that_closes_the_client_commits_nothing(mongodb_uri: str, database: Database) -> None:
     client: Any = type(database.client)(mongodb_uri)
     file = AsyncGridFile(bucket=Bucket(client[database.name]))
     with pytest.raises(InvalidOperation) as caught:
@@ -284,7 +286,7 @@ async def test_a_client_that_is_closed_inside_commits_nothing(mongodb_uri: str, 
 # Files that are still being written
 
 
-async def test_a_file_that_is_still_open_at_the_end_aborts_all(
+async def test_a_file_that_is_still_open_at_the_end_aborts_the_transaction(
     replaced: AsyncGridFile, bucket: Bucket, database: Database
 ) -> None:
     old, other = replaced.id, AsyncGridFile(bucket=bucket)
@@ -310,7 +312,7 @@ async def test_a_put_that_outlives_its_transaction_stores_nothing(bucket: Bucket
     with pytest.raises(OSError, match="the block"):
         async with transaction(database.client) as tx:
             put = asyncio.create_task(file.put(slow(), session=tx.session))
-            while not await database["fs.chunks"].find_one():  # noqa: ASYNC110  # nothing tells of a batch that landed
+            while not await database["fs.chunks"].find_one():  # noqa: ASYNC110  # no event reports an inserted batch
                 await asyncio.sleep(0)
             raise OSError("the block")
     go_on.set()
@@ -320,7 +322,7 @@ async def test_a_put_that_outlives_its_transaction_stores_nothing(bucket: Bucket
     assert await stored_files(database) == {}
 
 
-async def test_a_put_that_is_ending_when_its_transaction_does_stores_nothing(
+async def test_a_put_that_ends_during_the_end_of_its_transaction_stores_nothing(
     bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, insert, inserted, go_on = AsyncGridFile(bucket=bucket), Store.insert_record, asyncio.Event(), asyncio.Event()

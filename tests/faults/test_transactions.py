@@ -1,4 +1,4 @@
-"""Inside somebody's transaction only the record takes part: chunks are written outside, however the session comes."""
+"""In a transaction of the caller only the record takes part, and the chunks are written outside it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [
 SMALL = b"one request" * 150
 LARGE = bytes(range(256)) * 22
 
-# What is passed as `session=` inside, and the session itself.
+# The value to pass as `session=`, and the session itself.
 Given = tuple[AsyncClientSession | None, AsyncClientSession]
 
 
@@ -77,21 +77,19 @@ async def test_a_committed_file_is_whole(bucket: Bucket, transaction: Transactio
 
 @TRANSACTIONS
 @SIZES
-async def test_an_aborted_file_is_visible_to_nobody(bucket: Bucket, transaction: Transaction, data: bytes) -> None:
+async def test_an_aborted_file_is_missing(bucket: Bucket, transaction: Transaction, data: bytes) -> None:
     async with transaction(bucket) as (given, session):
         info = await bucket.upload(data, session=given)
         await session.abort_transaction()
     with pytest.raises(FileMissing):
         await bucket.stat(info.id)
-    # Its chunks were never in the transaction: they wait for the collector, or for whoever knows the id.
+    # Its chunks were not part of the transaction, so `discard` or the garbage collector has to remove them.
     await bucket.discard(info.id)
     assert await stored_files(bucket.database) == {}
 
 
 @TRANSACTIONS
-async def test_a_file_written_bit_by_bit_takes_part_with_its_record_alone(
-    bucket: Bucket, transaction: Transaction
-) -> None:
+async def test_only_the_record_of_a_written_file_takes_part(bucket: Bucket, transaction: Transaction) -> None:
     file = AsyncGridFile(bucket=bucket)
     async with transaction(bucket) as (given, session):
         async with file.new_file(session=given):
@@ -102,7 +100,7 @@ async def test_a_file_written_bit_by_bit_takes_part_with_its_record_alone(
 
 
 @TRANSACTIONS
-async def test_tasks_started_inside_write_their_chunks_outside_too(bucket: Bucket, transaction: Transaction) -> None:
+async def test_tasks_started_inside_write_their_chunks_outside(bucket: Bucket, transaction: Transaction) -> None:
     async with transaction(bucket) as (given, session):
         task = asyncio.create_task(bucket.upload(LARGE, session=given))
         info = await task
@@ -111,7 +109,7 @@ async def test_tasks_started_inside_write_their_chunks_outside_too(bucket: Bucke
 
 
 @TRANSACTIONS
-async def test_a_delete_that_is_aborted_leaves_the_file_whole(bucket: Bucket, transaction: Transaction) -> None:
+async def test_an_aborted_delete_keeps_the_file(bucket: Bucket, transaction: Transaction) -> None:
     file = AsyncGridFile(bucket=bucket)
     await file.put(LARGE)
     async with transaction(bucket) as (given, session):
@@ -121,7 +119,7 @@ async def test_a_delete_that_is_aborted_leaves_the_file_whole(bucket: Bucket, tr
 
 
 @TRANSACTIONS
-async def test_a_taken_id_is_refused_and_the_file_under_it_stays(bucket: Bucket, transaction: Transaction) -> None:
+async def test_an_id_in_use_is_refused_and_its_file_stays(bucket: Bucket, transaction: Transaction) -> None:
     await bucket.upload(SMALL, id="mine")
     async with transaction(bucket) as (given, _):
         with pytest.raises(FileAlreadyStored):
@@ -130,7 +128,7 @@ async def test_a_taken_id_is_refused_and_the_file_under_it_stays(bucket: Bucket,
 
 
 @TRANSACTIONS
-async def test_an_upload_that_fails_inside_leaves_no_chunk_and_a_transaction_to_go_on_with(
+async def test_a_failed_upload_leaves_no_chunk_and_the_transaction_continues(
     bucket: Bucket, transaction: Transaction
 ) -> None:
     def broken() -> Any:
@@ -145,10 +143,10 @@ async def test_an_upload_that_fails_inside_leaves_no_chunk_and_a_transaction_to_
     assert await stored_files(bucket.database) == {kept.id: SMALL}
 
 
-async def test_a_record_in_a_transaction_that_is_over_on_the_server_leaves_no_chunk(bucket: Bucket) -> None:
+async def test_an_upload_after_the_server_ended_the_transaction_leaves_no_chunk(bucket: Bucket) -> None:
     async with explicit(bucket) as (given, session):
         await bucket.upload(b"", session=given)
-        # As after 60 seconds: the server has forgotten it, and the client does not know.
+        # As after 60 seconds: the server has ended the transaction, and the client does not know it.
         await bucket.database.client.admin.command("killSessions", [session.session_id])
         with pytest.raises(OperationFailure):
             await bucket.upload(LARGE, session=given)
@@ -156,7 +154,7 @@ async def test_a_record_in_a_transaction_that_is_over_on_the_server_leaves_no_ch
 
 
 @pytest.mark.parametrize("bind", [False, True], ids=["explicit", "bound"])
-async def test_a_cancelled_upload_inside_leaves_no_chunk_and_no_record(bucket: Bucket, bind: bool) -> None:
+async def test_a_cancelled_upload_leaves_no_chunk_and_no_record(bucket: Bucket, bind: bool) -> None:
     if bind and not hasattr(AsyncClientSession, "bind"):
         pytest.skip("this pymongo has no session.bind()")
 

@@ -1,4 +1,4 @@
-"""`with_transaction`: a callback that is run again, from the same start each time."""
+"""`with_transaction` repeats its callback, each time from the same state."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def conflict() -> OperationFailure:
     return OperationFailure("write conflict", 112, {"errorLabels": [TRANSIENT]})
 
 
-async def test_what_the_callback_returns_comes_back(bucket: Bucket, database: Database) -> None:
+async def test_the_result_of_the_callback_is_returned(bucket: Bucket, database: Database) -> None:
     async def work(tx: Transaction) -> str:
         await bucket.upload(NEW, id="mine", session=tx.session)
         return "done"
@@ -38,7 +38,7 @@ async def test_what_the_callback_returns_comes_back(bucket: Bucket, database: Da
     assert await stored_files(database) == {"mine": NEW}
 
 
-async def test_a_write_conflict_runs_it_again_from_the_same_start(bucket: Bucket, database: Database) -> None:
+async def test_a_write_conflict_repeats_the_callback_from_the_same_state(bucket: Bucket, database: Database) -> None:
     file, fresh = AsyncGridFile(bucket=bucket), AsyncGridFile(bucket=bucket)
     old = await file.put(OLD)
     staged = await bucket.stage(b"staged")
@@ -49,7 +49,7 @@ async def test_a_write_conflict_runs_it_again_from_the_same_start(bucket: Bucket
         await file.stat(session=tx.session)
         await fresh.put(staged, session=tx.session)
         if len(starts) < 3:
-            await bucket.rename(old.id, f"by another, {len(starts)}")  # after the transaction's first look
+            await bucket.rename(old.id, f"by another, {len(starts)}")  # after the transaction's first read
         await file.replace(NEW, session=tx.session)
         await fresh.update_metadata(attempt=len(starts), session=tx.session)
 
@@ -59,7 +59,7 @@ async def test_a_write_conflict_runs_it_again_from_the_same_start(bucket: Bucket
     assert fresh.metadata["attempt"] == 3
 
 
-async def test_a_commit_that_is_transient_runs_it_again(
+async def test_a_transient_error_of_the_commit_repeats_the_callback(
     bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit, runs = AsyncClientSession.commit_transaction, list[int]()
@@ -78,7 +78,9 @@ async def test_a_commit_that_is_transient_runs_it_again(
     assert await stored_files(database) == {2: NEW}
 
 
-async def test_time_is_up_at_some_point(bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_repetition_has_a_time_limit(
+    bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(transactions, "RETRY_SECONDS", 0.05)
     runs = []
 
@@ -93,7 +95,9 @@ async def test_time_is_up_at_some_point(bucket: Bucket, database: Database, monk
 
 
 @pytest.mark.parametrize("error", [OSError("mine"), PyMongoError("another")], ids=["not the server's", "final"])
-async def test_any_other_error_ends_it(bucket: Bucket, database: Database, error: Exception) -> None:
+async def test_any_other_error_is_raised_without_a_repetition(
+    bucket: Bucket, database: Database, error: Exception
+) -> None:
     runs = []
 
     async def work(tx: Transaction) -> None:
@@ -107,7 +111,7 @@ async def test_any_other_error_ends_it(bucket: Bucket, database: Database, error
     assert await stored_files(database) == {}
 
 
-async def test_one_inside_another_raises(database: Database) -> None:
+async def test_nesting_raises(database: Database) -> None:
     async def nothing(_: Transaction) -> None:
         pytest.fail("it began")
 
@@ -116,7 +120,7 @@ async def test_one_inside_another_raises(database: Database) -> None:
             await with_transaction(database.client, nothing)
 
 
-# Sources
+# Sources that can be read once
 
 
 class Unread(io.BytesIO):
@@ -135,13 +139,13 @@ ONE_SHOT: dict[str, Any] = {
     "an open file": lambda: Unread(NEW),
     "a generator": lambda: (pytest.fail("it was read") for _ in range(2)),
     "an async generator": blocks,
-    "a stream": asyncio.StreamReader,  # it would wait for ever
+    "a stream": asyncio.StreamReader,  # reading it would block for ever
     "an iterator": lambda: iter([b"once"]),
 }
 
 
 @pytest.mark.parametrize("source", ONE_SHOT.values(), ids=ONE_SHOT)
-async def test_what_can_be_read_only_once_is_refused_before_it_is_read(
+async def test_a_source_that_can_be_read_once_is_refused_unread(
     bucket: Bucket, database: Database, source: Any
 ) -> None:
     file = AsyncGridFile(bucket=bucket)
@@ -171,7 +175,7 @@ async def test_many_files_of_an_iterator_are_refused_too(bucket: Bucket, databas
     assert await stored_files(database) == {}
 
 
-async def test_what_can_be_read_again_is_read_again(bucket: Bucket, database: Database, tmp_path: Path) -> None:
+async def test_a_repeatable_source_is_read_again(bucket: Bucket, database: Database, tmp_path: Path) -> None:
     (tmp_path / "new").write_bytes(NEW)
     original = AsyncGridFile(bucket=bucket)
     await original.put(NEW)
@@ -191,7 +195,7 @@ async def test_what_can_be_read_again_is_read_again(bucket: Bucket, database: Da
     assert sorted((await stored_files(database)).values()) == sorted([*[NEW] * 8, b"text"])
 
 
-async def test_outside_of_it_what_can_be_read_only_once_is_welcome(bucket: Bucket, database: Database) -> None:
+async def test_a_source_that_can_be_read_once_is_accepted_outside(bucket: Bucket, database: Database) -> None:
     async def work(tx: Transaction) -> None:
         await bucket.publish(staged, session=tx.session)
 

@@ -1,4 +1,4 @@
-"""Bytes to chunks and back: any split, any range, and what is wrong with the chunks that came."""
+"""Bytes are split into chunks and joined again, for any split and any range, and wrong chunks are detected."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def chunked(data: bytes, chunk_size: int) -> list[Document]:
 
 
 def asked(documents: Sequence[Mapping[str, Any]], wanted: ChunkRange) -> list[Mapping[str, Any]]:
-    """What a server answers: of the last range also what stands behind the end."""
+    """Return what a server answers: for the last range also the chunks after the end."""
     return [each for each in documents if wanted.first <= each["n"] and (wanted.last or each["n"] < wanted.stop)]
 
 
@@ -52,9 +52,7 @@ def asked(documents: Sequence[Mapping[str, Any]], wanted: ChunkRange) -> list[Ma
 
 @settings(deadline=None)
 @given(pieces=st.lists(st.binary(max_size=60)), chunk_size=st.integers(1, 40))
-def test_whatever_is_fed_comes_back_in_whole_chunks_and_a_shorter_last_one(
-    pieces: list[bytes], chunk_size: int
-) -> None:
+def test_a_splitter_returns_full_chunks_and_a_shorter_last_one(pieces: list[bytes], chunk_size: int) -> None:
     splitter = Splitter(chunk_size)
     chunks = [chunk for piece in pieces for chunk in splitter.feed(piece)]
     rest = splitter.flush()
@@ -64,11 +62,11 @@ def test_whatever_is_fed_comes_back_in_whole_chunks_and_a_shorter_last_one(
     assert splitter.flush() == b""
 
 
-def test_a_splitter_takes_views_and_keeps_no_hold_on_them() -> None:
+def test_a_splitter_accepts_views_and_releases_them() -> None:
     changing = bytearray(b"abcdefg")
     splitter = Splitter(3)
     assert list(splitter.feed(memoryview(changing))) == [b"abc", b"def"]
-    changing[:] = b""  # raises BufferError where somebody still looks at it
+    changing[:] = b""  # raises BufferError while a view still exists
     assert splitter.flush() == b"g"
 
 
@@ -84,7 +82,7 @@ def test_a_splitter_takes_views_and_keeps_no_hold_on_them() -> None:
         (1024 * 1024, 2, 4),
     ],
 )
-def test_a_batch_is_two_megabytes_and_a_range_four_with_at_least_one_chunk_and_not_endlessly_many(
+def test_a_batch_has_two_megabytes_and_a_range_four_but_1_to_1024_chunks(
     chunk_size: int, sent: int, asked: int
 ) -> None:
     assert chunks_per_batch(chunk_size) == sent
@@ -103,7 +101,7 @@ def files_and_ranges(draw: st.DrawFn) -> tuple[bytes, int, int, int]:
 
 @settings(deadline=None)
 @given(file=files_and_ranges(), first_chunks=st.integers(1, 8))
-def test_a_plan_covers_each_chunk_that_is_wanted_exactly_once_and_in_order(
+def test_a_plan_covers_each_needed_chunk_once_and_in_order(
     file: tuple[bytes, int, int, int], first_chunks: int
 ) -> None:
     data, chunk_size, start, stop = file
@@ -118,21 +116,21 @@ def test_a_plan_covers_each_chunk_that_is_wanted_exactly_once_and_in_order(
 
 
 @settings(deadline=None)
-@given(file=files_and_ranges(), first_chunks=st.integers(1, 8), brought=st.integers(0, 5))
-def test_a_plan_leaves_out_the_chunks_that_are_there_already(
-    file: tuple[bytes, int, int, int], first_chunks: int, brought: int
+@given(file=files_and_ranges(), first_chunks=st.integers(1, 8), fetched=st.integers(0, 5))
+def test_a_plan_skips_the_chunks_before_from_chunk(
+    file: tuple[bytes, int, int, int], first_chunks: int, fetched: int
 ) -> None:
     data, chunk_size, start, stop = file
     if start >= stop:
         return
     info = info_of(len(data), chunk_size)
-    from_chunk = start // chunk_size + brought
+    from_chunk = start // chunk_size + fetched
     plan = plan_ranges(info, start, stop, first_chunks=first_chunks, from_chunk=from_chunk)
     covered = [n for wanted in plan for n in range(wanted.first, wanted.stop)]
     assert covered == list(range(from_chunk, -(-stop // chunk_size)))
 
 
-def test_an_empty_file_is_read_once_for_what_may_stand_behind_its_end() -> None:
+def test_an_empty_file_is_read_once_to_detect_surplus_chunks() -> None:
     assert list(plan_ranges(info_of(0, 4), 0, 0, first_chunks=3)) == [ChunkRange(0, 0, True)]
     assert list(plan_ranges(info_of(5, 4), 2, 2, first_chunks=3)) == []
 
@@ -157,7 +155,7 @@ def test_the_blocks_of_any_range_equal_the_slice(file: tuple[bytes, int, int, in
     assert gathered == data[start:stop]
 
 
-def test_a_block_knows_no_byte_outside_of_it() -> None:
+def test_a_block_refuses_an_offset_outside_of_it() -> None:
     block = Block(4, [b"ab", b"c"], 3)
     with pytest.raises(IndexError, match="7 is not in 4 to 7"):
         block.pieces_from(7)
@@ -170,7 +168,7 @@ def test_a_block_knows_no_byte_outside_of_it() -> None:
     ranges=st.lists(st.tuples(st.integers(0, 220), st.integers(0, 220)), max_size=8),
 )
 @example(data=bytes(100), chunk_size=10, ranges=[(55, 60), (0, 5), (12, 14), (3, 40), (90, 300), (7, 7)])
-def test_merged_ranges_hold_every_slice_and_touch_only_chunks_that_are_needed(
+def test_merged_ranges_cover_every_slice_and_only_needed_chunks(
     data: bytes, chunk_size: int, ranges: list[tuple[int, int]]
 ) -> None:
     info = info_of(len(data), chunk_size)
@@ -191,7 +189,7 @@ def test_merged_ranges_hold_every_slice_and_touch_only_chunks_that_are_needed(
     assert set(touched) == needed
 
 
-# What is wrong with the chunks that came
+# Wrong chunks
 
 DATA = b"abcdefghij"  # in chunks of four: abcd efgh ij
 WHOLE = ChunkRange(0, 3, True)
@@ -215,36 +213,36 @@ def test_a_missing_chunk_is_named() -> None:
         assert reason_of(documents) == f"chunk {n} of 3 is missing"
 
 
-def test_a_chunk_that_is_short_or_long_is_named_with_both_lengths() -> None:
+def test_a_short_or_long_chunk_is_named_with_both_lengths() -> None:
     assert reason_of(with_chunk(1, data=b"efg")) == "chunk 1 has 3 bytes instead of 4"
     assert reason_of(with_chunk(0, data=b"abcde")) == "chunk 0 has 5 bytes instead of 4"
     assert reason_of(with_chunk(2, data=b"i")) == "chunk 2 has 1 bytes instead of 2"
     assert reason_of(with_chunk(2, data=b"")) == "chunk 2 has 0 bytes instead of 2"
 
 
-def test_a_chunk_that_is_there_twice_is_named() -> None:
-    assert reason_of([*chunked(DATA, 4), {"n": 1, "data": b"efgh"}]) == "chunk 1 is there twice"
+def test_a_repeated_chunk_is_named() -> None:
+    assert reason_of([*chunked(DATA, 4), {"n": 1, "data": b"efgh"}]) == "chunk 1 exists twice"
 
 
-def test_a_surplus_chunk_past_the_end_is_named() -> None:
-    assert reason_of([*chunked(DATA, 4), {"n": 3, "data": b"xyz"}]) == "surplus chunk 3 of 3 bytes past its end"
+def test_a_surplus_chunk_after_the_end_is_named() -> None:
+    assert reason_of([*chunked(DATA, 4), {"n": 3, "data": b"xyz"}]) == "surplus chunk 3 of 3 bytes after its end"
     empty = info_of(0, 4)
     with pytest.raises(CorruptFile, match="surplus chunk 0 of 1 bytes"):
         check_range(empty, ChunkRange(0, 0, True), [{"n": 0, "data": b"x"}])
 
 
-def test_an_empty_chunk_past_the_end_is_legal() -> None:
+def test_an_empty_chunk_after_the_end_is_allowed() -> None:
     assert check_range(info_of(0, 4), ChunkRange(0, 0, True), [{"n": 0, "data": b""}]) == []
     documents = [*chunked(DATA, 4), {"n": 3, "data": b""}]
     assert check_range(info_of(10, 4), WHOLE, documents) == [b"abcd", b"efgh", b"ij"]
 
 
-def test_what_stands_behind_a_range_in_the_middle_is_not_surplus() -> None:
+def test_chunks_after_a_range_in_the_middle_are_not_surplus() -> None:
     assert check_range(info_of(10, 4), ChunkRange(0, 1, False), chunked(DATA, 4)) == [b"abcd"]
 
 
 @pytest.mark.parametrize("n", [None, "1", 1.5, float("nan"), float("inf")], ids=repr)
-def test_a_chunk_without_a_whole_number_is_named(n: object) -> None:
+def test_a_chunk_whose_n_is_not_a_whole_number_is_named(n: object) -> None:
     assert f"n={n!r}" in reason_of(with_chunk(1, n=n))
 
 
@@ -254,14 +252,14 @@ def test_a_chunk_without_bytes_is_named(data: object) -> None:
     assert payload_size({"n": 1, "data": data}) == 0
 
 
-def test_the_numbers_of_other_drivers_are_numbers() -> None:
+def test_chunk_numbers_of_other_drivers_are_accepted() -> None:
     documents = [
         {**chunk, "n": kind(chunk["n"])} for chunk, kind in zip(chunked(DATA, 4), (float, Int64, int), strict=True)
     ]
     assert check_range(info_of(10, 4), WHOLE, documents) == [b"abcd", b"efgh", b"ij"]
 
 
-def test_the_old_binary_subtype_comes_out_as_plain_bytes() -> None:
+def test_the_old_binary_subtype_is_read_as_plain_bytes() -> None:
     documents = with_chunk(1, data=Binary(b"efgh", 2))
     pieces = check_range(info_of(10, 4), WHOLE, documents)
     assert [type(piece) for piece in pieces] == [bytes, bytes, bytes]

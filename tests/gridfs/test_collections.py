@@ -1,4 +1,4 @@
-"""The two collections of a bucket: their concerns, preference, codec options, names and sizes."""
+"""The two collections of a bucket: concerns, read preference, codec options, names and chunk sizes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DATA = bytes(range(256)) * 4  # 1024 bytes, which is 11 chunks of 100
 # Concerns, preferences, codec options
 
 
-async def test_the_buckets_concerns_and_preference_are_used(database: Database, mongodb_uri: str) -> None:
+async def test_a_bucket_uses_its_own_concerns_and_preference(database: Database, mongodb_uri: str) -> None:
     async with watched(mongodb_uri, database.name) as (same, traffic):
         bucket = Bucket(
             same,
@@ -64,7 +64,7 @@ async def test_the_buckets_concerns_and_preference_are_used(database: Database, 
             assert command["$readPreference"]["mode"] == "secondaryPreferred"
 
 
-async def test_concerns_and_preference_default_to_the_databases(database: Database, mongodb_uri: str) -> None:
+async def test_concerns_and_preference_default_to_those_of_the_database(database: Database, mongodb_uri: str) -> None:
     async with watched(mongodb_uri, database.name) as (same, traffic):
         strict = same.with_options(
             write_concern=WriteConcern("majority", wtimeout=4321), read_preference=ReadPreference.NEAREST
@@ -76,7 +76,7 @@ async def test_concerns_and_preference_default_to_the_databases(database: Databa
         assert {command["$readPreference"]["mode"] for command in traffic.of("find")[-2:]} == {"nearest"}
 
 
-async def test_concerns_and_a_preference_of_its_own_do_not_keep_a_bucket_out_of_a_transaction(
+async def test_a_bucket_with_its_own_concerns_works_in_a_transaction(
     client: AsyncMongoClient[dict[str, Any]], database: Database
 ) -> None:
     bucket = Bucket(
@@ -105,7 +105,7 @@ async def test_concerns_and_a_preference_of_its_own_do_not_keep_a_bucket_out_of_
 
 async def test_an_unacknowledged_write_concern_is_refused(database: Database) -> None:
     unacknowledged = WriteConcern(w=0)
-    with pytest.raises(UnacknowledgedWriteConcern, match="whether a file is stored could not be known"):
+    with pytest.raises(UnacknowledgedWriteConcern, match="could not know whether a file was stored"):
         Bucket(database, write_concern=unacknowledged)
     with pytest.raises(pymongo.errors.ConfigurationError):
         Bucket(database.with_options(write_concern=unacknowledged))
@@ -114,7 +114,7 @@ async def test_an_unacknowledged_write_concern_is_refused(database: Database) ->
 
 
 class Amount:
-    """What an application makes of every decimal."""
+    """The application's type for decimals."""
 
     def __init__(self, value: Decimal128) -> None:
         self.value = value
@@ -127,7 +127,7 @@ class AmountDecoder(TypeDecoder):
         return Amount(value)
 
 
-async def test_a_type_registry_of_the_database_reads_the_metadata(database: Database) -> None:
+async def test_the_databases_type_registry_decodes_metadata(database: Database) -> None:
     options = database.codec_options.with_options(type_registry=TypeRegistry([AmountDecoder()]))
     bucket = Bucket(database.with_options(codec_options=options), chunk_size=100)
     info = await bucket.upload(DATA, metadata={"price": Decimal128("1.5")})
@@ -168,22 +168,22 @@ async def test_a_bucket_of_any_name_holds_files(database: Database, name: str) -
 
 
 @pytest.mark.parametrize("name", ["", "a$b", "$", "a\0b", ".a", "a..b", "a.", None, 5, b"fs"], ids=repr)
-def test_a_name_that_no_collection_can_have_is_refused(name: Any) -> None:
+def test_an_invalid_bucket_name_is_refused(name: Any) -> None:
     with pytest.raises(BadOption, match="bucket's name"):
         Bucket(AsyncMongoClient("mongodb://127.0.0.1:1", connect=False)["zoo"], name)
 
 
-def test_a_bucket_needs_a_database_and_a_checksum_that_is_known() -> None:
+def test_an_invalid_database_or_checksum_is_refused() -> None:
     client = AsyncMongoClient[dict[str, Any]]("mongodb://127.0.0.1:1", connect=False)
     for wrong in (client, client["zoo"]["fs"], "zoo", None):
         with pytest.raises(BadOption, match="a database of pymongo's AsyncMongoClient is needed"):
-            Bucket(wrong)  # type: ignore[arg-type]  # that is the point
+            Bucket(wrong)  # type: ignore[arg-type]  # the test is about this
     with pytest.raises(BadOption, match="checksum is 'sha256' or None, not 'md5'"):
         Bucket(client["zoo"], checksum="md5")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("chunk_size", [0, -1, 16 * 1024 * 1024, 1.5, "1", True], ids=repr)
-async def test_a_chunk_size_that_no_chunk_can_have_is_refused(database: Database, chunk_size: Any) -> None:
+async def test_an_invalid_chunk_size_is_refused(database: Database, chunk_size: Any) -> None:
     bucket = Bucket(database)
     for refused in (
         lambda: Bucket(database, chunk_size=chunk_size),
@@ -196,7 +196,7 @@ async def test_a_chunk_size_that_no_chunk_can_have_is_refused(database: Database
     assert await contents(database) == (0, 0)
 
 
-async def test_the_largest_chunk_size_that_is_allowed_really_stores(database: Database) -> None:
+async def test_a_file_with_the_largest_chunk_size_is_stored(database: Database) -> None:
     largest = 16 * 1024 * 1024 - 256
     data = bytes(largest) + b"one more"
     bucket = Bucket(database, chunk_size=largest)
@@ -207,7 +207,7 @@ async def test_the_largest_chunk_size_that_is_allowed_really_stores(database: Da
     assert await bucket.verify(copy.id) == copy
 
 
-async def test_the_smallest_chunk_size_stores_too(database: Database) -> None:
+async def test_a_file_with_the_smallest_chunk_size_is_stored(database: Database) -> None:
     bucket = Bucket(database, chunk_size=1)
     info = await bucket.upload(DATA[:300])
     assert await contents(database) == (1, 300)

@@ -1,4 +1,4 @@
-"""Files that expire: missing to every read from their moment on, found by an ordinary query, kept by a copy."""
+"""Expired files are missing to every read, can be found by a query and are kept by a copy."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ async def test_an_expired_file_is_missing_to_every_read(way: str, known: bool) -
 
 
 @pytest.mark.parametrize("way", READS)
-async def test_a_file_that_has_still_time_is_there(way: str) -> None:
+async def test_a_file_before_its_expiry_can_be_read(way: str) -> None:
     file = AsyncGridFile()
     await file.put(b"content", filename="form.txt", expires_after=SOON)
     await READS[way](AsyncGridFile(file.id))
 
 
-async def test_of_many_files_the_expired_ones_are_left_out(database: Database) -> None:
+async def test_reads_of_many_files_leave_out_the_expired_ones(database: Database) -> None:
     bucket = Bucket(database)
     there = await bucket.upload(b"there", filename="a", expires_after=SOON)
     gone = await bucket.upload(b"gone", filename="a", expires_after=PAST)
@@ -86,7 +86,7 @@ async def test_of_many_files_the_expired_ones_are_left_out(database: Database) -
     assert not await files[1].exists()
 
 
-async def test_an_ordinary_query_finds_what_has_expired(database: Database) -> None:
+async def test_a_query_finds_expired_files(database: Database) -> None:
     bucket = Bucket(database)
     moment = datetime(2020, 2, 3, 4, 5, 6, 789_999, tzinfo=UTC)
     gone = await bucket.upload(b"gone", expires_at=moment)
@@ -99,7 +99,7 @@ async def test_an_ordinary_query_finds_what_has_expired(database: Database) -> N
     assert isinstance(record["expires_at"], datetime)
 
 
-async def test_a_reader_that_has_begun_comes_to_its_end(database: Database) -> None:
+async def test_a_reader_can_finish_after_the_file_expires(database: Database) -> None:
     file = AsyncGridFile()
     await file.put(bytes(range(100)), expires_after=SOON, chunk_size=10)
     async with file.open() as reader:
@@ -108,7 +108,7 @@ async def test_a_reader_that_has_begun_comes_to_its_end(database: Database) -> N
         assert await reader.read() == bytes(range(5, 100))
 
 
-async def test_the_form_that_was_sent_keeps_a_copy(database: Database) -> None:
+async def test_a_copy_of_an_expiring_file_does_not_expire(database: Database) -> None:
     waiting = AsyncGridFile()
     await waiting.put(b"the upload", filename="cv.txt", expires_after=SOON)
     form = Form()
@@ -121,7 +121,7 @@ async def test_the_form_that_was_sent_keeps_a_copy(database: Database) -> None:
         await waiting.read()
 
 
-async def test_a_snapshot_shows_what_has_expired_and_reads_do_not(database: Database) -> None:
+async def test_a_snapshot_of_an_expired_file_is_shown_but_not_read(database: Database) -> None:
     form = Form()
     await form.upload.put(b"the upload", filename="cv.txt", expires_after=PAST)
     await form.save()
@@ -141,7 +141,7 @@ async def test_an_expired_file_can_be_replaced_and_deleted(database: Database) -
 
 
 async def test_a_ttl_index_on_the_records_alone_would_leave_the_chunks(database: Database) -> None:
-    # What such an index does, done by hand: it is the reason why there is none.
+    # The test does by hand what such an index would do, which is why the package creates none.
     file = AsyncGridFile()
     await file.put(b"content", expires_after=PAST)
     await database["fs.files"].delete_many({"expires_at": {"$lte": utc_now()}})

@@ -1,4 +1,4 @@
-"""FileInfo: what any writer may have left in a `files` document, and what no file can be."""
+"""`FileInfo` reads the `files` documents of all writers and refuses invalid ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
 
 def record(**changes: Any) -> dict[str, Any]:
-    """A plain `files` document, with some of it changed; `...` leaves a key out."""
+    """Return a plain `files` document with some keys changed, or removed by `...`."""
     plain = {
         "_id": 1,
         "length": Int64(10),
@@ -44,7 +44,7 @@ def record(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if value is not ...}
 
 
-def test_a_record_of_ours_is_read_whole() -> None:
+def test_all_keys_of_our_own_record_are_read() -> None:
     info = FileInfo.from_record(record(expires_at=NOON))
     assert dataclasses.astuple(dataclasses.replace(info, metadata={}, extra={})) == (
         1,
@@ -64,12 +64,12 @@ def test_a_record_of_ours_is_read_whole() -> None:
 
 
 @pytest.mark.parametrize("filename", [..., None, 5, ["a"]], ids=shown)
-def test_a_record_without_a_name_has_none(filename: object) -> None:
+def test_a_filename_that_is_not_a_str_is_none(filename: object) -> None:
     assert FileInfo.from_record(record(filename=filename)).filename is None
 
 
 @pytest.mark.parametrize("metadata", [..., None, [], "text", 7], ids=shown)
-def test_a_record_without_metadata_has_empty_ones(metadata: object) -> None:
+def test_metadata_that_are_not_a_mapping_are_empty(metadata: object) -> None:
     info = FileInfo.from_record(record(metadata=metadata))
     assert info.metadata == {}
     assert info.content_type is None
@@ -83,7 +83,7 @@ def test_the_keys_of_other_writers_are_kept_as_extra() -> None:
     assert info.content_type == "image/png"
 
 
-def test_the_content_type_is_looked_for_in_three_places_and_must_be_a_str() -> None:
+def test_the_content_type_is_the_first_str_of_three_keys() -> None:
     def content_type(top: object, metadata: Mapping[str, object]) -> str | None:
         return FileInfo.from_record(record(contentType=top, metadata=metadata)).content_type
 
@@ -95,7 +95,7 @@ def test_the_content_type_is_looked_for_in_three_places_and_must_be_a_str() -> N
 
 
 @pytest.mark.parametrize("number", [int, float, Int64])
-def test_the_lengths_of_other_drivers_are_whole_numbers(number: Callable[[int], Any]) -> None:
+def test_lengths_of_other_drivers_become_ints(number: Callable[[int], Any]) -> None:
     info = FileInfo.from_record(record(length=number(10), chunkSize=number(4)))
     assert (info.length, info.chunk_size, info.chunk_count) == (10, 4, 3)
     assert (type(info.length), type(info.chunk_size)) == (int, int)
@@ -108,14 +108,14 @@ def test_an_empty_file_needs_no_chunk_size(chunk_size: object) -> None:
 
 
 @pytest.mark.parametrize("length", [..., None, -1, 1.5, "10", b"10", True, [], float("nan"), float("inf")], ids=shown)
-def test_a_length_that_no_file_has_is_corrupt(length: object) -> None:
+def test_an_invalid_length_is_corrupt(length: object) -> None:
     with pytest.raises(CorruptFile, match="length=") as caught:
         FileInfo.from_record(record(length=length))
     assert caught.value.id == 1
 
 
 @pytest.mark.parametrize("chunk_size", [..., None, 0, -4, 4.5, "4", True, Decimal128("4")], ids=shown)
-def test_a_chunk_size_that_no_file_has_is_corrupt(chunk_size: object) -> None:
+def test_an_invalid_chunk_size_is_corrupt(chunk_size: object) -> None:
     with pytest.raises(CorruptFile, match="chunkSize="):
         FileInfo.from_record(record(chunkSize=chunk_size))
 
@@ -133,7 +133,7 @@ def test_a_chunk_size_that_no_file_has_is_corrupt(chunk_size: object) -> None:
     ],
     ids=shown,
 )
-def test_dates_are_aware_and_in_utc_however_they_were_decoded(moment: object) -> None:
+def test_dates_are_aware_utc_datetimes(moment: object) -> None:
     info = FileInfo.from_record(record(uploadDate=moment, expires_at=moment))
     assert info.upload_date == info.expires_at == NOON
     assert info.upload_date is not None
@@ -141,20 +141,20 @@ def test_dates_are_aware_and_in_utc_however_they_were_decoded(moment: object) ->
 
 
 @pytest.mark.parametrize("moment", [..., None, 1772625600, "2026-03-04"], ids=shown)
-def test_what_is_no_date_is_none(moment: object) -> None:
+def test_a_date_of_another_type_is_none(moment: object) -> None:
     info = FileInfo.from_record(record(uploadDate=moment, expires_at=moment))
     assert info.upload_date is None
     assert info.expires_at is None
     assert not info.expired()
 
 
-def test_a_moment_that_only_bson_can_say_is_the_nearest_that_python_can() -> None:
+def test_a_date_outside_of_pythons_range_becomes_the_nearest_one() -> None:
     far, ago = DatetimeMS(2**62), DatetimeMS(-(2**62))
     assert not FileInfo.from_record(record(expires_at=far)).expired()
     assert FileInfo.from_record(record(expires_at=ago)).expired()
 
 
-def test_a_file_expires_at_its_moment() -> None:
+def test_a_file_expires_at_its_expires_at() -> None:
     info = FileInfo.from_record(record(expires_at=NOON))
     assert info.expired(NOON)
     assert not info.expired(NOON - timedelta(milliseconds=1))
@@ -162,7 +162,7 @@ def test_a_file_expires_at_its_moment() -> None:
     assert not FileInfo.from_record(record(expires_at=utc_now() + timedelta(hours=1))).expired()
 
 
-def test_moments_are_cut_to_what_bson_keeps() -> None:
+def test_times_are_cut_to_the_milliseconds_of_bson() -> None:
     precise = NOON.replace(microsecond=123_987)
     assert utc_milliseconds(precise) == NOON.replace(microsecond=123_000)
     encoded: dict[str, Any] = bson.decode(bson.encode({"at": precise}), CodecOptions(tz_aware=True))
@@ -173,15 +173,15 @@ def test_moments_are_cut_to_what_bson_keeps() -> None:
 # A value
 
 
-def test_an_info_is_frozen_and_its_views_are_read_only() -> None:
+def test_an_info_and_its_mappings_are_read_only() -> None:
     info = FileInfo.from_record(record(md5="x"))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        info.length = 5  # type: ignore[misc]  # that is the point
+        info.length = 5  # type: ignore[misc]  # the test is about this
     assert isinstance(info.metadata, MappingProxyType)
     assert isinstance(info.extra, MappingProxyType)
 
 
-def test_an_info_shares_nothing_with_the_record_that_it_was_read_from() -> None:
+def test_an_info_does_not_share_values_with_its_record() -> None:
     source = record(aliases=["a"])
     info = FileInfo.from_record(source)
     source["metadata"]["tags"].append("y")
@@ -211,7 +211,7 @@ def test_an_info_pickles_and_copies_to_an_equal_one(
     assert again(info).etag == info.etag
 
 
-def test_its_record_again_is_one_of_its_own() -> None:
+def test_to_record_returns_an_independent_copy() -> None:
     info = FileInfo.from_record(record(expires_at=NOON, md5="x"))
     again = info.to_record()
     assert again == record(expires_at=NOON, md5="x")
@@ -220,7 +220,7 @@ def test_its_record_again_is_one_of_its_own() -> None:
     assert "expires_at" not in FileInfo.from_record(record()).to_record()
 
 
-def test_raw_bson_is_read_like_any_mapping() -> None:
+def test_a_raw_bson_document_is_read_like_a_dict() -> None:
     raw = RawBSONDocument(bson.encode(record(md5="x")))
     info = FileInfo.from_record(raw)
     assert info == FileInfo.from_record(record(md5="x"))
@@ -232,7 +232,7 @@ def test_raw_bson_is_read_like_any_mapping() -> None:
 
 
 @pytest.mark.parametrize("value", [SHA256, SHA256.upper()])
-def test_the_sha256_is_hex_in_lower_case_and_makes_the_entity_tag(value: str) -> None:
+def test_the_sha256_in_lower_case_is_the_entity_tag(value: str) -> None:
     info = FileInfo.from_record(record(metadata={"sha256": value}))
     assert info.sha256 == SHA256
     assert info.etag == f'"{SHA256}"'
@@ -241,7 +241,7 @@ def test_the_sha256_is_hex_in_lower_case_and_makes_the_entity_tag(value: str) ->
 @pytest.mark.parametrize(
     "value", [None, "", "abc", f"{SHA256}\n", f'{SHA256[:-1]}"', "g" * 64, 5, b"x" * 64], ids=shown
 )
-def test_what_others_keep_under_sha256_and_is_none_is_not_taken_for_one(value: object) -> None:
+def test_a_metadata_value_that_is_not_a_digest_is_not_the_sha256(value: object) -> None:
     info = FileInfo.from_record(record(metadata={"sha256": value}))
     assert info.sha256 is None
     assert info.metadata["sha256"] == value
@@ -253,13 +253,13 @@ def test_what_others_keep_under_sha256_and_is_none_is_not_taken_for_one(value: o
     [1, 1.5, "a", "\udc80", b"a", None, ObjectId(), uuid.uuid4(), NOON, {"a": 1}, {"a": uuid.UUID(int=1)}],
     ids=shown,
 )
-def test_a_file_without_a_hash_has_an_entity_tag_whatever_its_id_is(id: object) -> None:
+def test_a_file_without_a_hash_has_an_entity_tag_for_any_id(id: object) -> None:
     info = FileInfo.from_record(record(_id=id, metadata={}))
     assert re.fullmatch('"[0-9a-f]{32}"', info.etag)
     assert info.etag == FileInfo.from_record(record(_id=id, metadata={"other": 1})).etag
 
 
-def test_files_without_a_hash_differ_in_their_tags_by_id_length_and_date() -> None:
+def test_entity_tags_without_a_hash_depend_on_id_length_and_date() -> None:
     variants: list[dict[str, Any]] = [
         {},
         {"_id": 2},

@@ -1,4 +1,4 @@
-"""Ids: which ones there can be, and how they stand in a query."""
+"""Which values can be ids, and how ids are written in a query."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def refused(kind: type[Exception], match: str, **arguments: Any) -> None:
         upload_request(**arguments)
 
 
-# What is an id
+# Valid and invalid ids
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def refused(kind: type[Exception], match: str, **arguments: Any) -> None:
     ids=shown,
 )
 def test_an_id_that_is_an_array_or_a_pattern_is_refused(id: object) -> None:
-    refused(BadId, "no arrays and no patterns", id=id)
+    refused(BadId, "does not accept arrays and patterns", id=id)
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_an_id_that_is_an_array_or_a_pattern_is_refused(id: object) -> None:
     ids=shown,
 )
 def test_an_id_that_looks_like_an_operator_is_refused(id: object, key: str) -> None:
-    refused(BadId, re.escape(f"the key '{key}' in it starts with '$'"), id=id)
+    refused(BadId, re.escape(f"its key '{key}', because it starts with '$'"), id=id)
 
 
-def test_an_id_without_an_end_is_refused() -> None:
+def test_an_id_that_contains_itself_is_refused() -> None:
     endless: dict[str, object] = {}
     endless["a"] = [endless]
-    refused(BadId, "lies in itself", id=endless)
+    refused(BadId, "contains itself", id=endless)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_an_id_without_an_end_is_refused() -> None:
     [0, "", "$gt", b"", 1.5, True, ObjectId(), uuid.uuid4(), NOON, {"a": 1}, {}, {"a": ["$gt"]}, {"a": DBRef("b", 1)}],
     ids=shown,
 )
-def test_any_value_is_an_id(id: object) -> None:
+def test_any_other_value_is_an_id(id: object) -> None:
     assert upload_request(id=id).id == id
 
 
@@ -88,12 +88,12 @@ def test_any_value_is_an_id(id: object) -> None:
     ],
     ids=shown,
 )
-def test_what_a_server_could_read_as_an_expression_is_wrapped(id: object) -> None:
+def test_an_id_that_looks_like_an_expression_is_wrapped(id: object) -> None:
     assert id_filter(id) == {"$eq": id}
     assert not is_plain_id(id)
 
 
 @pytest.mark.parametrize("id", [None, 1, "$gt", b"x", ObjectId(), uuid.uuid4(), NOON, True], ids=shown)
-def test_scalars_stand_bare(id: object) -> None:
+def test_a_scalar_id_is_not_wrapped(id: object) -> None:
     assert id_filter(id) is id
     assert is_plain_id(id)

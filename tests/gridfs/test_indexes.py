@@ -1,4 +1,4 @@
-"""The two indexes of the GridFS spec: looked for once, made where they are missing."""
+"""The two indexes of the GridFS spec are checked once and created if they are missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..traffic import watched
 DATA = bytes(range(256)) * 4  # 1024 bytes, which is 11 chunks of 100
 
 
-async def test_indexes_are_created_as_the_specification_says(bucket: Bucket, database: Database) -> None:
+async def test_the_indexes_of_the_specification_are_created(bucket: Bucket, database: Database) -> None:
     await bucket.ensure_indexes()
     files = await database["fs.files"].index_information()
     assert files["filename_1_uploadDate_1"]["key"] == [("filename", 1), ("uploadDate", 1)]
@@ -25,7 +25,7 @@ async def test_indexes_are_created_as_the_specification_says(bucket: Bucket, dat
     assert chunks["files_id_1_n_1"]["unique"]
 
 
-async def test_indexes_are_looked_for_once_for_a_bucket_and_a_client(database: Database, mongodb_uri: str) -> None:
+async def test_indexes_are_checked_once_per_bucket_and_client(database: Database, mongodb_uri: str) -> None:
     async with watched(mongodb_uri, database.name) as (same, traffic):
         await asyncio.gather(*(Bucket(same).upload(b"a") for _ in range(3)))
         await Bucket(same).upload(b"b")
@@ -38,7 +38,7 @@ async def test_indexes_are_looked_for_once_for_a_bucket_and_a_client(database: D
         assert len(traffic.of("createIndexes")) == 4
 
 
-async def test_a_bucket_with_files_in_it_gets_no_index_unless_forced(bucket: Bucket, database: Database) -> None:
+async def test_a_bucket_with_files_gets_no_index_unless_forced(bucket: Bucket, database: Database) -> None:
     await database["fs.files"].insert_one({"_id": 1, "length": 0, "chunkSize": 100})
     await bucket.upload(DATA)
     assert list(await database["fs.chunks"].index_information()) == ["_id_"]
@@ -48,10 +48,8 @@ async def test_a_bucket_with_files_in_it_gets_no_index_unless_forced(bucket: Buc
 
 
 @pytest.mark.parametrize("unique", [True, False])
-async def test_an_index_that_an_old_driver_made_is_left_as_it_is(
-    bucket: Bucket, database: Database, unique: bool
-) -> None:
-    # By command, since pymongo's own helper refuses the doubles that other drivers sent.
+async def test_an_index_of_an_old_driver_is_not_changed(bucket: Bucket, database: Database, unique: bool) -> None:
+    # By command, because pymongo's helper refuses the doubles that other drivers sent.
     old: dict[str, Any] = {"key": {"files_id": 1.0, "n": 1.0}, "name": "old", "unique": unique}
     older: dict[str, Any] = {"key": {"filename": 1.0, "uploadDate": 1.0}, "name": "older"}
     await database.command("createIndexes", "fs.chunks", indexes=[old])

@@ -1,4 +1,4 @@
-"""Limits of a field: size, type, validators; whichever way the content comes, a refusal leaves nothing behind."""
+"""The limits of a field (size, types, validators) hold for every way to write, and a refusal stores nothing."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def limited(**options: Any) -> AsyncGridFile:
 
 
 @each_way
-async def test_a_lie_is_refused_whichever_way_it_comes(way: Way, database: Database) -> None:
+async def test_a_wrongly_declared_type_is_refused(way: Way, database: Database) -> None:
     file = limited(content_types="image/*")
-    with pytest.raises(ContentTypeRefused, match="'image/png', and its first bytes say text/html") as caught:
+    with pytest.raises(ContentTypeRefused, match="'image/png', but its first bytes are text/html") as caught:
         await way(file, HTML, filename="marmot.png")
     assert (caught.value.limit, caught.value.actual) == (("image/*",), "text/html")
     assert isinstance(caught.value, ValueError)
@@ -93,11 +93,11 @@ async def test_a_lie_is_refused_whichever_way_it_comes(way: Way, database: Datab
 
 
 @each_way
-async def test_content_that_is_empty_is_called_so(way: Way, database: Database) -> None:
+async def test_empty_content_is_named_in_the_error(way: Way, database: Database) -> None:
     file = limited(content_types=["image/*", "application/pdf"])
-    with pytest.raises(ContentTypeRefused, match="the content is called 'application/pdf', and is empty; "):
+    with pytest.raises(ContentTypeRefused, match="the content is declared as 'application/pdf', but it is empty, "):
         await way(file, b"", filename="a.pdf")
-    with pytest.raises(ContentTypeRefused, match="empty content is none of the types allowed here"):
+    with pytest.raises(ContentTypeRefused, match="empty content is not one of the allowed types"):
         await way(file, b"")
     assert await contents(database) == (0, 0)
     await way(texts := limited(content_types="text/*"), b"", filename="a.txt")
@@ -105,7 +105,7 @@ async def test_content_that_is_empty_is_called_so(way: Way, database: Database) 
 
 
 @each_way
-async def test_what_is_what_it_says_comes_in(way: Way, database: Database) -> None:
+async def test_content_within_all_limits_is_stored(way: Way, database: Database) -> None:
     file = limited(content_types=["image/png"], max_size=len(PNG), validators=lambda info, head: head == PNG)
     await way(file, PNG, filename="marmot.png")
     assert await file.read() == PNG
@@ -124,7 +124,7 @@ async def test_one_byte_too_many_is_refused(way: Way, database: Database) -> Non
 
 @each_way
 @pytest.mark.usefixtures("small_batches")
-async def test_a_validator_is_asked_before_anything_is_sent(way: Way, database: Database) -> None:
+async def test_a_validator_is_called_before_anything_is_sent(way: Way, database: Database) -> None:
     seen: list[tuple[FileInfo, bytes, tuple[int, int]]] = []
 
     async def refuse(info: FileInfo, head: bytes) -> None:
@@ -132,13 +132,13 @@ async def test_a_validator_is_asked_before_anything_is_sent(way: Way, database: 
         raise ValueError("no marmot in it")
 
     file = limited(validators=[refuse])
-    with pytest.raises(FileRefused, match="no marmot in it; nothing was stored") as caught:
+    with pytest.raises(FileRefused, match="no marmot in it, so nothing was stored") as caught:
         await way(file, b"a fox in the snow", filename="fox.txt", chunk_size=4)
     assert caught.value.limit == "refuse"
-    [(info, head, lying)] = seen
+    [(info, head, stored)] = seen
     assert (info.filename, info.content_type, head) == ("fox.txt", "text/plain", b"a fox in the snow")
     if way is not put_staged:
-        assert lying == (0, 0)
+        assert stored == (0, 0)
     assert await contents(database) == (0, 0)
 
 
@@ -147,7 +147,7 @@ async def test_a_validator_is_asked_before_anything_is_sent(way: Way, database: 
     [
         (lambda info, head: False, FileRefused, "<lambda> refuses"),
         (lambda info, head: int(head), FileRefused, "invalid literal"),
-        (lambda info, head: {}[head], KeyError, "content"),  # a mistake of the validator's own is no refusal
+        (lambda info, head: {}[head], KeyError, "content"),  # a bug in the validator is not a refusal
         (lambda info, head: asyncio.sleep(0, False), FileRefused, "refuses"),
     ],
 )
@@ -160,7 +160,7 @@ async def test_how_a_validator_refuses(
     assert await contents(database) == (0, 0)
 
 
-async def test_a_refusal_of_a_validators_own_comes_as_it_is() -> None:
+async def test_a_file_refused_error_of_a_validator_is_raised_unchanged() -> None:
     mine = FileRefused("too many marmots", limit=3, actual=4)
 
     class Counting:
@@ -172,7 +172,7 @@ async def test_a_refusal_of_a_validators_own_comes_as_it_is() -> None:
     assert caught.value is mine
 
 
-async def test_an_unnamed_validator_is_called_by_its_class() -> None:
+async def test_a_validator_without_a_name_is_named_by_its_class() -> None:
     class Never:
         def __call__(self, info: FileInfo, head: bytes) -> bool:
             return False
@@ -182,7 +182,7 @@ async def test_an_unnamed_validator_is_called_by_its_class() -> None:
     assert caught.value.limit == "Never"
 
 
-async def test_validators_see_the_head_alone_and_are_asked_once(database: Database) -> None:
+async def test_validators_get_only_the_head_and_are_called_once(database: Database) -> None:
     heads = []
     file = limited(validators=lambda info, head: heads.append(head))
     content = bytes(range(256)) * 4 * 300
@@ -193,22 +193,22 @@ async def test_validators_see_the_head_alone_and_are_asked_once(database: Databa
     assert await file.read() == content
 
 
-async def test_a_lie_stops_a_long_upload_at_its_head(database: Database) -> None:
-    taken = 0
+async def test_a_wrongly_declared_type_stops_a_long_upload_at_its_head(database: Database) -> None:
+    yielded = 0
 
     async def endless() -> AsyncIterator[bytes]:
-        nonlocal taken
+        nonlocal yielded
         while True:
-            taken += 1
+            yielded += 1
             yield HTML + b" " * 10_000
 
     with pytest.raises(ContentTypeRefused):
         await limited(content_types="image/*").put(endless(), filename="marmot.png")
-    assert taken <= HEAD_BYTES // 10_000 + 1
+    assert yielded <= HEAD_BYTES // 10_000 + 1
     assert await contents(database) == (0, 0)
 
 
-async def test_a_refusal_sticks_to_what_is_being_written(database: Database) -> None:
+async def test_a_refused_writer_refuses_all_further_calls(database: Database) -> None:
     file = limited(validators=lambda info, head: False)
     await file.new_file()
     with pytest.raises(FileRefused):
@@ -222,7 +222,7 @@ async def test_a_refusal_sticks_to_what_is_being_written(database: Database) -> 
     assert await contents(database) == (0, 0)
 
 
-async def test_a_validator_that_is_cancelled_is_asked_again_and_an_upload_that_is_leaves_nothing(
+async def test_a_cancelled_validator_is_called_again_and_a_cancelled_upload_stores_nothing(
     database: Database,
 ) -> None:
     asked = 0
@@ -255,7 +255,7 @@ async def test_a_validator_that_is_cancelled_is_asked_again_and_an_upload_that_i
 
 
 @each_way
-async def test_as_many_bytes_as_allowed_come_in(way: Way, database: Database) -> None:
+async def test_max_size_bytes_are_accepted(way: Way, database: Database) -> None:
     file = limited(max_size=len(PNG))
     await way(file, PNG)
     assert await contents(database) == (1, 1)
@@ -270,13 +270,13 @@ async def test_a_failed_replace_leaves_the_old_file(database: Database) -> None:
     assert await contents(database) == (1, 1)
 
 
-async def test_the_type_that_nobody_declared_is_the_one_that_was_found() -> None:
+async def test_an_undeclared_type_is_the_sniffed_one() -> None:
     file = limited(content_types="image/*")
     await file.put(PNG)
     assert (await file.stat()).content_type == "image/png"
 
 
-async def test_what_was_discarded_is_refused_as_such(database: Database) -> None:
+async def test_a_discarded_staged_file_is_refused_as_closed(database: Database) -> None:
     bucket = Bucket(database)
     staged = await bucket.stage(PNG)
     await bucket.discard(staged)
@@ -284,7 +284,7 @@ async def test_what_was_discarded_is_refused_as_such(database: Database) -> None
         await limited(content_types="image/*").put(staged)
 
 
-async def test_staged_bytes_are_looked_at_as_far_as_the_head_reaches(database: Database) -> None:
+async def test_validators_get_the_head_of_staged_content(database: Database) -> None:
     heads = []
     content = PNG + bytes(HEAD_BYTES * 3)
     staged = await Bucket(database).stage(content, chunk_size=10_000)
@@ -305,7 +305,7 @@ async def test_copies_and_pickles_of_a_file_keep_its_limits() -> None:
 
 
 @pytest.mark.parametrize("validators", [7, [never, "a name"], "a name"])
-async def test_a_validator_that_cannot_be_called_is_refused_when_it_is_declared(validators: Any) -> None:
+async def test_a_validator_that_is_not_callable_is_refused_at_declaration(validators: Any) -> None:
     with pytest.raises(BadOption, match="info, head"):
         FileOptions(validators=validators)
 
@@ -330,7 +330,7 @@ async def test_a_refusal_names_the_field_of_the_document(way: Way, database: Dat
     assert await contents(database) == (0, 0)
 
 
-async def test_assigned_content_is_refused_by_the_save_and_may_be_assigned_again(database: Database) -> None:
+async def test_a_save_refuses_assigned_content_which_may_be_assigned_again(database: Database) -> None:
     post = Post(photo=HTML)
     with pytest.raises(ContentTypeRefused, match=r"^photo: "):
         await post.save()

@@ -178,7 +178,7 @@ async def test_legacy_metadata_of_null_are_no_hindrance(database: Database) -> N
     [b"", b"no picture", picture()[:900], b"GIF89a" + bytes(9), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"],
 )
 async def test_what_cannot_be_decoded_is_refused(data: bytes, database: Database) -> None:
-    with pytest.raises(PictureRefused, match="no picture") as caught:
+    with pytest.raises(PictureRefused, match="not a picture") as caught:
         await file_of_pictures().put(data, filename="marmot.jpg")
     assert isinstance(caught.value, FileRefused)
     assert await contents(database) == (0, 0)

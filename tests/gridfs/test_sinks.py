@@ -1,4 +1,4 @@
-"""One stream of blocks goes to a path, whole or not at all, or to a writable, as it comes."""
+"""A stream of blocks is written to a path, completely or not at all, or to a file object block by block."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_a_path_gets_all_the_bytes(tmp_path: Path, kind: Any) -> None:
     assert os.listdir(tmp_path) == ["marmot.bin"]
 
 
-async def test_no_half_file_is_ever_seen_under_the_name(tmp_path: Path) -> None:
+async def test_the_target_never_has_half_a_file(tmp_path: Path) -> None:
     target = tmp_path / "marmot.bin"
     target.write_bytes(b"old")
     seen = []
@@ -68,7 +68,7 @@ async def test_no_half_file_is_ever_seen_under_the_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("existing", [None, b"old"])
-async def test_a_failure_leaves_what_was_there_and_nothing_beside_it(tmp_path: Path, existing: bytes | None) -> None:
+async def test_a_failure_keeps_the_old_file_and_leaves_no_temporary_one(tmp_path: Path, existing: bytes | None) -> None:
     target = tmp_path / "marmot.bin"
     if existing is not None:
         target.write_bytes(existing)
@@ -77,7 +77,7 @@ async def test_a_failure_leaves_what_was_there_and_nothing_beside_it(tmp_path: P
     assert [path.read_bytes() for path in tmp_path.iterdir()] == ([] if existing is None else [existing])
 
 
-async def test_a_cancellation_leaves_nothing_beside_it_either(tmp_path: Path) -> None:
+async def test_a_cancellation_leaves_no_temporary_file(tmp_path: Path) -> None:
     started = asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:
@@ -107,7 +107,7 @@ async def test_a_symbolic_link_is_followed_and_stays_one(tmp_path: Path) -> None
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     target, link = folder / "marmot.bin", tmp_path / "link"
-    for _ in range(2):  # a link to nothing yet, then one to a file
+    for _ in range(2):  # first a dangling link, then a link to a file
         if not link.is_symlink():
             link.symlink_to(target)
         await put(link)
@@ -116,7 +116,7 @@ async def test_a_symbolic_link_is_followed_and_stays_one(tmp_path: Path) -> None
         assert os.listdir(folder) == ["marmot.bin"]
 
 
-async def test_a_folder_is_refused_and_left(tmp_path: Path) -> None:
+async def test_a_folder_is_refused_and_unchanged(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     for sink in (folder, f"{folder}/"):
@@ -135,21 +135,21 @@ async def test_a_device_or_a_pipe_is_refused_and_not_replaced(tmp_path: Path) ->
     assert os.listdir(tmp_path) == ["pipe"]
 
 
-async def test_a_folder_that_is_missing_is_not_made(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await put(tmp_path / "missing" / "marmot.bin")
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "猫" * 85, "🐿" * 63, ".hidden", "with space"])
-async def test_any_name_that_a_folder_can_hold_will_do(tmp_path: Path, name: str) -> None:
+async def test_any_name_that_the_file_system_allows_is_accepted(tmp_path: Path, name: str) -> None:
     await put(tmp_path / name)
     assert (tmp_path / name).read_bytes() == DATA
 
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """What a full disk does to a process."""
+    """Limit the size of files, which acts like a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -158,7 +158,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_a_full_disk_leaves_what_was_there_and_nothing_beside_it(tmp_path: Path) -> None:
+async def test_a_full_disk_keeps_the_old_file_and_leaves_no_temporary_one(tmp_path: Path) -> None:
     target = tmp_path / "marmot.bin"
     target.write_bytes(b"old")
     with files_of_at_most(100), pytest.raises(OSError, match="too large"):
@@ -171,7 +171,7 @@ async def test_a_full_disk_leaves_what_was_there_and_nothing_beside_it(tmp_path:
 
 
 class Partial:
-    """A raw file: takes seven bytes at most."""
+    """A raw file that writes at most seven bytes at a time."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -179,9 +179,9 @@ class Partial:
 
     def write(self, data: bytes) -> int:
         self.threads.add(threading.get_ident())
-        taken = bytes(data[:7])
-        self.data += taken
-        return len(taken)
+        part = bytes(data[:7])
+        self.data += part
+        return len(part)
 
 
 class AsyncPartial(Partial):
@@ -191,19 +191,19 @@ class AsyncPartial(Partial):
 
 
 class HiddenAwaitable(Partial):
-    """Asynchronous without looking so."""
+    """A file with a plain function that returns an awaitable."""
 
     def write(self, data: bytes) -> Any:
-        taken = super().write(data)
+        written = super().write(data)
 
         async def later() -> int:
-            return taken
+            return written
 
         return later()
 
 
 class Silent(Partial):
-    """Takes all and says nothing, as many do."""
+    """A file that writes everything and returns any value."""
 
     def __init__(self, answer: object = None) -> None:
         super().__init__()
@@ -214,7 +214,7 @@ class Silent(Partial):
         return self._answer
 
 
-async def test_a_file_is_written_as_the_blocks_come_and_not_closed(tmp_path: Path) -> None:
+async def test_a_file_is_written_from_its_position_and_not_closed(tmp_path: Path) -> None:
     memory = io.BytesIO(b"before ")
     memory.seek(7)
     await put(memory)
@@ -240,34 +240,34 @@ async def test_asynchronous_files_are_awaited(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [Partial, AsyncPartial, HiddenAwaitable])
-async def test_whoever_takes_a_part_gets_the_rest(kind: type[Partial]) -> None:
+async def test_a_partial_write_is_continued(kind: type[Partial]) -> None:
     sink = kind()
     await put(sink)
     assert sink.data == DATA
 
 
-async def test_synchronous_writables_work_beside_the_loop_and_asynchronous_ones_in_it() -> None:
-    beside, within = Partial(), AsyncPartial()
-    await put(beside)
-    await put(within)
-    assert threading.get_ident() not in beside.threads
-    assert within.threads == {threading.get_ident()}
+async def test_synchronous_files_run_in_a_thread_and_asynchronous_ones_in_the_loop() -> None:
+    synchronous, asynchronous = Partial(), AsyncPartial()
+    await put(synchronous)
+    await put(asynchronous)
+    assert threading.get_ident() not in synchronous.threads
+    assert asynchronous.threads == {threading.get_ident()}
 
 
 @pytest.mark.parametrize("answer", [None, True, False, "ok", 10**9, -1], ids=shown)
-async def test_whoever_says_nothing_sensible_took_all(answer: object) -> None:
+async def test_a_write_with_another_result_counts_as_complete(answer: object) -> None:
     sink = Silent(answer)
     await put(sink)
     assert sink.data == DATA
 
 
-async def test_who_takes_nothing_is_an_error_and_no_loss() -> None:
+async def test_a_file_that_accepts_no_bytes_is_an_error() -> None:
     class Full(io.RawIOBase):
-        def write(self, data: Any) -> Any:  # what a non-blocking file answers
+        def write(self, data: Any) -> Any:  # the result of a full non-blocking file
             return None
 
     for sink in (Full(), Silent(0)):
-        with pytest.raises(BlockingIOError, match=f"{type(sink).__name__} took nothing"):
+        with pytest.raises(BlockingIOError, match=f"{type(sink).__name__} accepted no bytes"):
             await put(sink)
 
 
@@ -291,7 +291,7 @@ async def test_a_stream_writer_is_written_in_its_loop_and_drained() -> None:
     assert bytes(received) == DATA
 
 
-async def test_a_file_in_text_mode_is_refused(tmp_path: Path) -> None:
+async def test_a_text_file_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "text").open("w") as text:
         for sink in (text, io.StringIO()):
             with pytest.raises(BadSource, match="needs a path or a binary file"):
@@ -299,12 +299,12 @@ async def test_a_file_in_text_mode_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sink", [None, 5, b"path", object(), [b"a"]], ids=shown)
-async def test_what_cannot_be_written_to_is_named(sink: object) -> None:
+async def test_an_object_that_is_not_writable_is_named(sink: object) -> None:
     with pytest.raises(BadSource, match=f"not {type(sink).__name__}"):
         await put(sink)
 
 
-async def test_an_error_of_the_writable_comes_out_as_it_is() -> None:
+async def test_an_error_of_the_file_is_raised_unchanged() -> None:
     class Broken:
         def write(self, data: bytes) -> int:
             raise BrokenPipeError("reader is gone")
@@ -317,23 +317,23 @@ async def test_an_error_of_the_writable_comes_out_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("target", ["path", "writable"])
-async def test_progress_tells_bytes_done_and_bytes_in_all(tmp_path: Path, target: str) -> None:
-    told: list[tuple[int, int | None]] = []
+async def test_progress_gets_the_bytes_done_and_the_bytes_in_all(tmp_path: Path, target: str) -> None:
+    reports: list[tuple[int, int | None]] = []
     sink = tmp_path / "a" if target == "path" else io.BytesIO()
-    await save(blocks(), sink, len(DATA), lambda done, total: told.append((done, total)))
-    assert told == [(5, len(DATA)), (5, len(DATA)), (12, len(DATA)), (len(DATA), len(DATA))]
+    await save(blocks(), sink, len(DATA), lambda done, total: reports.append((done, total)))
+    assert reports == [(5, len(DATA)), (5, len(DATA)), (12, len(DATA)), (len(DATA), len(DATA))]
 
 
 async def test_progress_may_be_a_coroutine_function_and_its_error_ends_the_transfer(tmp_path: Path) -> None:
-    told = []
+    reports = []
 
     async def progress(done: int, total: int | None) -> None:
         await asyncio.sleep(0)
-        told.append(done)
-        if len(told) == 2:
+        reports.append(done)
+        if len(reports) == 2:
             raise InterruptedError("enough")
 
     with pytest.raises(InterruptedError, match="enough"):
         await save(blocks(), tmp_path / "a", len(DATA), progress)
-    assert len(told) == 2
+    assert len(reports) == 2
     assert os.listdir(tmp_path) == []

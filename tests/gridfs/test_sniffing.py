@@ -1,4 +1,4 @@
-"""What the first bytes of a file speak for, and what a limit on types makes of a declaration beside them."""
+"""The types that the first bytes of a file show, and how `content_types` checks a declared type with them."""
 
 from __future__ import annotations
 
@@ -85,20 +85,20 @@ def stored_type(head: bytes, declared: str | None, *allowed: str) -> str | None:
         (EXE, "application/octet-stream", "application/octet-stream"),
     ],
 )
-def test_what_the_bytes_bear_out_is_stored_as_declared(head: bytes, declared: str, allowed: str) -> None:
+def test_a_declared_type_that_the_bytes_confirm_is_stored(head: bytes, declared: str, allowed: str) -> None:
     assert stored_type(head, declared, allowed) == declared
 
 
 @pytest.mark.parametrize(
-    ("head", "declared", "allowed", "came"),
+    ("head", "declared", "allowed", "found"),
     [
-        # None of the allowed ones
+        # Not one of the allowed types
         (PNG, "image/png", "image/gif", "image/png"),
         (HTML, "text/html", "image/*", "text/html"),
         (PNG, None, "application/pdf", "image/png"),
         (UNKNOWN, None, "image/*", None),
         (EXE, "application/octet-stream", "image/*", None),
-        # A lie
+        # A wrong declaration
         (GIF, "image/png", "image/*", "image/gif"),
         (HTML, "image/png", "image/png", "text/html"),
         (TEXT, "image/png", "image/*", "text/plain"),
@@ -111,51 +111,51 @@ def test_what_the_bytes_bear_out_is_stored_as_declared(head: bytes, declared: st
         (HTML, "application/vnd.acme.notes", "application/vnd.acme.notes", "text/html"),
         (PNG, "text/plain", "text/*", "image/png"),
         (JPEG[:3], "text/plain", "text/*", "image/jpeg"),
-        # No signature is known, so a pattern cannot let it in
+        # A type without a known signature is not accepted by a pattern
         (UNKNOWN, "image/x-acme", "image/*", None),
     ],
 )
-def test_what_is_not_allowed_or_a_lie_is_refused(
-    head: bytes, declared: str | None, allowed: str, came: str | None
+def test_a_type_that_is_not_allowed_or_wrongly_declared_is_refused(
+    head: bytes, declared: str | None, allowed: str, found: str | None
 ) -> None:
     with pytest.raises(ContentTypeRefused) as caught:
         stored_type(head, declared, allowed)
     assert caught.value.limit == (allowed,)
-    if came is not None:
-        assert caught.value.actual == came
+    if found is not None:
+        assert caught.value.actual == found
 
 
-def test_a_type_that_nobody_declared_is_found_in_the_bytes() -> None:
+def test_an_undeclared_type_is_found_in_the_bytes() -> None:
     assert stored_type(PNG, None, "image/*") == "image/png"
     assert stored_type(PNG, "application/octet-stream", "image/*") == "image/png"
     assert stored_type(TEXT, None, "text/*") == "text/plain"
-    # A zip may be a document of ten kinds: it is let in, and called nothing.
+    # A zip may be one of ten document types, so it is accepted without a type.
     assert stored_type(zipped(), None, "application/*") is None
 
 
-def test_without_a_limit_nothing_is_looked_at() -> None:
+def test_without_a_limit_the_bytes_are_not_inspected() -> None:
     assert Limits().checked_type("image/png", HTML) == "image/png"
 
 
 @pytest.mark.parametrize("types", [(), "image", ("image/png", 7), "image/png;q=1", 7, ("*/png",)])
-def test_patterns_that_are_none_are_refused_when_they_are_declared(types: Any) -> None:
+def test_invalid_patterns_are_refused_when_they_are_declared(types: Any) -> None:
     with pytest.raises(BadOption, match="content_types"):
         checked_content_types(types)
 
 
-def test_one_type_may_stand_alone_and_case_does_not_matter() -> None:
+def test_one_type_may_be_a_str_and_case_does_not_matter() -> None:
     assert checked_content_types("Image/PNG") == ("image/png",)
     assert checked_content_types(iter(["image/*"])) == ("image/*",)
     assert checked_content_types(None) is None
 
 
-def test_without_the_extra_the_declaration_fails_and_not_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_declaration_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "puremagic", None)
     with pytest.raises(BadOption, match=r"pip install 'gridproxy-mongo\[sniff\]'"):
         checked_content_types("image/png")
 
 
-def test_names_of_one_type() -> None:
+def test_several_names_of_one_type_are_equal() -> None:
     assert canonical_type("audio/x-wav") == canonical_type("Audio/Wave") == canonical_type("audio/vnd.wave")
     assert not sniff(UNKNOWN).types
 

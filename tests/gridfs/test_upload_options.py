@@ -146,7 +146,7 @@ def test_the_hash_cannot_be_given() -> None:
 )
 def test_the_same_key_said_twice_is_a_type_error_and_a_value_error(arguments: dict[str, Any]) -> None:
     for kind in (DuplicateKey, BadMetadata, BadOption, TypeError, ValueError):
-        refused(kind, "given twice", **arguments)
+        refused(kind, "passed twice", **arguments)
     with pytest.raises(DuplicateKey) as caught:
         upload_request(**arguments)
     assert caught.value.key in arguments["metadata"]

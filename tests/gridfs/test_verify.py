@@ -1,4 +1,4 @@
-"""verify: flipped bytes, and chunks that are not what the record promises."""
+"""`verify` finds changed bytes, and chunks that do not match the record."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ async def test_verify_finds_flipped_bytes(bucket: Bucket, database: Database) ->
     ],
     ids=["missing", "short", "surplus", "none"],
 )
-async def test_verify_names_what_is_wrong_with_the_chunks(
-    bucket: Bucket, database: Database, change: Any, reason: str
-) -> None:
+async def test_verify_names_the_first_wrong_chunk(bucket: Bucket, database: Database, change: Any, reason: str) -> None:
     await bucket.upload(DATA, id=1)
     await change(database["fs.chunks"])
     with pytest.raises(CorruptFile) as caught:

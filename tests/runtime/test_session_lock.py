@@ -1,4 +1,4 @@
-"""Calls in one session queue; what the one whose turn it is has started goes with it."""
+"""Calls in one session wait for each other, except for the work that the lock's holder starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Session:
     """Anything that can be weakly referenced."""
 
 
-async def test_one_after_the_other() -> None:
+async def test_calls_in_one_session_run_one_after_the_other() -> None:
     session: Any = Session()
     at_work, most = 0, 0
 
@@ -29,25 +29,25 @@ async def test_one_after_the_other() -> None:
     assert most == 1
 
 
-async def test_without_a_session_nobody_waits() -> None:
+async def test_calls_without_a_session_do_not_wait() -> None:
     async with lock(None), lock(None):
         pass
 
 
-async def test_what_the_holder_starts_goes_with_it_in_a_fresh_context_too() -> None:
+async def test_the_holder_and_the_tasks_it_starts_may_lock_again() -> None:
     session: Any = Session()
 
     async def inner() -> str:
         async with lock(session):
-            return "in turn"
+            return "done"
 
     async with lock(session):
-        assert await inner() == "in turn"
-        assert await asyncio.create_task(inner()) == "in turn"
-        assert await run_to_completion(inner(), fresh=True) == "in turn"
+        assert await inner() == "done"
+        assert await asyncio.create_task(inner()) == "done"
+        assert await run_to_completion(inner(), fresh=True) == "done"
 
 
-async def test_a_task_that_outlives_the_turn_has_to_wait_like_others() -> None:
+async def test_a_task_that_outlives_its_starters_lock_has_to_wait() -> None:
     session: Any = Session()
     go_on, order = asyncio.Event(), list[str]()
 
@@ -67,7 +67,7 @@ async def test_a_task_that_outlives_the_turn_has_to_wait_like_others() -> None:
     assert order == ["next", "late"]
 
 
-async def test_a_cursor_leaves_the_session_to_others_between_two_items() -> None:
+async def test_the_session_is_free_between_two_items_of_a_cursor() -> None:
     session: Any = Session()
 
     async def items() -> Any:

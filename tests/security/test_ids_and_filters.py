@@ -145,7 +145,7 @@ async def test_an_operator_in_a_new_id_is_refused_before_anything_is_sent(
         lambda: a_file(bucket, victim).replace(b"x", id=id),
     ]
     for work in works:
-        with pytest.raises(BadId, match=r"the key '\$(gt|in)' in it"):
+        with pytest.raises(BadId, match=r"its key '\$(gt|in)'"):
             await work()
     assert await contents(database) == (1, 1)
 

@@ -1,1 +1,1 @@
-"""What the bytes of a file are: types, limits, pictures. No I/O."""
+"""Rules about the content of files: media types, limits and pictures. No I/O."""

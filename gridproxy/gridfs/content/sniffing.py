@@ -1,7 +1,7 @@
-"""Sniffing: which media types the first bytes of a file speak for, whatever its name and its sender say.
+"""Finds the media types that the first bytes of a file may be of.
 
-Signatures are puremagic's (extra `sniff`). Text has none, so what is text is found by its bytes, and which kind of
-text it is (CSV, JSON, Markdown) is left to the declaration; only markup that a browser would run is told apart.
+The signatures are puremagic's (extra `sniff`). Text has no signature and is recognised by its bytes. The declaration
+decides which kind of text it is (CSV, JSON, Markdown), except for markup that a browser would run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 OCTET_STREAM = "application/octet-stream"
 
-# One type under several names; a leading "x-" of the subtype is dropped besides.
+# Several names of one type. `canonical_type` also drops a leading "x-" of the subtype.
 _ALIASES = {
     "application/vnd.rar": "application/rar",
     "application/zip-compressed": "application/zip",
@@ -36,7 +36,7 @@ _TEXTUAL = {
     for name in ("ecmascript", "graphql", "javascript", "json", "ndjson", "sh", "sql", "toml", "xml", "yaml")
 }
 _MARKUP = {"text/html", "application/xhtml+xml", "image/svg+xml"}
-# The bytes that no text has (WHATWG MIME Sniffing, "binary data byte").
+# Bytes that text does not contain (WHATWG MIME Sniffing, "binary data byte").
 _BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 _BOMS = {
     codecs.BOM_UTF8: "utf-8",
@@ -46,18 +46,18 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _FLAGS = re.IGNORECASE | re.DOTALL
-# What was passed over is not tried in another way (`(?>`, `*+`): twenty comments would be a million of ways.
+# `(?>` and `*+` prevent backtracking: twenty comments could be matched in a million ways.
 _SIGNS = (
     ("text/html", re.compile(r"\s*+(?><!--.*?-->\s*+)*+<(!doctype\s+html|html|head|body|script|iframe)\b", _FLAGS)),
     ("image/svg+xml", re.compile(r"\s*+(?><[?!][^>]*>\s*+)*+<(\w+:)?svg\b", _FLAGS)),
 )
-# Shorter signatures than this occur in ordinary text: "BM", "MZ".
+# Signatures shorter than this occur in ordinary text: "BM", "MZ".
 _LONG = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Sniffed:
-    """What some bytes may be: canonical types, the likeliest first; `sure` where there is no other candidate."""
+    """The canonical types that some bytes may be of, the likeliest first. `sure` if there is only one candidate."""
 
     types: tuple[str, ...]
     text: bool
@@ -65,27 +65,27 @@ class Sniffed:
 
     @property
     def active(self) -> bool:
-        """Whether the bytes are markup, which a browser runs."""
+        """Whether the bytes are markup that a browser would run."""
         return not _MARKUP.isdisjoint(self.types)
 
     def confirms(self, declared: str) -> bool:
-        """Whether the bytes may be what a (canonical) declaration says."""
+        """Return whether the bytes may be of the declared (canonical) type."""
         if declared in self.types:
             return True
-        if self.active:  # every SVG is XML, but none is Markdown
+        if self.active:  # every SVG is XML, but an SVG is never Markdown
             return declared == "application/xml" and "text/html" not in self.types
         return self.text and _is_textual(declared)
 
 
 def canonical_type(declared: str) -> str:
-    """A media type without its parameters, in lower case, under the one name that is used here."""
+    """Return a media type in lower case, without parameters and under its canonical name."""
     main, _, sub = declared.partition(";")[0].strip().lower().partition("/")
     name = f"{main}/{sub.removeprefix('x-')}"
     return _ALIASES.get(name, name)
 
 
 def sniff(head: bytes) -> Sniffed:
-    """What the first bytes of a file speak for."""
+    """Return the types that a file with these first bytes may be of."""
     found = _signatures(head) if head else {}
     text = _as_text(head, legacy=not found)
     if text is None:
@@ -97,7 +97,7 @@ def sniff(head: bytes) -> Sniffed:
 
 
 def has_signature(kind: str) -> bool:
-    """Whether files of a (canonical) type can be told by their first bytes at all."""
+    """Return whether a (canonical) type has a signature in the first bytes."""
     return kind in _MARKUP or kind in _known_types()
 
 
@@ -107,15 +107,15 @@ class _Sign(NamedTuple):
 
 
 def _signatures(head: bytes) -> dict[str, _Sign]:
-    import puremagic  # noqa: PLC0415  # an extra: whoever declared `content_types` has it
+    import puremagic  # noqa: PLC0415  # an extra, which `checked_content_types` has checked
 
     try:
         matches = puremagic.magic_string(head)
-    except puremagic.PureError:  # nothing fits
+    except puremagic.PureError:  # no signature matches
         return {}
     signs: dict[str, _Sign] = {}
     for each in matches:
-        # Zeros are the sign of several formats, and of nothing.
+        # A signature of zeros matches arbitrary data.
         if each.mime_type and each.byte_match.strip(b"\0"):
             sign = _Sign(each.confidence, len(each.byte_match))
             kind = canonical_type(each.mime_type)
@@ -139,8 +139,9 @@ def _sniffed(signs: Mapping[str, _Sign], *, text: bool) -> Sniffed:
 
 
 def _as_text(head: bytes, *, legacy: bool) -> str | None:
-    """The bytes as text where they can be text: in UTF-8, or by their byte order mark; `legacy` ones, too, in an
-    8-bit encoding.
+    """Return the bytes as text, or None if they are not text.
+
+    The encoding is UTF-8 or the one of the byte order mark. With `legacy`, any 8-bit encoding is accepted too.
     """
     for mark, encoding in _BOMS.items():
         if head.startswith(mark):
@@ -153,7 +154,7 @@ def _as_text(head: bytes, *, legacy: bool) -> str | None:
 
 def _decoded(head: bytes, encoding: str) -> str | None:
     try:
-        # The last character may be cut.
+        # The last character may be incomplete.
         return codecs.getincrementaldecoder(encoding)().decode(head)
     except UnicodeDecodeError:
         return None

@@ -1,1 +1,1 @@
-"""From chunks to the caller."""
+"""Reads stored files: planned ranges of chunks, streams, readers and local files."""

@@ -1,8 +1,8 @@
-"""The way out: finite ranges of chunks, fetched ahead and handed over in order.
+"""Downloads a stored file (GridFS spec) as ranges of chunks, which are fetched ahead and returned in order.
 
-No cursor is held open: each range is a retryable read of its own, so a slow consumer meets no time-out. The first
-range is small (the first byte comes soon), the next ones are 4 MB, and the more of them are read in sequence, the
-more are on their way, four at most. The record is asked for together with the first range: one round trip.
+Each range is a separate, retryable read, so that no cursor times out while a slow consumer waits. The first range is
+small and is fetched together with the record, the later ones have 4 MB. A sequential reader gets more and more ranges
+fetched ahead, up to four.
 """
 
 from __future__ import annotations
@@ -30,42 +30,40 @@ from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.runtime.tasks import both, end_tasks, gather, spawn
 
 IN_FLIGHT = 4
-# The first range: soon there, and most files fit into it whole.
+# The first range is small enough to arrive soon, and most files fit into it completely.
 FIRST_BYTES = 5 * 255 * 1024
-# Behind the end of whatever can be stored; a query takes no larger numbers.
+# Beyond the end of any file, and small enough for a query.
 _LAST_CHUNK = 2**62
-# What a whole file is gathered in at first; larger memory is moved, and not copied, when it grows.
-_ROOM_BYTES = 64 * 1024 * 1024
+# The initial buffer for a whole file. The system grows larger buffers without copying them.
+_BUFFER_BYTES = 64 * 1024 * 1024
 
 
 async def load_info(store: Store, id: object, session: Session | None = None) -> FileInfo:
-    """The record of a stored file; `FileMissing` where there is none, or where it has expired."""
-    return _visible(await store.find_record(id, store.session_for(session)), id)
+    """Return the info of a stored file. Raises `FileMissing` if there is no such file or it has expired."""
+    return _visible(store, await store.find_record(id, store.session_for(session)), id)
 
 
-def _visible(record: Record | None, id: object) -> FileInfo:
+def _visible(store: Store, record: Record | None, id: object) -> FileInfo:
     if record is None:
-        raise FileMissing(id)
+        raise FileMissing(id, bucket=store.description)
     info = FileInfo.from_record(record)
     if info.expired():
-        raise FileMissing(id, message=f"the file {id!r} expired at {info.expires_at}")
+        raise FileMissing(id, message=f"the file {id!r} in {store.description} expired at {info.expires_at}")
     return info
 
 
 def check_offset(value: object, name: str) -> int:
-    """A place in a file, in bytes; raises `BadOption` for a negative one or no number."""
+    """Return a position in a file (bytes), or raise `BadOption` if it is negative or not a whole number."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise BadOption(f"{name} is a number of bytes from the file's start, not {value!r}")
+        raise BadOption(f"{name} is a whole number of bytes from the file's start, not {value!r}")
     return value
 
 
 class Download:
-    """Bytes `start` to `stop` (exclusive, None for the end) of one file, block by block.
+    """An iterator over bytes `start` to `stop` (exclusive, None for the end) of one file, block by block.
 
-    `chunk_size` is a guess for reading before the record is known, `info` a record that is known for sure, `first` the
-    bytes that are wanted soonest, `ahead` how many ranges are fetched ahead from the beginning, and `on_info` is
-    told the
-    record as soon as it is known.
+    `chunk_size` is a guess until the record is known, `info` the known record. `first` is the size in bytes of the
+    first read, `ahead` the number of ranges to fetch ahead at first. `on_info` is called with the loaded record.
     """
 
     def __init__(
@@ -99,13 +97,13 @@ class Download:
         self._closed = False
 
     def __del__(self) -> None:
-        # Dropped half-read: what is on its way is ended, in the loop that it runs in.
+        # Dropped before its end: cancel the running reads in their own loop.
         if self._fetching and self._loop is not None and not self._loop.is_closed():
             for _, task in self._fetching:
                 self._loop.call_soon_threadsafe(task.cancel)
 
     async def aclose(self) -> None:
-        """End what is on its way; returns when it is gone. Whoever waits in `next` at this moment gets `FileClosed`."""
+        """Cancel the running reads and wait for them. A task that waits in `next` gets `FileClosed`."""
         self._closed = True
         fetching = [fetch for _, fetch in self._fetching]
         self._fetching.clear()
@@ -113,25 +111,25 @@ class Download:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise FileClosed("what was being read was closed meanwhile")
+            raise FileClosed("the download was closed while it was being read")
 
     async def load(self) -> FileInfo:
-        """The file's record; where it is not known yet, the first bytes are fetched with it."""
+        """Return the file's info, which is fetched together with the first bytes if it is not known yet."""
         return self.info or await self._begin()
 
     async def left(self) -> int:
-        """How many bytes `next` is going to give from now on."""
+        """Return how many bytes are left to read."""
         return max(0, self._end(await self.load()) - self.next_offset)
 
     async def next(self) -> Block | None:
-        """The next block, in order, at least one byte long; None at the end.
+        """Return the next block, which has at least one byte, or None at the end.
 
-        Raises `CorruptFile` where the chunks do not make up the file, `FileVanished` where it was deleted meanwhile. A
-        cancellation loses nothing: the next call gives what this one would have given.
+        Raises `CorruptFile` if the chunks do not match the record, and `FileVanished` if the file was deleted. A
+        cancelled call loses no bytes: the next call returns the block.
         """
         info = await self.load()
         if self._plan is None:
-            self._plan = self._planned(info)
+            self._plan = self._plan_from(info)
         while True:
             self._fetch_ahead(max(1, self._ahead))
             if not self._fetching:
@@ -151,7 +149,7 @@ class Download:
                 return block
 
     def reaches(self, offset: int) -> bool:
-        """Whether the byte at `offset` is ahead, and on its way already."""
+        """Return whether the byte at `offset` is ahead and already being fetched."""
         if self.info is None or not self._fetching or offset < self.next_offset:
             return False
         return offset < self._fetching[-1][0].stop * self.info.chunk_size
@@ -159,15 +157,13 @@ class Download:
     def _end(self, info: FileInfo) -> int:
         return info.length if self._stop is None else min(self._stop, info.length)
 
-    def _planned(self, info: FileInfo, from_chunk: int | None = None) -> Iterator[ChunkRange]:
+    def _plan_from(self, info: FileInfo, from_chunk: int | None = None) -> Iterator[ChunkRange]:
         if not info.chunk_size:
-            return iter(())  # an empty file, and a writer who found no size worth noting
-        full = chunks_per_range(info.chunk_size)
+            return iter(())  # an empty file whose writer stored no chunk size
+        first_chunks = chunks_per_range(info.chunk_size)
         if from_chunk is None:
-            soonest = -(-(self._start + self._first) // info.chunk_size) - self._start // info.chunk_size
-            first_chunks = max(1, min(soonest, full))
-        else:
-            first_chunks = full
+            wanted = -(-(self._start + self._first) // info.chunk_size) - self._start // info.chunk_size
+            first_chunks = max(1, min(wanted, first_chunks))
         return plan_ranges(info, self._start, self._end(info), first_chunks=first_chunks, from_chunk=from_chunk)
 
     def _fetch_ahead(self, depth: int) -> None:
@@ -178,42 +174,42 @@ class Download:
 
     async def _begin(self) -> FileInfo:
         first = min(self._start // self._guess, _LAST_CHUNK)
-        soonest = self._start + max(1, self._first)
+        end = self._start + max(1, self._first)
         if self._stop is not None:
-            soonest = max(self._start + 1, min(soonest, self._stop))
-        count = max(1, min(-(-soonest // self._guess) - self._start // self._guess, RANGE_BYTES // self._guess))
-        # One more than is wanted shows what stands behind the end; a range that is asked for whole touches no other.
-        beyond = 0 if self._stop is not None and soonest >= self._stop else 1
+            end = max(self._start + 1, min(end, self._stop))
+        count = max(1, min(-(-end // self._guess) - self._start // self._guess, RANGE_BYTES // self._guess))
+        # One more chunk than needed detects a surplus one. A read that ends at `stop` needs no other chunk.
+        beyond = 0 if self._stop is not None and end >= self._stop else 1
         record, documents = await both(
             self.store.find_record(self.id, self._session),
             self.store.find_first_chunks(self.id, first, first + count + beyond),
         )
-        info = _visible(record, self.id)
-        wanted = self._brought(info, first, documents, count)
-        self._plan = self._planned(info, None if wanted is None else wanted.stop)
-        if wanted is not None:
-            if not len(wanted):
+        info = _visible(self.store, record, self.id)
+        fetched = self._usable_range(info, first, documents, count)
+        self._plan = self._plan_from(info, None if fetched is None else fetched.stop)
+        if fetched is not None:
+            if not len(fetched):
                 self._plan = iter(())
-            there: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
-            there.set_result(documents)
-            self._fetching.append((wanted, there))
+            result: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
+            result.set_result(documents)
+            self._fetching.append((fetched, result))
         self.info = info
         if self._on_info is not None:
             self._on_info(info)
         return info
 
-    def _brought(self, info: FileInfo, first: int, documents: Sequence[Record], asked: int) -> ChunkRange | None:
-        """The range that a blind read brought; None where it has to be read anew, now that the record is known."""
+    def _usable_range(self, info: FileInfo, first: int, documents: Sequence[Record], wanted: int) -> ChunkRange | None:
+        """Return the range that the first read fetched, or None if it has to be read again with the known record."""
         if self._start and info.chunk_size != self._guess:
             return None
         needed = -(-self._end(info) // info.chunk_size) - first if self._end(info) > self._start else 0
         if info.length and not needed:
             return None
-        # An answer that was cut off at its bytes may not have shown what stands behind.
-        whole = len(documents) <= asked and sum(map(payload_size, documents)) < RANGE_BYTES
-        count = min(needed, asked, len(documents) if whole else len(documents) - 1)
-        if count < min(needed, asked) and whole:
-            return None  # chunks are missing: the ordinary read will tell
+        # A read that stopped at its limit of bytes may have missed a surplus chunk.
+        complete = len(documents) <= wanted and sum(map(payload_size, documents)) < RANGE_BYTES
+        count = min(needed, wanted, len(documents) if complete else len(documents) - 1)
+        if count < min(needed, wanted) and complete:
+            return None  # chunks are missing: the next read raises the error
         if count <= 0 and info.length:
             return None
         return ChunkRange(first, first + count, first + count == info.chunk_count)
@@ -222,8 +218,8 @@ class Download:
         try:
             return check_range(info, wanted, documents)
         except CorruptFile:
-            # A reader may race the upload, or look at a secondary that lags: ask once more where it is known best.
-            # The record after the chunks: a delete takes it first, so chunks that are gone while it is there are lost.
+            # The upload may be running, or the secondary may lag: read once more, from the primary. The record is read
+            # after the chunks, because a delete removes it first: if it still exists, missing chunks are really lost.
             documents = await self.store.find_chunks(self.id, wanted, primary=True)
             record = await self.store.find_record(self.id, self._session, primary=True)
         if record is None:
@@ -235,12 +231,12 @@ class Download:
 
 
 async def read_all(download: Download, head: Sequence[bytes] = ()) -> bytes:
-    """Every byte that a download gives, behind those of `head`; it is closed then."""
+    """Return `head` and all bytes of a download, then close it."""
     try:
         left = await download.left()
-        # Joined at the end, a file would stand in memory twice, and fresh memory costs more than the copy into it.
-        # A record may lie about its length: beyond this room the buffer grows as bytes come.
-        gathered = io.BytesIO(bytes(min(sum(map(len, head)) + left, _ROOM_BYTES)))
+        # Joining a list would need the memory twice. The initial buffer is bounded, because a damaged record may have
+        # a wrong length.
+        gathered = io.BytesIO(bytes(min(sum(map(len, head)) + left, _BUFFER_BYTES)))
         gathered.writelines(head)
         while (block := await download.next()) is not None:
             gathered.writelines(block.pieces)
@@ -258,21 +254,11 @@ async def read_range(
     chunk_size: int | None = None,
     on_info: Callable[[FileInfo], None] | None = None,
 ) -> bytes:
-    """Bytes `start` to `stop` (exclusive; None for the end), clipped to the file."""
+    """Return bytes `start` to `stop` (exclusive, None for the end), as far as the file has them."""
     check_offset(start, "start")
-    first = FIRST_BYTES
-    if stop is not None:
-        first = max(1, check_offset(stop, "stop") - start)
+    first = FIRST_BYTES if stop is None else max(1, check_offset(stop, "stop") - start)
     download = Download(
-        store,
-        id,
-        start,
-        stop,
-        session=session,
-        chunk_size=chunk_size,
-        first=first,
-        ahead=IN_FLIGHT,
-        on_info=on_info,
+        store, id, start, stop, session=session, chunk_size=chunk_size, first=first, ahead=IN_FLIGHT, on_info=on_info
     )
     return await read_all(download)
 
@@ -280,7 +266,7 @@ async def read_range(
 async def read_ranges(
     store: Store, id: object, ranges: Sequence[tuple[int, int]], session: Session | None = None
 ) -> list[bytes]:
-    """The bytes of each range (start, stop), in the order given; a chunk that several of them touch is read once."""
+    """Return the bytes of each range (start, stop) in the given order. Each chunk is read only once."""
     for start, stop in ranges:
         check_offset(start, "start")
         check_offset(stop, "stop")

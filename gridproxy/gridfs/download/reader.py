@@ -1,12 +1,10 @@
-"""What a consumer of a stored file holds: a stream of blocks, or a reader with a position."""
+"""The two public readers of a stored file: a stream of blocks, and a reader with a position."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from types import TracebackType
+from collections.abc import Callable, Generator
 from typing import Any
 
 import anyio
@@ -21,12 +19,22 @@ from .download import FIRST_BYTES, IN_FLIGHT, Download, check_offset, read_all
 
 
 class DownloadStream(ByteReceiveStream):
-    """The bytes `start` to `stop` of a stored file as blocks of at most a chunk, fetched ahead in bounded memory.
+    """A range of a stored file as an async iterator of `bytes` blocks, each of at most one chunk.
 
-    An async iterator of bytes, and an `anyio.abc.ByteReceiveStream`. `aclose()` (or leaving `async with`) ends what is
-    on its way; a stream dropped half-read leaks nothing. Reading raises `FileMissing` (for an expired file too),
-    `CorruptFile`, and `FileVanished` where it was deleted meanwhile: it never ends short. As anyio has it,
-    `anyio.ClosedResourceError` after `aclose()`, and `anyio.BusyResourceError` for two readers at once.
+    It is also an `anyio.abc.ByteReceiveStream`, fetches ahead in bounded memory and never ends early without an error.
+
+    Raises:
+        FileMissing: The file does not exist or has expired.
+        CorruptFile: The stored chunks do not match the record.
+        FileVanished: The file was deleted during the download.
+        anyio.ClosedResourceError: The stream was closed.
+        anyio.BusyResourceError: Another task is reading from the stream.
+
+    ```python
+    info = await Bucket(client["zoo"]).upload(b"some content")
+    async with Bucket(client["zoo"]).stream(info.id) as stream:
+        assert b"".join([block async for block in stream]) == b"some content"
+    ```
     """
 
     def __init__(self, download: Download) -> None:
@@ -36,13 +44,29 @@ class DownloadStream(ByteReceiveStream):
         self._guard = anyio.ResourceGuard("reading from")
 
     async def info(self) -> FileInfo:
-        """The record of the file being streamed; the first bytes come with it."""
+        """Return the record of the file, which is fetched together with the first bytes.
+
+        ```python
+        async with Bucket(client["zoo"]).stream(info.id) as stream:
+            assert (await stream.info()).length == 12
+        ```
+        """
         return await self._download.load()
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """The next bytes, at least one and at most `max_bytes`.
+        """Return the next bytes, at least one.
 
-        Raises `anyio.EndOfStream` at the end, `BadOption` for less than 1.
+        Args:
+            max_bytes: The largest number of bytes to return.
+
+        Raises:
+            anyio.EndOfStream: All bytes were read.
+            BadOption: `max_bytes` is less than 1.
+
+        ```python
+        async with Bucket(client["zoo"]).stream(info.id) as stream:
+            assert await stream.receive(4) == b"some"
+        ```
         """
         if max_bytes < 1:
             raise BadOption(f"max_bytes is at least 1, not {max_bytes!r}")
@@ -73,21 +97,36 @@ class DownloadStream(ByteReceiveStream):
             return self._pieces.pop()
 
     async def aclose(self) -> None:
-        """End the stream; what was on its way is gone when this returns."""
+        """Close the stream, cancel its running reads and wait for them.
+
+        ```python
+        info = await Bucket(client["zoo"]).upload(b"some content")
+        stream = Bucket(client["zoo"]).stream(info.id)
+        await stream.aclose()
+        ```
+        """
         self._closed = True
         self._pieces = []
         await self._download.aclose()
 
 
 class Reader:
-    """A stored file with a position of its own, read like a binary file; stays with the bucket that it was opened on.
+    """A stored file that is read like a binary file, with its own position. `AsyncGridFile.open` returns it.
 
-    `async with file.open() as reader:` (or `reader = await file.open()`). Calls from several tasks take turns.
-    `position` is where it begins, in bytes from the start; `chunk_size`, in bytes, a guess until the record is known,
-    which `on_info` is told then.
+    Calls of several tasks wait for each other. An error or a cancellation does not move the position.
 
-    Reading raises `FileMissing` (for an expired file too), `CorruptFile`, `FileVanished` where it was deleted
-    meanwhile, and `FileClosed` after `aclose()`; the position stays then.
+    Raises:
+        FileMissing: The file does not exist or has expired.
+        CorruptFile: The stored chunks do not match the record.
+        FileVanished: The file was deleted while it was read.
+        FileClosed: The reader was closed.
+
+    ```python
+    info = await Bucket(client["zoo"]).upload(b"some content")
+    async with Bucket(client["zoo"]).file(info.id).open() as reader:
+        assert await reader.seek(5) == 5
+        assert await reader.read() == b"content"
+    ```
     """
 
     def __init__(
@@ -110,14 +149,14 @@ class Reader:
         self._info: FileInfo | None = None
         self._download: Download | None = None
         self._block: Block | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"at {self._position}"
         return f"<Reader of {self.id!r} in {self.store!r}: {state}>"
 
     async def _opened(self) -> Reader:
-        async with self._turn:
+        async with self._lock:
             await self._load()
         return self
 
@@ -131,40 +170,56 @@ class Reader:
             await self.aclose()
             raise
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Let go of what was fetched; reading raises `FileClosed` afterwards."""
-        self.closed = True
-        await self._let_go()
+        """Close the reader and drop its fetched bytes.
 
-    async def _let_go(self) -> None:
+        ```python
+        info = await Bucket(client["zoo"]).upload(b"some content")
+        reader = await Bucket(client["zoo"]).file(info.id).open()
+        await reader.aclose()
+        ```
+        """
+        self.closed = True
+        await self._reset()
+
+    async def _reset(self) -> None:
         download, self._download, self._block = self._download, None, None
         if download is not None:
             await download.aclose()
 
     @property
     def info(self) -> FileInfo | None:
-        """The record that this reader goes by; None before the first read."""
+        """The file's record, or None before the first read."""
         return self._info
 
     def tell(self) -> int:
-        """The position, in bytes from the start."""
+        """Return the position, in bytes from the start.
+
+        ```python
+        bytes_left = info.length - reader.tell()
+        ```
+        """
         return self._position
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the position to `offset` bytes from the start, the position or the end (`whence` 0, 1 or 2, as in `io`);
-        the new one, in bytes from the start.
+        """Move the position and return it, in bytes from the start.
 
-        Beyond the end is legal; before the start, and for another `whence`, it raises `BadOption`.
+        Args:
+            offset: A number of bytes. The new position may be after the end of the file.
+            whence: 0, 1 or 2 for an offset from the start, the position or the end, as in `io`.
+
+        Raises:
+            BadOption: The new position is before the start, or `whence` is not valid.
+
+        ```python
+        async with Bucket(client["zoo"]).file(info.id).open() as reader:
+            assert await reader.seek(-7, 2) == 5
+        ```
         """
-        async with self._turn:
+        async with self._lock:
             if whence == os.SEEK_SET:
                 position = offset
             elif whence == os.SEEK_CUR:
@@ -172,54 +227,56 @@ class Reader:
             elif whence == os.SEEK_END:
                 position = (await self._load()).length + offset
             else:
-                raise BadOption(f"whence is 0, 1 or 2, not {whence!r}")
+                raise BadOption(f"whence is 0 (start), 1 (position) or 2 (end), not {whence!r}")
             self._position = check_offset(position, "the position")
             return self._position
 
     async def read(self, size: int | None = -1) -> bytes:
-        """The next `size` bytes, fewer only at the end, then empty; all the rest where `size` is negative or None."""
-        async with self._turn:
+        """Return the next `size` bytes, or all remaining ones if `size` is negative or None. Fewer only at the end.
+
+        ```python
+        async with Bucket(client["zoo"]).file(info.id).open() as reader:
+            assert await reader.read(4) == b"some"
+        ```
+        """
+        async with self._lock:
             self._check_open()
-            if size is None or size < 0:
-                return await self._read_rest()
-            gathered: list[bytes] = []
-            missing = size
-            with self._moving_on():
-                while missing:
-                    piece, at = await self._piece(missing)
-                    if not piece:
-                        break
-                    gathered.append(piece[at : at + missing])
-                    missing -= len(gathered[-1])
-                    self._position += len(gathered[-1])
-            return b"".join(gathered)
+            return await (self._read_rest() if size is None or size < 0 else self._gather(size))
 
     async def readline(self) -> bytes:
-        """The bytes up to and including the next newline; what is left where there is none; empty at the end."""
-        async with self._turn:
-            self._check_open()
-            gathered: list[bytes] = []
-            ended = False
-            with self._moving_on():
-                while not ended:
-                    piece, at = await self._piece(1)
-                    if not piece:
-                        break
-                    end = piece.find(b"\n", at) + 1
-                    ended = end > 0
-                    gathered.append(piece[at : end or None])
-                    self._position += len(gathered[-1])
-            return b"".join(gathered)
+        """Return the bytes up to and including the next newline, or all remaining ones. Empty at the end.
 
-    @contextmanager
-    def _moving_on(self) -> Iterator[None]:
-        # What was gathered goes with the error: the next read begins where this one did.
-        position = self._position
+        ```python
+        async with Bucket(client["zoo"]).file(info.id).open() as reader:
+            assert await reader.readline() == b"some content"
+        ```
+        """
+        async with self._lock:
+            self._check_open()
+            return await self._gather(None)
+
+    async def _gather(self, size: int | None) -> bytes:
+        """Return the next `size` bytes, or the next line for None."""
+        gathered: list[bytes] = []
+        start, missing = self._position, 1 if size is None else size
         try:
-            yield
+            while missing:
+                piece, at = await self._piece(missing)
+                if not piece:
+                    break
+                if size is None:
+                    stop = piece.find(b"\n", at) + 1
+                    missing = 0 if stop else 1
+                else:
+                    stop = min(len(piece), at + missing)
+                    missing -= stop - at
+                gathered.append(piece[at : stop or None])
+                self._position += len(gathered[-1])
         except BaseException:
-            self._position = position
+            # The gathered bytes are lost, so the next read has to return them again.
+            self._position = start
             raise
+        return b"".join(gathered)
 
     async def _read_rest(self) -> bytes:
         position = self._position
@@ -233,13 +290,13 @@ class Reader:
         if download is not None and download.next_offset != position:
             await download.aclose()
             download = None
-        # Sequential from here to the end is certain, so all that may be on its way at once is.
+        # The rest is certainly read in sequence, so the largest number of ranges is fetched ahead.
         rest = await read_all(download or self._from(position, FIRST_BYTES, ahead=IN_FLIGHT), head)
         self._position += len(rest)
         return rest
 
     async def _piece(self, wanted: int) -> tuple[bytes, int]:
-        """The piece that holds the position, and the place in it; empty at the end. Does not move the position."""
+        """Return the piece with the byte at the position and that byte's index in it. The piece is empty at the end."""
         if self._block is None or not self._block.offset <= self._position < self._block.end:
             await self._fetch(wanted)
         if self._block is None:
@@ -253,7 +310,7 @@ class Reader:
             return
         download = self._download
         if download is not None and not (download.next_offset == position or download.reaches(position)):
-            await self._let_go()
+            await self._reset()
             download = None
         if download is None:
             download = self._download = self._from(position, wanted)
@@ -262,12 +319,12 @@ class Reader:
             while block is not None and block.end <= position:
                 block = await download.next()
         except Exception:
-            await self._let_go()  # so that the next read asks anew
+            await self._reset()  # so that the next read fetches again
             raise
         self._info, self._block = download.info, block
 
     def keep(self, info: FileInfo, content: bytes) -> None:
-        """Take the whole content, fetched by other means, for what was read ahead."""
+        """Use the whole content, which the caller fetched in another way, as fetched bytes."""
         self._info, self._block = info, Block(0, [content], len(content))
 
     def _from(self, position: int, first: int, *, ahead: int = 0) -> Download:
@@ -293,4 +350,4 @@ class Reader:
 
     def _check_open(self) -> None:
         if self.closed:
-            raise FileClosed("this reader is closed; open() another")
+            raise FileClosed(f"the reader of the file {self.id!r} is closed: open() another one")

@@ -1,4 +1,4 @@
-"""One stream of blocks -> a path or a writable: the mirror of `sources`."""
+"""Writes downloaded blocks to a local path or to a file object."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gridproxy.runtime.tasks import in_thread
 
 @runtime_checkable
 class Writable(Protocol):
-    """A synchronous binary file; written in a worker thread."""
+    """A synchronous binary file, which is written in a worker thread."""
 
     def write(self, data: bytes, /) -> object: ...
 
@@ -36,7 +36,7 @@ SinkLike = str | os.PathLike[str] | Writable | AsyncWritable
 
 
 async def save(blocks: AsyncIterator[bytes], sink: SinkLike, total: int, progress: Progress | None) -> None:
-    """Write all blocks to `sink`: a path gets them whole or not at all, a writable as they come."""
+    """Write all blocks to `sink`. A path gets the complete file or none, a file object gets each block at once."""
     if isinstance(sink, str | os.PathLike):
         await _save_to_path(blocks, sink, total, progress)
         return
@@ -53,7 +53,7 @@ def _writer(sink: object) -> Callable[[bytes], Awaitable[object]]:
     if isinstance(sink, io.TextIOBase) or not callable(write):
         raise BadSource(f"save_to needs a path or a binary file to write to, not {type_name(sink)}")
     if isinstance(sink, asyncio.StreamWriter):
-        stream = sink  # its `write` belongs to the loop
+        stream = sink  # its `write` has to run in the event loop
 
         async def write_and_drain(block: bytes) -> None:
             stream.write(block)
@@ -75,8 +75,8 @@ async def _write_all(sink: object, write: Callable[[bytes], Awaitable[object]], 
     while block:
         written = await write(block)
         if (type(written) is int and written == 0) or (written is None and isinstance(sink, io.RawIOBase)):
-            raise BlockingIOError(f"{type_name(sink)} took nothing: a non-blocking file cannot be written to here")
-        # Raw files may take a part only; others say nothing, or that they took all.
+            raise BlockingIOError(f"{type_name(sink)} accepted no bytes: pass a blocking file, not a non-blocking one")
+        # Raw files may write only a part. Others return the full length or another value.
         block = block[written:] if type(written) is int and 0 < written < len(block) else b""
 
 
@@ -93,33 +93,35 @@ async def _save_to_path(
             await report(progress, done, total)
         await in_thread(part.commit)
     except BaseException:
-        # On the loop, so that no cancellation comes between: removing one name is no work.
+        # Not in a thread, so that no cancellation can interrupt it. Deleting one file is fast.
         part.discard()
         raise
 
 
 class _PartFile:
-    """A file beside its target, renamed into place when it is whole. Blocking; for a worker thread."""
+    """A temporary file in the target's folder, renamed when it is complete. Its methods block."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path
         self._target = ""
-        self._beside = ""
+        self._temporary = ""
         self._file: BinaryIO | None = None
 
     def open(self) -> None:
         self._target = os.path.realpath(self._path)
         if os.path.isdir(self._target):
-            raise IsADirectoryError(f"save_to({self._target!r}): this is a directory; name the file to write in it")
+            raise IsADirectoryError(f"save_to({self._target!r}): this is a directory. Pass the path of a file in it")
         if os.path.exists(self._target) and not os.path.isfile(self._target):
-            raise OSError(f"save_to({self._target!r}): a device or a pipe would be replaced; open it and give the file")
+            raise OSError(
+                f"save_to({self._target!r}): a device or a pipe would be replaced. Open it and pass the file object"
+            )
         folder, name = os.path.split(self._target)
-        # 40 characters are 160 bytes at most, and a name has room for 255.
-        self._beside = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(6)}.part")
-        # Whoever may not read the old content may not read the new one while it is written.
+        # 40 characters have at most 160 bytes, and a name may have 255.
+        self._temporary = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(6)}.part")
+        # The temporary file gets the target's mode at once, so that no other user can read it during the download.
         mode = stat.S_IMODE(os.stat(self._target).st_mode) if os.path.exists(self._target) else 0o666
         self._file = open(  # noqa: SIM115  # closed by commit() or discard()
-            self._beside, "xb", opener=lambda path, flags: os.open(path, flags, mode)
+            self._temporary, "xb", opener=lambda path, flags: os.open(path, flags, mode)
         )
 
     def write(self, block: bytes) -> None:
@@ -132,12 +134,12 @@ class _PartFile:
         os.fsync(self._file.fileno())
         self._file.close()
         if os.path.exists(self._target):
-            os.chmod(self._beside, stat.S_IMODE(os.stat(self._target).st_mode))
-        os.replace(self._beside, self._target)
+            os.chmod(self._temporary, stat.S_IMODE(os.stat(self._target).st_mode))
+        os.replace(self._temporary, self._target)
 
     def discard(self) -> None:
         if self._file is not None:
-            with suppress(OSError):  # on a full disk it flushes once more, and fails once more
+            with suppress(OSError):  # on a full disk closing flushes and fails again
                 self._file.close()
-            with suppress(FileNotFoundError):  # renamed already
-                os.unlink(self._beside)
+            with suppress(FileNotFoundError):  # it was already renamed
+                os.unlink(self._temporary)

@@ -1,4 +1,4 @@
-"""Verifying one file: whether what is stored is what was put in."""
+"""Verifies one stored file against its record and its SHA-256."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .download import IN_FLIGHT, Download, load_info
 async def verify_file(
     store: Store, id: object, session: Session | None = None, progress: Progress | None = None
 ) -> FileInfo:
-    """Read a file again, chunk by chunk, and compare number, sizes and SHA-256; its info.
+    """Read a file in bounded memory, compare the number, the sizes and the SHA-256 of its chunks, and return its info.
 
-    Raises `FileMissing`, or `CorruptFile` saying what is wrong. Memory is bounded, whatever the file's length.
+    Raises `FileMissing`, or `CorruptFile` with the first mismatch.
     """
-    # The record first: only a read that knows the file's end sees all that stands behind it.
+    # The record is loaded first, because only a read that knows the file's end detects all surplus chunks.
     info = await load_info(store, id, session)
     download = Download(store, id, info=info, session=session, ahead=IN_FLIGHT)
     digest = hashlib.sha256()

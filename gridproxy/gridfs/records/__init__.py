@@ -1,1 +1,1 @@
-"""Records, ids and chunks as values. No I/O."""
+"""The records of GridFS: the file document, ids and chunks. No I/O."""

@@ -1,7 +1,7 @@
-"""Bytes to chunks, a range to a plan of reads, and what came back to bytes again: no I/O, no await.
+"""Splits bytes into chunks, plans the reads of a byte range and joins chunks into bytes again (GridFS spec). No I/O.
 
-A file is cut into chunks of `chunk_size` bytes, the last one shorter (GridFS spec). Chunks travel in batches, the
-documents of one insert, and in ranges, the answer to one find.
+A file is cut into chunks of `chunk_size` bytes, of which the last may be shorter. A batch is the chunks of one insert,
+a range the chunks of one find.
 """
 
 from __future__ import annotations
@@ -19,32 +19,28 @@ from gridproxy.errors import BadOption, CorruptFile, type_name
 
 from .file_info import FileInfo
 
-# Bytes of one insert, and of one ranged find: large enough that round trips vanish, small enough for a steady loop. An
-# insert is encoded and handed to the socket at a stretch, 3 ms a megabyte; the answer to a find comes in pieces.
+# Bytes of one insert and of one ranged find: large enough for few round trips, small enough not to block the loop.
+# pymongo encodes and sends an insert without a break (3 ms per megabyte). It receives the answer to a find in pieces.
 BATCH_BYTES = 2 * 1024 * 1024
 RANGE_BYTES = 4 * 1024 * 1024
 _BATCH_CHUNKS = 1024
 MAX_DOCUMENT = 16 * 1024 * 1024
-# Keys, types and an ObjectId around the bytes of a chunk, with room to spare.
+# The size of a chunk document without its data, rounded up.
 CHUNK_KEYS = 256
 
 
-def chunks_per_batch(chunk_size: int) -> int:
-    """How many chunks are sent together: about `BATCH_BYTES`, at least one, and not endlessly many tiny ones."""
-    return _chunks_in(BATCH_BYTES, chunk_size)
-
-
-def chunks_per_range(chunk_size: int) -> int:
-    """How many chunks are asked for together: the same with `RANGE_BYTES`."""
-    return _chunks_in(RANGE_BYTES, chunk_size)
-
-
-def _chunks_in(size: int, chunk_size: int) -> int:
+def chunks_per_batch(chunk_size: int, size: int = BATCH_BYTES) -> int:
+    """Return how many chunks one insert has: about `BATCH_BYTES`, but at least one and at most 1024."""
     return max(1, min(_BATCH_CHUNKS, size // chunk_size))
 
 
+def chunks_per_range(chunk_size: int) -> int:
+    """Return how many chunks one find asks for: the same with `RANGE_BYTES`."""
+    return chunks_per_batch(chunk_size, RANGE_BYTES)
+
+
 def check_chunk_size(chunk_size: object) -> None:
-    """A chunk, with its keys around it, has to fit into one document of 16 MiB."""
+    """Raise `BadOption` unless a chunk of this size fits into one document of 16 MiB."""
     if not isinstance(chunk_size, int) or isinstance(chunk_size, bool):
         raise BadOption(f"chunk_size is a whole number of bytes, not {type_name(chunk_size)} {chunk_size!r}")
     if not 1 <= chunk_size <= MAX_DOCUMENT - CHUNK_KEYS:
@@ -54,14 +50,14 @@ def check_chunk_size(chunk_size: object) -> None:
 
 
 class Splitter:
-    """Cuts what is fed, in pieces of any length, into chunks of exactly `chunk_size` bytes and a last shorter one."""
+    """A splitter of pieces of any length into chunks of exactly `chunk_size` bytes and a shorter last one."""
 
     def __init__(self, chunk_size: int) -> None:
         self._size = chunk_size
         self._rest = bytearray()
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
-        """The chunks that `data` completes; to be exhausted."""
+        """Yield the chunks that `data` completes. The caller has to exhaust the iterator."""
         view = memoryview(data)
         start = 0
         if self._rest:
@@ -77,7 +73,7 @@ class Splitter:
         self._rest += view[end:]
 
     def flush(self) -> bytes:
-        """The last chunk, empty where the bytes ended with a whole one."""
+        """Return the last chunk, which is empty if the bytes ended with a full one."""
         rest = bytes(self._rest)
         self._rest.clear()
         return rest
@@ -85,7 +81,7 @@ class Splitter:
 
 @dataclass(frozen=True, slots=True)
 class ChunkRange:
-    """Chunks `first` to `stop` (exclusive) of a file; `last` where they end it, so that a surplus one shows."""
+    """Chunks `first` to `stop` (exclusive). If `last`, the range ends the file, and its read detects surplus chunks."""
 
     first: int
     stop: int
@@ -97,7 +93,7 @@ class ChunkRange:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive bytes of a file, in pieces: `offset` is the place of the first in the file."""
+    """Consecutive bytes of a file in pieces. `offset` is the position of the first byte in the file."""
 
     offset: int
     pieces: Sequence[bytes]
@@ -105,11 +101,11 @@ class Block:
 
     @property
     def end(self) -> int:
-        """The offset just behind the last byte."""
+        """The offset after the last byte."""
         return self.offset + self.length
 
     def pieces_from(self, offset: int) -> tuple[list[bytes], int]:
-        """The pieces from the one that holds the byte at `offset` on, and the place of that byte in it."""
+        """Return the pieces from the one with the byte at `offset` on, and the index of that byte in it."""
         at = offset - self.offset
         for index, piece in enumerate(self.pieces):
             if at < len(piece):
@@ -121,11 +117,10 @@ class Block:
 def plan_ranges(
     info: FileInfo, start: int, stop: int, *, first_chunks: int, from_chunk: int | None = None
 ) -> Iterator[ChunkRange]:
-    """The reads that bring bytes `start` to `stop` of a file, in order: a first one of `first_chunks`, then of
-    `RANGE_BYTES`.
+    """Yield the reads for bytes `start` to `stop` of a file: one of `first_chunks`, then ones of `RANGE_BYTES`.
 
-    `from_chunk` leaves out the chunks before it (they are there already). A read of the file's end, an empty file's
-    too, is marked `last`.
+    `from_chunk` skips the chunks before it, which the caller already has. The range that ends the file is marked
+    `last`, also for an empty file.
     """
     count = info.chunk_count
     if start >= stop:
@@ -142,10 +137,10 @@ def plan_ranges(
 
 
 def check_range(info: FileInfo, wanted: ChunkRange, documents: Sequence[Mapping[str, Any]]) -> list[bytes]:
-    """The chunks' bytes, each as long as its place in the file demands.
+    """Return the bytes of each chunk in order.
 
-    Raises `CorruptFile` naming the chunk that is missing, short, long, double or surplus (an empty one past the end is
-    legal: old drivers left some).
+    Raises `CorruptFile` for a chunk that is missing, repeated, surplus or of the wrong length. An empty chunk after the
+    end is allowed, because old drivers wrote some.
     """
     found: dict[int, bytes] = {}
     for document in documents:
@@ -154,11 +149,11 @@ def check_range(info: FileInfo, wanted: ChunkRange, documents: Sequence[Mapping[
             raise CorruptFile(info.id, f"a chunk has n={n!r} and data of type {type(data).__name__}")
         if n >= wanted.stop:
             if data and wanted.last:
-                raise CorruptFile(info.id, f"surplus chunk {int(n)} of {len(data)} bytes past its end")
+                raise CorruptFile(info.id, f"surplus chunk {int(n)} of {len(data)} bytes after its end")
             continue
         if int(n) in found:
-            raise CorruptFile(info.id, f"chunk {int(n)} is there twice")
-        found[int(n)] = bytes(data)  # no copy, but for the old binary subtype 2, which comes as a `Binary`
+            raise CorruptFile(info.id, f"chunk {int(n)} exists twice")
+        found[int(n)] = bytes(data)  # copies only the old binary subtype 2, which pymongo returns as `Binary`
     pieces = []
     for n in range(wanted.first, wanted.stop):
         if n not in found:
@@ -171,7 +166,7 @@ def check_range(info: FileInfo, wanted: ChunkRange, documents: Sequence[Mapping[
 
 
 def cut_block(info: FileInfo, wanted: ChunkRange, pieces: list[bytes], start: int, stop: int) -> Block:
-    """The block of a range's pieces, cut to bytes `start` to `stop` of the file."""
+    """Return the block of a range's pieces, cut to bytes `start` to `stop` of the file."""
     offset = wanted.first * info.chunk_size
     end = min(info.length, wanted.stop * info.chunk_size)
     if pieces and end > stop:
@@ -184,7 +179,7 @@ def cut_block(info: FileInfo, wanted: ChunkRange, pieces: list[bytes], start: in
 
 
 def group_by_bytes(infos: Iterable[FileInfo], most_bytes: int, most: int) -> list[list[FileInfo]]:
-    """Files that are asked for together, in order: at most `most` of them, and `most_bytes` unless one is larger."""
+    """Group files in order for common reads: at most `most` files and `most_bytes`, unless one file is larger."""
     groups: list[list[FileInfo]] = []
     size = 0
     for info in infos:
@@ -197,13 +192,13 @@ def group_by_bytes(infos: Iterable[FileInfo], most_bytes: int, most: int) -> lis
 
 
 def payload_size(document: Mapping[str, Any]) -> int:
-    """The bytes in a chunk document, 0 for one that holds none."""
+    """Return how many bytes a chunk document has, 0 if it has no binary data."""
     data = document.get("data")
     return len(data) if isinstance(data, bytes) else 0
 
 
 def merge_ranges(info: FileInfo, ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The fewest spans of bytes that hold all ranges: those in the same chunk or in neighbours become one."""
+    """Return the spans of bytes that cover all ranges. Ranges in the same or in neighbouring chunks are merged."""
     spans: list[tuple[int, int]] = []
     for start, stop in sorted((start, min(stop, info.length)) for start, stop in ranges):
         if start >= stop:
@@ -216,7 +211,7 @@ def merge_ranges(info: FileInfo, ranges: Sequence[tuple[int, int]]) -> list[tupl
 
 
 def cut_range(spans: Sequence[tuple[int, int]], contents: Sequence[bytes], start: int, stop: int) -> bytes:
-    """Bytes `start` to `stop` out of the span that holds them; an empty range needs none."""
+    """Return bytes `start` to `stop` out of the span that covers them."""
     if start >= stop:
         return b""
     at = bisect_right(spans, start, key=lambda span: span[0]) - 1
@@ -224,13 +219,14 @@ def cut_range(spans: Sequence[tuple[int, int]], contents: Sequence[bytes], start
 
 
 def object_ids(binaries: bytes | bytearray) -> Iterator[ObjectId]:
-    """The ids that lie one behind the other in `binaries`, 12 bytes each."""
+    """Yield the ids that are concatenated in `binaries`, 12 bytes each."""
     return (ObjectId(bytes(binaries[at : at + 12])) for at in range(0, len(binaries), 12))
 
 
 def longest_pause(binaries: bytes | bytearray, now: float) -> float:
-    """The longest time, in seconds, between two neighbours of such ids, or between the last of them and `now` (a
-    Unix time). A clock that was set back makes it a pause of its own.
+    """Return the longest time in seconds between neighbours of such ids, or between the last one and `now`.
+
+    `now` is a Unix time. A clock that was set back counts as a pause.
     """
     moments = (moment for (moment,) in struct.iter_unpack(">I8x", binaries))
     return max((abs(after - before) for before, after in pairwise(chain(moments, [now]))), default=0)

@@ -1,4 +1,4 @@
-"""FileInfo: one record of a `files` collection (GridFS spec), frozen."""
+"""`FileInfo`, the immutable form of a document in the `files` collection (GridFS spec)."""
 
 from __future__ import annotations
 
@@ -18,31 +18,41 @@ from bson.int64 import Int64
 from gridproxy.errors import CorruptFile
 
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
-# What BSON can say and Python cannot is a moment all the same: the first one, or the last.
+# BSON dates outside Python's range become the first or the last date that Python has.
 _CLAMPED = CodecOptions[dict[str, Any]](tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
-_LONGEST = 2**63 - 1  # bytes that a server can count
+_LONGEST = 2**63 - 1  # the largest length that BSON can store
 _OWN_KEYS = frozenset({"_id", "length", "chunkSize", "uploadDate", "filename", "metadata", "expires_at"})
 
 
 def utc_milliseconds(moment: datetime) -> datetime:
-    """The same moment, aware, in UTC, cut to the milliseconds that BSON keeps (a naive one is UTC)."""
+    """Return the moment as an aware UTC datetime, cut to the milliseconds of BSON. A naive one is taken as UTC."""
     aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return aware.replace(microsecond=aware.microsecond // 1000 * 1000)
 
 
 def utc_now() -> datetime:
-    """This moment as BSON would keep it."""
+    """Return the current time in UTC, cut to the milliseconds of BSON."""
     return utc_milliseconds(datetime.now(UTC))
 
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """One stored file as its `files` document tells it (GridFS spec); a value that does not change.
+    """The immutable description of one stored file, read from its `files` document (GridFS spec).
 
-    `length` and `chunk_size` are in bytes (an empty file may have a chunk size of 0), `upload_date` and `expires_at`
-    aware and in UTC, cut to milliseconds; they and `filename` are None where the record has none. `metadata` is what
-    is stored (read-only; empty where a legacy record has null), and `extra` holds the top-level keys that other
-    writers left (`contentType`, `aliases`, `md5`, anything).
+    Attributes:
+        id: The file's id, `_id` in the document.
+        filename: The file's name, or None.
+        length: The file's length in bytes.
+        chunk_size: The size of its chunks in bytes. 0 is possible for an empty file.
+        upload_date: When the upload ended, as an aware UTC datetime cut to milliseconds, or None.
+        metadata: The stored metadata, read-only. Empty if the document has none.
+        expires_at: When the file expires, as an aware UTC datetime cut to milliseconds, or None.
+        extra: Other top-level keys of the document, such as the legacy `contentType`, `aliases` and `md5`.
+
+    ```python
+    info = await Bucket(client["zoo"]).upload(b"some content", filename="notes.txt")
+    assert (info.filename, info.length, info.chunk_count) == ("notes.txt", 12, 1)
+    ```
     """
 
     id: object
@@ -56,9 +66,18 @@ class FileInfo:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> FileInfo:
-        """Read one `files` document, whoever wrote it.
+        """Return the info of a `files` document, which any GridFS driver may have written.
 
-        Raises `CorruptFile` when its length or chunk size cannot be a file's.
+        Args:
+            record: The document as pymongo returns it.
+
+        Raises:
+            CorruptFile: The length or the chunk size is not valid.
+
+        ```python
+        record = await client["zoo"]["fs.files"].find_one({"_id": info.id})
+        assert FileInfo.from_record(record) == info
+        ```
         """
         id = record.get("_id")
         length = _whole_number(id, "length", record.get("length"), at_least=0)
@@ -79,9 +98,20 @@ class FileInfo:
 
     @classmethod
     def from_snapshot(cls, snapshot: Mapping[str, Any]) -> FileInfo:
-        """What a document keeps of a file (see `snapshot`); raises `CorruptFile` where that cannot be a file's."""
+        """Return the info that `snapshot` stored in a document.
+
+        Args:
+            snapshot: The stored snapshot, also if it was converted to JSON.
+
+        Raises:
+            CorruptFile: The snapshot has a length, a chunk size or a date that is not valid.
+
+        ```python
+        assert FileInfo.from_snapshot(info.snapshot()).filename == info.filename
+        ```
+        """
         date = snapshot.get("upload_date")
-        if isinstance(date, str):  # as JSON has it
+        if isinstance(date, str):  # from JSON
             try:
                 date = datetime.fromisoformat(date)
             except ValueError:
@@ -99,7 +129,12 @@ class FileInfo:
         return info if info.content_type == declared else cls.from_record({**record, "contentType": declared})
 
     def snapshot(self) -> dict[str, Any]:
-        """The metadata that a document can keep beside the id: for display, without asking for the record."""
+        """Return a dict that a document can store to display the file without loading its record.
+
+        ```python
+        assert info.snapshot()["length"] == info.length
+        ```
+        """
         return {
             "_id": self.id,
             "filename": self.filename,
@@ -112,46 +147,54 @@ class FileInfo:
 
     @property
     def content_type(self) -> str | None:
-        """`metadata['content_type']`, else `metadata['contentType']`, else the legacy top-level `contentType`."""
-        for source, key in (
-            (self.metadata, "content_type"),
-            (self.metadata, "contentType"),
-            (self.extra, "contentType"),
-        ):
-            value = source.get(key)
+        """The media type: `content_type` or `contentType` in `metadata`, else the legacy top-level `contentType`."""
+        metadata, extra = self.metadata, self.extra
+        for value in (metadata.get("content_type"), metadata.get("contentType"), extra.get("contentType")):
             if isinstance(value, str):
                 return value
         return None
 
     @property
     def sha256(self) -> str | None:
-        """The SHA-256 of the bytes in hex, where it was computed at upload."""
+        """The SHA-256 of the file's bytes in hex, or None if the upload did not compute it."""
         value = self.metadata.get("sha256")
-        # Others may keep anything under this name; an entity tag and `verify` need what it says.
+        # Other writers may store any value under this name, but `etag` and `verify` need a digest.
         return value.lower() if isinstance(value, str) and _SHA256.fullmatch(value) else None
 
     @property
     def etag(self) -> str:
-        """A strong entity tag (RFC 9110, 8.8.3), quotes included: a stored file never changes under its id."""
+        """A strong entity tag (RFC 9110, 8.8.3) with its quotes. A stored file never changes under its id."""
         if self.sha256 is not None:
             return f'"{self.sha256}"'
-        # Not as BSON: what some ids encode to depends on codec options that are not known here.
+        # Not as BSON, because the encoding of some ids depends on codec options that are unknown here.
         identity = repr((self.id, self.length, self.upload_date))
         return f'"{hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]}"'
 
     @property
     def chunk_count(self) -> int:
-        """How many chunks the bytes lie in; 0 for an empty file."""
+        """The number of chunks, 0 for an empty file."""
         return -(-self.length // self.chunk_size) if self.length else 0
 
     def expired(self, now: datetime | None = None) -> bool:
-        """Whether `expires_at` has passed at `now`, an aware datetime (None: this moment in UTC, by this machine's
-        clock).
+        """Return whether the file has expired.
+
+        Args:
+            now: The time to compare with, an aware datetime. None is the current time of this machine.
+
+        ```python
+        info = await Bucket(client["zoo"]).upload(b"some content", expires_after=3600)
+        assert not info.expired()
+        ```
         """
         return self.expires_at is not None and self.expires_at <= (now or utc_now())
 
     def to_record(self) -> dict[str, Any]:
-        """The `files` document again, as a dict of its own."""
+        """Return the `files` document (GridFS spec) as a new dict.
+
+        ```python
+        assert info.to_record()["chunkSize"] == info.chunk_size
+        ```
+        """
         record: dict[str, Any] = {
             "_id": self.id,
             "length": self.length,
@@ -165,14 +208,14 @@ class FileInfo:
         return {**record, **deepcopy(dict(self.extra))}
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Read-only views neither pickle nor deep-copy.
+        # Read-only mappings cannot be pickled or deep-copied.
         return FileInfo.from_record, (self.to_record(),)
 
 
 def _whole_number(id: object, name: str, value: object, *, at_least: int) -> int:
-    """Other drivers wrote lengths as int32, int64 and double; anything else is not a file."""
+    """Return a length as int (other drivers wrote int32, int64 and double), or raise `CorruptFile`."""
     try:
-        number = int(value)  # type: ignore[call-overload]  # whatever a record holds; the except says what cannot be
+        number = int(value)  # type: ignore[call-overload]  # the value may be of any type
     except (TypeError, ValueError, OverflowError):
         number = -1
     if isinstance(value, bool | str) or not at_least <= number <= _LONGEST or number != value:

@@ -1,4 +1,4 @@
-"""Ids: which ones there can be, and how they stand in a query: as values, never as operators or patterns."""
+"""Checks file ids, and puts them into queries as values, never as operators or patterns."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from gridproxy.errors import BadId, type_name
 
 
 def check_id(id: object) -> None:
-    """Refuse before the first byte what a server would refuse as `_id` after the last (None means: make one)."""
+    """Raise `BadId` before an upload if the server would refuse this `_id` after it. None is allowed (a new id)."""
     if isinstance(id, list | tuple | set | frozenset | re.Pattern | bson.Regex):
-        raise BadId(f"{type_name(id)} cannot be a file's id: MongoDB takes no arrays and no patterns there")
+        raise BadId(f"{type_name(id)} cannot be a file's id: MongoDB does not accept arrays and patterns as _id")
     if isinstance(id, bson.DBRef):
         raise BadId(f"{id!r} cannot be a file's id: its keys start with '$'")
     try:
         operator = next(_operators(id), None)
     except RecursionError:
-        raise BadId(f"a {type_name(id)} that lies in itself, or so deep, cannot be a file's id") from None
+        raise BadId(f"a {type_name(id)} that contains itself or is nested so deeply cannot be a file's id") from None
     if operator is not None:
         raise BadId(
-            f"{id!r} cannot be a file's id: the key {operator!r} in it starts with '$', which MongoDB takes in no _id"
+            f"{id!r} cannot be a file's id: MongoDB does not accept its key {operator!r}, because it starts with '$'"
         )
 
 
 def _operators(value: object) -> Iterator[str]:
-    """The keys in it that start with '$', at any depth. (A DBRef inside is a value to servers.)"""
+    """Yield the keys that start with '$', at any depth. (Servers accept a nested DBRef as a value.)"""
     if isinstance(value, Mapping):
         yield from (key for key in value if isinstance(key, str) and key.startswith("$"))
         value = list(value.values())
@@ -38,20 +38,17 @@ def _operators(value: object) -> Iterator[str]:
 
 
 def is_plain_id(id: object) -> bool:
-    """Whether a server takes this id as a value wherever it stands in a query, in a list of `$in` too."""
+    """Return whether a server reads this id as a value everywhere in a query, also in a list of `$in`."""
     return not isinstance(id, Mapping | list | tuple | bson.Regex | re.Pattern)
 
 
 def id_filter(id: object) -> object:
-    """What stands for an id in a query: the id as a value, never as an operator or a pattern.
-
-    Scalars stay bare; anything that a server could read as an expression is wrapped in `$eq`.
-    """
+    """Return the query condition for an id, wrapped in `$eq` if a server could read the id as an expression."""
     return id if is_plain_id(id) else {"$eq": id}
 
 
 def id_key(id: object) -> Hashable:
-    """What stands for an id in a dict or a set: equal for two ids where a server takes them for the same one."""
+    """Return a hashable key for an id. Two ids have equal keys if a server treats them as the same id."""
     if isinstance(id, bool):  # equals 1 in Python, and not in MongoDB
         return bool, id
     if isinstance(id, float) and math.isnan(id):

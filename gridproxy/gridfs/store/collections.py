@@ -1,7 +1,7 @@
-"""The two collections of a bucket (GridFS spec): one method, one round trip.
+"""The two collections of a bucket (GridFS spec). Each method is one round trip.
 
-Records take the caller's session, one operation at a time; chunks never do. Every chunk operation runs in a session of
-ours, since a write without one would join a transaction that `session.bind()` put around the caller.
+Operations on records use the caller's session, one at a time. Operations on chunks use a session of the package,
+because a write without a session would join a transaction that `session.bind()` set for the caller.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ DEFAULT_CHUNK_SIZE = 255 * 1024
 Record = dict[str, Any]
 Session = AsyncClientSession
 
-# Servers look up long `$in` lists slowly (the embedded one in quadratic time).
+# Servers process long `$in` lists slowly (the embedded one in quadratic time).
 _IDS_PER_DELETE = 250
-# Where a picture's record names what belongs to it (see `variants`).
+# The keys in which a picture's record names its variants.
 _VARIANTS = {"metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1}
 
 
 def store_database(database: object) -> AsyncDatabase[Any]:
-    """The database as it came; raises `BadOption` for what is none (a client, a synchronous one)."""
+    """Return the database unchanged, or raise `BadOption` if it is not an asynchronous pymongo database."""
     if not isinstance(database, AsyncDatabase):
         raise BadOption(
             f"a database of pymongo's AsyncMongoClient is needed (client['name']), not {type_name(database)}"
@@ -48,7 +48,7 @@ def store_database(database: object) -> AsyncDatabase[Any]:
 
 
 class Store:
-    """One bucket's `files` and `chunks` with their concerns; holds no connection and no state of its own."""
+    """The `files` and `chunks` collections of one bucket with their concerns. It has no connection and no state."""
 
     def __init__(
         self,
@@ -73,13 +73,13 @@ class Store:
         if not concern.acknowledged:
             raise UnacknowledgedWriteConcern(
                 f"bucket {name!r} needs an acknowledged write concern, not {concern!r}: "
-                "whether a file is stored could not be known"
+                "without one, gridproxy could not know whether a file was stored"
             )
-        # Documents of our own shape, whatever class the application decodes into.
+        # Always dicts, even if the application decodes documents into another class.
         self.codec_options: CodecOptions[Record] = database.codec_options.with_options(document_class=dict)
         reading = self.codec_options
         if reading.datetime_conversion == DatetimeConversion.DATETIME:
-            # One record with a date that Python cannot say would end every listing.
+            # Otherwise one record with a date outside Python's range would break every listing.
             reading = reading.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
         options = reading, read_preference, concern, read_concern
         try:
@@ -89,39 +89,44 @@ class Store:
             raise BadOption(f"{name!r} cannot be a bucket's name: {error}") from None
 
     def same_as(self, other: Store) -> bool:
-        """Whether both name the same bucket of the same client."""
+        """Return whether both are the same bucket of the same client."""
         return self.client is other.client and self.key == other.key
 
     def __repr__(self) -> str:
         return f"{self.database.name}.{self.name}"
 
     @property
+    def description(self) -> str:
+        """The bucket and its database in words, for error messages."""
+        return f"the bucket {self.name!r} of the database {self.database.name!r}"
+
+    @property
     def client(self) -> Client:
-        """The client that all operations go through."""
+        """The client that runs all operations."""
         return self.database.client
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells this bucket from others of its client."""
+        """The database and bucket names, which identify the bucket in its client."""
         return self.database.name, self.name
 
     @property
     def state(self) -> ClientState:
-        """What is remembered for the client."""
+        """The state of the client."""
         return state_of(self.client)
 
     def session_for(self, session: Session | None) -> Session | None:
-        """The caller's session: the one given, else the one bound around the call."""
+        """Return the caller's session: the given one, else the one that `session.bind()` set."""
         return session or bound_session(self.client)
 
     def own_session(self) -> Session:
-        """A session that no transaction of the caller's reaches; to be entered, which ends it."""
+        """Return a new session outside the caller's transactions. Use it in `async with`, which ends it."""
         return self.client.start_session(causal_consistency=False)
 
     # Records
 
     async def find_record(self, id: object, session: Session | None = None, *, primary: bool = False) -> Record | None:
-        """The `files` document of this id, or None."""
+        """Return the `files` document with this id, or None."""
         files = self.files
         if primary and not in_transaction(session):
             files = files.with_options(read_preference=ReadPreference.PRIMARY)
@@ -129,45 +134,43 @@ class Store:
             return await files.find_one({"_id": id_filter(id)}, session=session)
 
     async def find_records(self, ids: list[Any], session: Session | None = None) -> list[Record]:
-        """The `files` documents of these ids, which are plain values; in no order."""
+        """Return the `files` documents with these plain ids, in any order."""
         found = self.files.find({"_id": {"$in": ids}}, session=session).batch_size(len(ids) + 1)
         async with lock(session), found as cursor:
             return await cursor.to_list()
 
     async def insert_record(self, record: Record, session: Session | None = None) -> None:
-        """Make the file visible."""
+        """Insert the `files` document, which makes the file visible."""
         async with lock(session):
             await self.files.insert_one(record, session=session)
 
     async def delete_record(
         self, id: object, session: Session | None = None, matching: Mapping[str, Any] | None = None
     ) -> Record | None:
-        """Take the file out of sight, if its record has what `matching` says; what it said of variants, None where
-        there was none.
-        """
+        """Delete the record if it matches `matching`. Return its references to variants, or None if none matched."""
         query = {"_id": id_filter(id), **(matching or {})}
         async with lock(session):
             return await self.files.find_one_and_delete(query, projection=_VARIANTS, session=session)
 
     async def records_with_variants(self, ids: list[Any], session: Session | None = None) -> list[Record]:
-        """What the `files` documents of these ids, which are plain values, say of variants; those that do."""
+        """Return the references to variants in the `files` documents with these plain ids, if they have any."""
         query = {"_id": {"$in": ids}, "$or": [{key: {"$exists": True}} for key in _VARIANTS]}
         found = self.files.find(query, _VARIANTS, session=session)
         async with lock(session), found.batch_size(len(ids) + 1) as cursor:
             return await cursor.to_list()
 
     async def delete_records(self, query: Mapping[str, Any], session: Session | None) -> int:
-        """Take every file that fits out of sight; how many."""
+        """Delete every matching record and return their number."""
         async with lock(session):
             return (await self.files.delete_many(query, session=session)).deleted_count
 
     async def find_ids(self, query: Mapping[str, Any], session: Session | None) -> list[object]:
-        """The ids of every file that fits, of those too whose records are no good for anything else."""
+        """Return the ids of all matching records, also of invalid ones."""
         async with lock(session), self.files.find(query, {"_id": 1}, session=session) as cursor:
             return [record["_id"] async for record in cursor]
 
     async def rename_records(self, filename: str, new: str, session: Session | None) -> int:
-        """Give every file of this name another one; how many there were."""
+        """Rename every file with this name and return their number."""
         update = {"$set": {"filename": new}}
         async with lock(session):
             return (await self.files.update_many({"filename": filename}, update, session=session)).matched_count
@@ -175,7 +178,7 @@ class Store:
     async def update_record(
         self, id: object, update: Mapping[str, Any] | Sequence[Mapping[str, Any]], session: Session | None
     ) -> Record | None:
-        """Edit the record; the new one, or None where there is none."""
+        """Update the record and return its new version, or None if there is no such record."""
         async with lock(session):
             found: Record | None = await self.files.find_one_and_update(
                 {"_id": id_filter(id)}, update, return_document=ReturnDocument.AFTER, session=session
@@ -185,44 +188,36 @@ class Store:
     # Chunks
 
     async def insert_chunks(self, documents: list[Record], *, majority: bool = False, ordered: bool = True) -> None:
-        """One batch. `majority` where the record will stand in a transaction: chunks must not roll back below it."""
+        """Insert one batch. `majority` is for records in transactions: their chunks must not be rolled back alone."""
         chunks = self.chunks.with_options(write_concern=WriteConcern(w="majority")) if majority else self.chunks
         async with self.state.limit, self.own_session() as session:
             await chunks.insert_many(documents, ordered=ordered, session=session)
 
     async def find_chunks(self, id: object, wanted: ChunkRange, *, primary: bool = False) -> list[Record]:
-        """The chunks of a range; of the last range of a file also what stands behind its end."""
+        """Return the chunks of a range, and for the last range of a file also the first surplus chunks after it."""
         places: dict[str, int] = {"$gte": wanted.first}
         limit = 0
         if wanted.last:
-            limit = len(wanted) + 16  # whatever is surplus shows by its first few
+            limit = len(wanted) + 16  # the first few surplus chunks prove that the file is corrupt
         else:
             places["$lt"] = wanted.stop
         return await self._find_chunks(id, places, limit, len(wanted) + 17, primary)
 
     async def find_first_chunks(self, id: object, first: int, stop: int) -> list[Record]:
-        """Chunks `first` to `stop` (exclusive), or their beginning: asked for before the record told their size."""
-        # Bounded on both sides: a server may gather all that lies behind before it looks at a limit.
+        """Return chunks `first` to `stop` (exclusive), at most `RANGE_BYTES`, before their size is known."""
+        # Bounded on both sides, because a server may collect all later chunks before it applies a limit.
         places = {"$gte": first, "$lt": stop}
         return await self._find_chunks(id, places, 0, stop - first + 1, False, most_bytes=RANGE_BYTES)
 
     async def _find_chunks(
-        self,
-        id: object,
-        places: dict[str, int],
-        limit: int,
-        batch: int,
-        primary: bool,
-        most_bytes: int | None = None,
+        self, id: object, places: dict[str, int], limit: int, batch: int, primary: bool, most_bytes: int | None = None
     ) -> list[Record]:
         chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY) if primary else self.chunks
-        query = {"files_id": id_filter(id), "n": places}
+        query, keys = {"files_id": id_filter(id), "n": places}, {"_id": 0, "n": 1, "data": 1}
         async with (
             self.state.limit,
             self.own_session() as session,
-            chunks.find(
-                query, {"_id": 0, "n": 1, "data": 1}, sort=[("n", ASCENDING)], limit=limit, session=session
-            ).batch_size(batch) as cursor,
+            chunks.find(query, keys, sort=[("n", ASCENDING)], limit=limit, batch_size=batch, session=session) as cursor,
         ):
             if most_bytes is None:
                 return await cursor.to_list()
@@ -236,44 +231,44 @@ class Store:
             return found
 
     async def find_chunks_of(self, ids: list[Any]) -> list[Record]:
-        """Every chunk under any of these ids, which are plain values, with its `files_id`; for small files."""
+        """Return all chunks of these small files, which have plain ids, with their `files_id`."""
         projection = {"_id": 0, "files_id": 1, "n": 1, "data": 1}
         async with (
             self.state.limit,
             self.own_session() as session,
-            # One answer for all of them: the default would stop at 101 chunks.
+            # One reply for all of them, because the first batch has 101 chunks by default.
             self.chunks.find({"files_id": {"$in": ids}}, projection, session=session).batch_size(10_000) as cursor,
         ):
             return await cursor.to_list()
 
     @property
-    def _chunks_now(self) -> AsyncCollection[Record]:
-        # "local", whatever the bucket reads by: a majority may not have yet what this client wrote a moment ago.
+    def _chunks_on_primary(self) -> AsyncCollection[Record]:
+        # Always "local", because a majority may not yet have what this client has just written.
         return self.chunks.with_options(read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("local"))
 
     async def has_chunks(self, id: object) -> bool:
-        """Whether any chunk lies under this id."""
+        """Return whether any chunk has this file id."""
         async with self.own_session() as session:
-            chunks = self._chunks_now
+            chunks = self._chunks_on_primary
             return await chunks.find_one({"files_id": id_filter(id)}, {"_id": 1}, session=session) is not None
 
     async def chunk_ids(self, id: object) -> set[object]:
-        """The `_id`s of all chunks under the id of a small file."""
+        """Return the `_id`s of all chunks of a small file."""
         async with self.own_session() as session:
-            chunks = self._chunks_now
+            chunks = self._chunks_on_primary
             async with chunks.find({"files_id": id_filter(id)}, {"_id": 1}, session=session) as cursor:
                 return {chunk["_id"] async for chunk in cursor}
 
     async def first_chunk_id(self, id: object) -> object:
-        """The `_id` of chunk 0, None where there is none: it tells whose chunks lie under an id."""
+        """Return the `_id` of chunk 0, which identifies the upload that owns the file id, or None."""
         async with self.own_session() as session:
-            chunks = self._chunks_now
+            chunks = self._chunks_on_primary
             found = await chunks.find_one({"files_id": id_filter(id), "n": 0}, {"_id": 1}, session=session)
             return None if found is None else found["_id"]
 
     async def count_chunks(self, id: object, chunk_ids: Iterable[ObjectId] | None = None) -> int:
-        """How many chunks lie under this id, or how many of just these, on the primary."""
-        chunks = self._chunks_now
+        """Return how many chunks have this file id, or how many of the given chunks, on the primary."""
+        chunks = self._chunks_on_primary
         async with self.own_session() as session:
             if chunk_ids is None:
                 return await chunks.count_documents({"files_id": id_filter(id)}, session=session)
@@ -284,17 +279,17 @@ class Store:
             return found
 
     async def delete_chunks(self, id: object) -> int:
-        """Every chunk under this id; how many there were."""
+        """Delete every chunk with this file id and return their number."""
         async with self.own_session() as session:
             return (await self.chunks.delete_many({"files_id": id_filter(id)}, session=session)).deleted_count
 
     async def delete_chunks_of(self, ids: list[Any]) -> None:
-        """Every chunk under any of these ids, which are plain values."""
+        """Delete every chunk with one of these file ids, which are plain values."""
         async with self.own_session() as session:
             await self.chunks.delete_many({"files_id": {"$in": ids}}, session=session)
 
     async def delete_chunks_of_all(self, ids: Sequence[object]) -> None:
-        """Every chunk under any of these ids, whatever they are and however many."""
+        """Delete every chunk with one of these file ids, of any kind and any number."""
         plain = [id for id in ids if is_plain_id(id)]
         alone = [id for id in ids if not is_plain_id(id)] if len(plain) > 1 else ids
         for id in alone:
@@ -304,7 +299,7 @@ class Store:
                 await self.delete_chunks_of(plain[at : at + _IDS_PER_DELETE])
 
     async def delete_chunks_by_id(self, id: object, chunk_ids: Iterable[ObjectId]) -> None:
-        """Just these chunks, never those of another upload under the same id."""
+        """Delete only these chunks, and none that another upload inserted under the same file id."""
         ids = list(chunk_ids)
         async with self.own_session() as session:
             for at in range(0, len(ids), _IDS_PER_DELETE):
@@ -314,7 +309,7 @@ class Store:
     # Both
 
     async def insert_small_file(self, chunks: Sequence[Record], records: Sequence[Record]) -> None:
-        """Chunks and records in one round trip (client bulk write, MongoDB 8.0); in this order, not atomic."""
+        """Insert chunks, then records, in one round trip (client bulk write, MongoDB 8.0), which is not atomic."""
         writes = [
             *(InsertOne(chunk, namespace=self.chunks.full_name) for chunk in chunks),
             *(InsertOne(record, namespace=self.files.full_name) for record in records),
@@ -323,9 +318,7 @@ class Store:
             await self.client.bulk_write(writes, session=session, ordered=True, write_concern=self.files.write_concern)
 
     async def copy_chunks(self, source: FileInfo, first: int, ids: Sequence[ObjectId], id: object) -> None:
-        """Copy chunks `first` and on, as many as there are `ids` for them, under another file's id inside the
-        server.
-        """
+        """Copy chunks from `first` on to another file id inside the server. `ids` are the `_id`s of the new chunks."""
         stages: list[Mapping[str, Any]] = [
             {"$match": {"files_id": id_filter(source.id), "n": {"$gte": first, "$lt": first + len(ids)}}},
             {
@@ -347,21 +340,18 @@ class Store:
             await cursor.to_list()
 
     async def measure(self, id: object) -> tuple[int, int]:
-        """How many chunks lie under this id, and how many bytes in them."""
+        """Return how many chunks have this file id, and how many bytes they have."""
         stages: list[Mapping[str, Any]] = [
             {"$match": {"files_id": id_filter(id)}},
             {"$group": {"_id": None, "chunks": {"$sum": 1}, "bytes": {"$sum": {"$binarySize": "$data"}}}},
         ]
         chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
-        async with (
-            self.own_session() as session,
-            await chunks.aggregate(stages, session=session) as cursor,
-        ):
+        async with self.own_session() as session, await chunks.aggregate(stages, session=session) as cursor:
             rows = await cursor.to_list()
         return (rows[0]["chunks"], rows[0]["bytes"]) if rows else (0, 0)
 
     async def drop(self) -> None:
-        """Both collections, and what is remembered of their indexes."""
+        """Drop both collections and forget their indexes."""
         self.state.indexed.discard(self.key)
         async with self.own_session() as session:
             await self.files.drop(session=session)
@@ -370,4 +360,4 @@ class Store:
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name or "$" in name:
-        raise BadOption(f"a bucket's name is a str without '$', such as 'fs', not {name!r}")
+        raise BadOption(f"a bucket's name is a non-empty str without '$', such as 'fs', not {name!r}")

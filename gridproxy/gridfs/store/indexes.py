@@ -1,4 +1,4 @@
-"""The two indexes that the GridFS spec asks for: made once, where they are missing."""
+"""Creates the two indexes that the GridFS spec requires, if they are missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CHUNKS_INDEX = [("files_id", ASCENDING), ("n", ASCENDING)]
 
 
 async def ensure_indexes(store: Store, *, force: bool = False) -> None:
-    """Create what GridFS needs, once per bucket and client (GridFS spec: where `files` is empty, unless forced)."""
+    """Create the indexes, once per bucket and client. GridFS spec: only if `files` is empty, unless forced."""
     state = store.state
     if force:
         state.indexed.discard(store.key)
@@ -26,11 +26,11 @@ async def ensure_indexes(store: Store, *, force: bool = False) -> None:
     task = state.indexing.get(store.key)
     if task is None or force:
         task = state.indexing[store.key] = spawn(_create(store, force), context=contextvars.Context())
-    # Several first uploads share one check, and none of them ends it for the others.
-    await run_to_completion(_done(task))
+    # Several first uploads share one task, and the cancellation of one must not end it for the others.
+    await run_to_completion(_wait_for(task))
 
 
-async def _done(task: Any) -> None:
+async def _wait_for(task: Any) -> None:
     await task
 
 
@@ -50,7 +50,7 @@ async def _create(store: Store, force: bool) -> None:
 async def _create_index(
     collection: AsyncCollection[Record], keys: list[tuple[str, int]], session: Session, *, unique: bool
 ) -> None:
-    # An index that an old driver made with 1.0 for 1, or without `unique`, is there: creating it again would fail.
+    # Old drivers created indexes with 1.0 instead of 1, or without `unique`. To create such an index again would fail.
     async with await collection.list_indexes(session=session) as cursor:
         async for index in cursor:
             if list(index["key"].items()) == keys:

@@ -1,7 +1,7 @@
-"""TransactionLog: what one transaction has to do once its outcome is known.
+"""What one transaction has to clean up when its outcome is known.
 
-Only records move inside a transaction. Chunks lie outside: those of new files go when it is given up, those of deleted
-files when it is committed, and none while nobody knows. Proxies and documents are given back what they were.
+Only the records of files are part of a transaction, their chunks are not. An abort removes the chunks of new files, a
+commit those of deleted files, and an unknown outcome removes none. Hooks restore proxies and documents.
 """
 
 from __future__ import annotations
@@ -18,32 +18,28 @@ from gridproxy.gridfs.store.collections import Session, Store
 from gridproxy.runtime.sessions import in_transaction
 
 
-def _nothing() -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Hooks:
-    """What an object does about itself when the transaction ends, by how it ends."""
+    """The callbacks of one object, one for each way in which a transaction ends."""
 
-    on_abort: Callable[[], None] = _nothing
-    on_commit: Callable[[], None] = _nothing
-    on_unknown: Callable[[], None] = _nothing
+    on_abort: Callable[[], None] = lambda: None
+    on_commit: Callable[[], None] = lambda: None
+    on_unknown: Callable[[], None] = lambda: None
 
 
 class PendingUpload(Protocol):
-    """A new file that was begun in the transaction."""
+    """An upload that was started in the transaction."""
 
     @property
     def is_open(self) -> bool:
         """Whether it is still being written."""
 
     async def rollback(self, cause: BaseException | None) -> None:
-        """Its record will never be seen: take away its chunks."""
+        """Remove its chunks, because its record was never committed."""
 
 
 class TransactionLog:
-    """The books of one transaction. `repeated` says that the caller's block may be run again."""
+    """The changes of one transaction. `repeated` means that the caller's block may run again."""
 
     def __init__(self, session: Session, *, repeated: bool = False) -> None:
         self.open = True
@@ -54,34 +50,32 @@ class TransactionLog:
         self._deleted: dict[object, tuple[Store, object]] = {}
         _logs[session] = self
 
-    # While it goes on
-
     def enlist(self, thing: object, hooks: Callable[[], Hooks], what: str = "") -> None:
-        """Keep what `thing` was before its first change; later calls for the same thing have no effect."""
+        """Add the hooks of `thing` before its first change. Later calls for the same thing have no effect."""
         key = id(thing), what
         if key not in self._hooks:
             self._hooks[key] = thing, hooks()
 
     def add_upload(self, upload: PendingUpload) -> None:
-        """A new file is begun."""
+        """Add an upload that was started."""
         self._uploads.append(upload)
 
     def record_inserted(self, store: Store, id: object) -> None:
-        """A record stands in the transaction; what a former file of this id had to lose is its own now."""
+        """Note an inserted record. Chunks that a deleted file of this id had to lose now belong to the new file."""
         key = _key(store, id)
         self._inserted[key] = id
         self._deleted.pop(key, None)
 
     def record_deleted(self, store: Store, id: object) -> None:
-        """A record that was inserted here was taken back."""
+        """Note that a record which the transaction inserted was deleted again."""
         self._inserted.pop(_key(store, id), None)
 
     def delete_on_commit(self, store: Store, id: object) -> None:
-        """A record was deleted; its chunks go with the commit."""
+        """Note a deleted record, whose chunks are removed after the commit."""
         self._deleted[_key(store, id)] = store, id
 
     def is_deleted(self, store: Store, id: object) -> bool:
-        """Whether the file of this id was deleted here: its chunks lie there until the commit."""
+        """Return whether the transaction deleted this file, so that only its chunks are left until the commit."""
         return _key(store, id) in self._deleted
 
     @property
@@ -91,75 +85,66 @@ class TransactionLog:
 
     @property
     def ids(self) -> list[object]:
-        """The ids of the files that were stored and deleted."""
+        """The ids of the stored and the deleted files."""
         return list({**self._inserted, **{key: id for key, (_, id) in self._deleted.items()}}.values())
 
-    # Once it is over
-
     async def after_commit(self) -> None:
-        """Remove the chunks of deleted files; an error of that has a note that all is committed."""
+        """Remove the chunks of deleted files. An error of the clean-up has a note that the commit succeeded."""
         for _, hooks in self._hooks.values():
             hooks.on_commit()
         try:
-            for store, ids in self._deleted_by_store():
+            by_store: dict[tuple[str, str], tuple[Store, list[object]]] = {}
+            for store, id in self._deleted.values():
+                by_store.setdefault(store.key, (store, []))[1].append(id)
+            for store, ids in by_store.values():
                 await store.delete_chunks_of_all(ids)
         except PyMongoError as error:
-            error.add_note("The transaction is committed; chunks of deleted files may be left for collect_garbage().")
+            error.add_note("The transaction is committed. Chunks of deleted files may be left for collect_garbage().")
             raise
         finally:
             self._forget()
 
-    def _deleted_by_store(self) -> list[tuple[Store, list[object]]]:
-        groups: list[tuple[Store, list[object]]] = []
-        for store, id in self._deleted.values():
-            for other, ids in groups:
-                if other.key == store.key:
-                    ids.append(id)
-                    break
-            else:
-                groups.append((store, [id]))
-        return groups
-
     async def after_abort(self, cause: BaseException | None) -> None:
-        """Remove the chunks of new files, and let everything be what it was. A clean-up that fails is noted on `cause`,
-        or raised where there is none.
+        """Remove the chunks of new files and restore all objects.
+
+        An error of the clean-up is noted on `cause`, or raised if there is no cause.
         """
         try:
             for upload in self._uploads:
                 await upload.rollback(cause)
         finally:
-            # The last first: what one of them has kept may be what another one gave back.
+            # In reverse order, because a later hook may have kept a state that an earlier one restores.
             for _, hooks in reversed(self._hooks.values()):
                 hooks.on_abort()
             self._forget()
 
     def after_unknown(self) -> None:
-        """Leave everything where it is: it may be needed."""
+        """Keep all chunks, because the files may be committed."""
         for _, hooks in self._hooks.values():
             hooks.on_unknown()
         self._forget()
 
     def _forget(self) -> None:
-        # The files keep this tx_log, and would keep each other by it.
+        # Proxies reference this log, and would keep each other alive through it.
         self._hooks.clear()
         self._uploads.clear()
 
 
-# Weakly: a session that was dropped takes its tx_log with it.
+# Weak, so that the log is dropped together with its session.
 _logs: weakref.WeakKeyDictionary[Session, TransactionLog] = weakref.WeakKeyDictionary()
 
 
 def transaction_log_of(session: Session | None) -> TransactionLog | None:
-    """The books of the transaction that this session is in, None outside of ours."""
+    """Return the log of the session's transaction, or None if gridproxy did not start it."""
     tx_log = _logs.get(session) if in_transaction(session) else None
     return tx_log if tx_log is not None and tx_log.open else None
 
 
 def is_foreign_transaction(session: Session | None) -> bool:
-    """Whether this session is in a transaction that is not ours: nobody tells us how that ends."""
+    """Return whether the session is in a transaction whose outcome gridproxy will not learn."""
     return in_transaction(session) and transaction_log_of(session) is None
 
 
 def _key(store: Store, id: object) -> object:
-    # As BSON, since an id may be a dict, and 1 and True are two.
+    # As BSON, because an id may be a dict, and 1 and True are different ids.
     return store.key, bson.encode({"": id}, codec_options=store.codec_options)

@@ -1,7 +1,7 @@
-"""Transaction: files and documents that change together, or not at all.
+"""Transactions over files and documents.
 
-GridFS refuses transactions; here the bytes are written outside, with write concern "majority", and only records move
-inside. When the block is over, so is the clean-up: see `tx_log`.
+GridFS itself excludes transactions. Here the chunks are written outside the transaction with write concern "majority",
+and only the records of files are part of it. `TransactionLog` cleans up after it.
 """
 
 from __future__ import annotations
@@ -35,48 +35,63 @@ from .transaction_log import TransactionLog
 
 T = TypeVar("T")
 
-# How long a commit is repeated while its outcome is unknown, and a callback while its transactions are given up: as
-# pymongo's own `with_transaction` has it.
+# How long a commit with an unknown outcome and a callback with transient errors are repeated, in seconds. pymongo's own
+# `with_transaction` has the same limits.
 COMMIT_SECONDS = 120.0
 RETRY_SECONDS = 120.0
 _ABORT_SECONDS = 10.0
-# Before the first repetition, and at most.
+# The first and the longest pause between two attempts, in seconds.
 _PAUSE = 0.01
 _LONGEST_PAUSE = 1.0
 _TRANSIENT = "TransientTransactionError"
 _UNKNOWN = "UnknownTransactionCommitResult"
 _ILLEGAL_OPERATION = 20
 
-_around: contextvars.ContextVar[Transaction | None] = contextvars.ContextVar("gridproxy_transaction", default=None)
+_current: contextvars.ContextVar[_Running | None] = contextvars.ContextVar("gridproxy_transaction", default=None)
 
 
 class Transaction:
-    """A transaction that goes on: `session` is what every call that belongs to it is given as `session=`.
+    """A running transaction. Pass its `session` as `session=` to every call that belongs to it.
 
-    Such calls queue, from several tasks too.
+    Calls with the same session wait for each other, also if they are made in several tasks.
+
+    ```python
+    async with gridproxy.transaction(client) as tx:
+        await AsyncGridFile().put(b"some content", session=tx.session)
+    ```
     """
 
-    def __init__(self, client: Client, session: Session, *, repeated: bool) -> None:
-        self._client = client
+    def __init__(self, session: Session, tx_log: TransactionLog) -> None:
         self._session = session
-        self._tx_log = TransactionLog(session, repeated=repeated)
+        self._tx_log = tx_log
 
     @property
     def session(self) -> Session:
-        """pymongo's session, for our calls and for your own."""
+        """The pymongo session, for calls of gridproxy and of pymongo."""
         return self._session
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {'open' if self._tx_log.open else 'over'}>"
 
-    def _is_around(self, client: Client) -> bool:
+
+class _Running:
+    """The package's side of a `Transaction`."""
+
+    def __init__(self, client: Client, session: Session, *, repeated: bool) -> None:
+        self._client = client
+        self._session = session
+        self._tx_log = TransactionLog(session, repeated=repeated)
+        self.transaction = Transaction(session, self._tx_log)
+
+    def is_open_for(self, client: Client) -> bool:
+        """Return whether this is an open transaction of `client`."""
         return self._tx_log.open and self._client is client
 
-    async def _end(self, error: BaseException | None) -> BaseException | None:
-        """Commit, or abort because of `error`, and clean up; what is to be raised."""
+    async def end(self, error: BaseException | None) -> BaseException | None:
+        """Commit, or abort because of `error`, then clean up. Return the error to raise."""
         async with lock(self._session):
             try:
-                committed, failure = await self._outcome(error)
+                committed, failure = await self._commit_or_abort(error)
             finally:
                 self._tx_log.open = False
                 await self._session.end_session()
@@ -87,26 +102,27 @@ class Transaction:
                 self._tx_log.after_unknown()
             else:
                 await self._tx_log.after_abort(failure)
-        except PyMongoError as unclean:
+        except PyMongoError as cleanup_error:
             if failure is None:
-                return unclean
-            failure.add_note(f"The clean-up after the transaction failed too: {unclean!r}")
+                return cleanup_error
+            failure.add_note(f"The clean-up after the transaction failed too: {cleanup_error!r}")
         return failure
 
-    async def _outcome(self, error: BaseException | None) -> tuple[bool, BaseException | None]:
-        """Whether it is committed, and what is to be raised."""
+    async def _commit_or_abort(self, error: BaseException | None) -> tuple[bool, BaseException | None]:
+        """Return whether the transaction is committed, and the error to raise."""
         if self._session.has_ended:
             return False, error or InvalidOperation(
-                "the transaction was aborted, since its session was ended inside the block; "
-                "session.bind() ends it too unless told end_session=False"
+                "the transaction was aborted because its session was ended inside the block. "
+                "session.bind() ends it too: use session.bind(end_session=False)"
             )
-        going_on = self._session.in_transaction
-        if going_on and error is None and self._tx_log.has_open_uploads:
+        in_progress = self._session.in_transaction
+        if in_progress and error is None and self._tx_log.has_open_uploads:
             error = UploadInProgress(
-                "a file is still being written in this transaction, which was aborted: close() or abort() it before"
+                "the transaction was aborted because a file is still being written in it: close() or abort() the file "
+                "before the block ends"
             )
-        if going_on and error is not None:
-            # Whatever comes back, or does not: nobody commits it any more, and the server drops it by itself.
+        if in_progress and error is not None:
+            # Errors do not matter: without a commit the server aborts the transaction by itself.
             with suppress(PyMongoError, TimeoutError):
                 async with asyncio.timeout(_ABORT_SECONDS):
                     await self._session.abort_transaction()
@@ -114,14 +130,14 @@ class Transaction:
         try:
             await self._commit()
         except InvalidOperation as failure:
-            # One that the block has ended by itself: a second commit is no harm, and after an abort it is refused.
-            return False, failure if going_on else error
+            # The block ended the transaction itself. A second commit is harmless. pymongo refuses one after an abort.
+            return False, failure if in_progress else error
         except PyMongoError as failure:
             return False, failure
         return True, error
 
     async def _commit(self) -> None:
-        """Commit, again and again while nobody knows whether it is; then `CommitUnknown`. Other errors are aborts."""
+        """Commit, and repeat that while the outcome is unknown, then raise `CommitUnknown`. Other errors are aborts."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + COMMIT_SECONDS
         pause = _PAUSE
@@ -147,33 +163,58 @@ class Transaction:
 
 
 def transaction(client: Client) -> AbstractAsyncContextManager[Transaction]:
-    """Files and documents that change together: `async with gridproxy.transaction(client) as tx:`.
+    """Return an async context manager in which files and documents change together or not at all.
 
-    What is called with `session=tx.session` inside is committed when the block is left, and undone when it is left by
-    an exception or a cancellation: new files are gone then, old ones whole, and proxies and built-in documents are
-    what they were before. Commits have write concern "majority". Servers give up a transaction 60 seconds after its
-    first statement: `Bucket.stage` large sources before it.
+    It commits with write concern "majority" when the block ends. An exception or a cancellation aborts: new files are
+    removed, old ones stay, and proxies and built-in documents get their former values back. The block runs only once.
+    Servers abort a transaction after 60 seconds: pass large sources to `Bucket.stage` before it. Errors of
+    pymongo are raised unchanged.
 
-    Raises `TransactionsUnsupported` on a standalone server, `NestedTransaction` inside another one, `BadOption` for
-    anything but an `AsyncMongoClient`, `UploadInProgress` where a new file is still open at the end, `CommitUnknown`
-    where 120 seconds brought no answer to the commit, and pymongo's errors as they are; the block is never run again.
+    Args:
+        client: The `AsyncMongoClient` of a replica set (also of one node) or of a mongos.
+
+    Raises:
+        TransactionsUnsupported: The server is a standalone one.
+        NestedTransaction: Another transaction is open around the call.
+        BadOption: `client` is not an `AsyncMongoClient`.
+        UploadInProgress: A new file was still open at the end of the block.
+        CommitUnknown: The server did not answer the commit for 120 seconds.
 
     ```python
     async with gridproxy.transaction(client) as tx:
-        await file.replace(b"the new one", session=tx.session)
-        await client["zoo"]["log"].insert_one({"replaced": file.id}, session=tx.session)
+        report = AsyncGridFile()
+        await report.put(b"some content", session=tx.session)
+        await client["zoo"]["log"].insert_one({"stored": report.id}, session=tx.session)
     ```
     """
     return _transaction(client, repeated=False)
 
 
 async def with_transaction(client: Client, callback: Callable[[Transaction], Awaitable[T]]) -> T:
-    """Run `await callback(tx)` in a transaction, and again while it ends in a TransientTransactionError (a write
-    conflict, a new primary), for 120 seconds; what it returned.
+    """Run `await callback(tx)` in a transaction, and repeat it after transient errors for up to 120 seconds.
 
-    Proxies and built-in documents are what they were before each attempt. A source that can be read only once (an open
-    file, a generator, a stream) raises `BadSource` before anything is read: `Bucket.stage` it before, and put what that
-    gave. Raises as `transaction`.
+    Transient errors are write conflicts and changes of the primary. Proxies and built-in documents get their former
+    values back before each attempt.
+
+    Args:
+        client: The `AsyncMongoClient` of a replica set (also of one node) or of a mongos.
+        callback: A coroutine function that passes `tx.session` to its calls.
+
+    Returns:
+        The result of the callback.
+
+    Raises:
+        BadSource: A source can be read only once (an open file, a generator, a stream). `Bucket.stage` it before and
+            put the result.
+        GridProxyError: The same errors as `transaction`.
+
+    ```python
+    async def store(tx):
+        report = AsyncGridFile()
+        return await report.put(b"some content", session=tx.session)
+
+    await gridproxy.with_transaction(client, store)
+    ```
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + RETRY_SECONDS
@@ -185,53 +226,53 @@ async def with_transaction(client: Client, callback: Callable[[Transaction], Awa
         except PyMongoError as error:
             if not error.has_error_label(_TRANSIENT) or clock() + pause >= deadline:
                 raise
-        # Two that are in each other's way must not meet again at once.
+        # A random pause, so that two conflicting transactions do not conflict again.
         await asyncio.sleep(pause * random.random())
         pause = min(1.5 * pause, _LONGEST_PAUSE)
 
 
 @asynccontextmanager
 async def _transaction(client: Client, *, repeated: bool) -> AsyncIterator[Transaction]:
-    outer = _around.get()
+    outer = _current.get()
     _refuse_nested(client, outer)
     await _check_server(client)
     session = client.start_session()
-    # The chunks of deleted files go after the commit: it must not be rolled back then.
+    # The chunks of deleted files are removed after the commit, so the commit must not be rolled back later.
     majority = WriteConcern(**{**client.write_concern.document, "w": "majority"})
     await session.start_transaction(write_concern=majority)
-    tx = Transaction(client, session, repeated=repeated)
-    _around.set(tx)
+    running = _Running(client, session, repeated=repeated)
+    _current.set(running)
     try:
-        yield tx
-        # What came so far may have been shielded from anyio's cancellation; from here on everything is.
+        yield running.transaction
+        # The block may have shielded itself from anyio's cancellation. The commit that follows is always shielded.
         await anyio.lowlevel.checkpoint_if_cancelled()
     except BaseException as error:
-        failure = await run_to_completion(tx._end(error), fresh=True)
+        failure = await run_to_completion(running.end(error), fresh=True)
         if failure is not error and failure is not None:
-            raise failure  # noqa: B904  # it has a cause of its own: what the server answered
-        if isinstance(error, OperationFailure) and _says_standalone(error):
+            raise failure  # noqa: B904  # it already has a cause: the server's answer
+        if isinstance(error, OperationFailure) and _is_standalone_error(error):
             raise TransactionsUnsupported from error
         raise
     else:
-        failure = await run_to_completion(tx._end(None), fresh=True)
+        failure = await run_to_completion(running.end(None), fresh=True)
         if failure is not None:
             raise failure
     finally:
-        _around.set(outer)
+        _current.set(outer)
 
 
-def _refuse_nested(client: object, outer: Transaction | None) -> None:
+def _refuse_nested(client: object, outer: _Running | None) -> None:
     if not isinstance(client, AsyncMongoClient):
         raise BadOption(f"a transaction needs pymongo's AsyncMongoClient, not {type_name(client)}")
     bound = bound_session(client)
-    if (outer is not None and outer._is_around(client)) or in_transaction(bound):
-        raise NestedTransaction("a transaction is open around this call already, and MongoDB has none inside another")
+    if (outer is not None and outer.is_open_for(client)) or in_transaction(bound):
+        raise NestedTransaction("a transaction is already open around this call, and MongoDB cannot nest transactions")
 
 
 async def _check_server(client: Client) -> None:
     state = state_of(client)
     if not state.transactions:
-        # In a session of ours: one that is bound around the caller is none of this.
+        # In a new session, so that the command does not join a session that is bound around the caller.
         async with client.start_session(causal_consistency=False) as session:
             hello = await client.admin.command("hello", session=session)
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
@@ -243,5 +284,5 @@ def _is_unknown(error: PyMongoError) -> bool:
     return error.has_error_label(_UNKNOWN) or isinstance(error, WriteConcernError)
 
 
-def _says_standalone(error: OperationFailure) -> bool:
+def _is_standalone_error(error: OperationFailure) -> bool:
     return error.code == _ILLEGAL_OPERATION and "Transaction numbers" in str(error)
