@@ -99,7 +99,8 @@ class FileState:
 
     def store(self) -> Store:
         """Return the two collections that the file is in, at this moment."""
-        return store_for(self.options.bucket, self.options.db_alias)
+        bucket = self.options.bucket
+        return store_for(bucket, self.options.db_alias) if bucket is None or isinstance(bucket, str) else bucket.store
 
     def limits(self) -> Limits:
         """Return the limits of the field that holds the file."""

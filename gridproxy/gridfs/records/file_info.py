@@ -32,7 +32,8 @@ def utc_milliseconds(moment: datetime) -> datetime:
 
 def utc_now() -> datetime:
     """Return the current time in UTC, cut to the milliseconds of BSON."""
-    return utc_milliseconds(datetime.now(UTC))
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,18 +182,14 @@ async def _check_first(store: Store, record: Record, chunk_ids: bytes | bytearra
         )
 
 
-async def insert_small_file(store: Store, chunks: Sequence[Record], record: Record) -> None:
-    """Insert chunks and record of a small file, in one request where the server knows how to.
-
-    Raises as `insert_record`, and `UploadInProgress` where somebody else's chunks lie under the id.
-    """
-    await insert_small_files(store, [(chunks, record)])
-
-
 async def insert_small_files(store: Store, files: Sequence[tuple[Sequence[Record], Record]]) -> None:
-    """`insert_small_file` for several files, all of them in one request; some may be there when it raises."""
+    """Insert chunks and records of small files, in one request if the server has client bulk writes.
+
+    Some of the files may be stored if this raises. Raises as `insert_record`, and `UploadInProgress` if another
+    upload's chunks are under an id.
+    """
     try:
-        await store.insert_small_file(
+        await store.insert_small_files(
             [chunk for chunks, _ in files for chunk in chunks], [record for _, record in files]
         )
     except (InvalidOperation, OperationFailure, ConnectionFailure) as error:

@@ -86,6 +86,8 @@ def open_source(source: object, *, encoding: str = "utf-8") -> Source:
     """
     if isinstance(source, Source):
         return source
+    if type(source) is bytes:
+        return _Bytes(source)
     if isinstance(source, Streamed):
         return source.as_source()
     if isinstance(source, bytes | bytearray | memoryview | str):

@@ -17,7 +17,7 @@ from gridproxy.gridfs.records.chunks import object_ids
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.runtime.tasks import run_to_completion
 
-from .commit import insert_record, insert_small_file, withdraw_record
+from .commit import insert_record, insert_small_files, withdraw_record
 
 
 class UndoLog:
@@ -47,8 +47,8 @@ class UndoLog:
         await run_to_completion(self._noting(record, insert_record(self.store, record, self._chunk_ids, self.session)))
 
     async def insert_small_file(self, chunks: Sequence[Record], record: Record) -> None:
-        """Chunks and record of a small file at once; raises as `publish.insert_small_file`."""
-        await run_to_completion(self._noting(record, insert_small_file(self.store, chunks, record)))
+        """Chunks and record of a small file at once; raises as `insert_small_files`."""
+        await run_to_completion(self._noting(record, insert_small_files(self.store, [(chunks, record)])))
 
     async def _noting(self, record: Record, insert: Awaitable[None]) -> None:
         # Here, and not around `settle`: there a cancellation hides what became of the insert.

@@ -18,6 +18,7 @@ import anyio.lowlevel
 from bson import ObjectId
 
 from gridproxy.errors import BadOption, BadSource, BufferFull, FileClosed, TooLarge, type_name
+from gridproxy.gridfs.content.limits import NO_LIMITS
 from gridproxy.gridfs.records.chunks import BATCH_BYTES, Splitter, chunks_per_batch
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
@@ -70,10 +71,11 @@ class Upload:
         self._total = total  # bytes that are going to come, None while unknown
         self._reported = -1
         self.info: FileInfo | None = None
-        self._content_check = ContentCheck(request.limits)
+        # Most uploads have no limits.
+        self._content_check = None if request.limits == NO_LIMITS else ContentCheck(request.limits)
         shared_id = request.id is not None
         self._sender = BatchSender(store, self.id, self.session, shared_id=shared_id, majority=staging)
-        self._tx_log = None if staging else transaction_log_of(self.session)
+        self._tx_log = None if staging or self.session is None else transaction_log_of(self.session)
         self._splitter = Splitter(self.chunk_size)
         self._per_batch = chunks_per_batch(self.chunk_size)
         self._batch: list[bytes] = []
@@ -97,7 +99,8 @@ class Upload:
         check_record(self.request.record(self.id, 0, self.chunk_size, None), self.chunk_size, self.store.codec_options)
         if self.request.id is not None:
             await check_id_is_free(self.store, self.id, self.session)
-        await ensure_indexes(self.store)
+        if self.store.key not in self.store.state.indexed:
+            await ensure_indexes(self.store)
         self.state = State.OPEN
         if self._tx_log is not None:
             self._tx_log.add_upload(self)
@@ -107,10 +110,11 @@ class Upload:
     def feed(self, data: bytes | memoryview) -> None:
         """Take `data` (it must not change any more); sends nothing by itself."""
         self.check_open()
-        try:
-            self._content_check.feed(data, self.length)
-        except TooLarge as error:
-            raise self._sender.fail(error) from None
+        if self._content_check is not None:
+            try:
+                self._content_check.feed(data, self.length)
+            except TooLarge as error:
+                raise self._sender.fail(error) from None
         self.length += len(data)
         for chunk in self._splitter.feed(data):
             self._batch.append(chunk)
@@ -154,7 +158,7 @@ class Upload:
         A cancellation here leaves the upload as it is: bytes that were taken stay taken, in order.
         """
         self._sender.check()
-        if not await self._passes():
+        if self._content_check is not None and not await self._passes(self._content_check):
             return  # what is held until then is less than the head
         while self._ready:
             await self._sender.wait_for_slot()
@@ -165,17 +169,17 @@ class Upload:
                 for _ in range(2):
                     await asyncio.sleep(0)
         self._unawaited = 0
-        if self.state is State.OPEN:
+        if self._progress is not None and self.state is State.OPEN:
             await self._report(self._sender.stored, self._total)
 
-    async def _passes(self, *, whole: bool = False) -> bool:
-        """Whether batches may leave: not before the first bytes, or the `whole`, were looked at."""
-        if self._content_check.done:
+    async def _passes(self, check: ContentCheck, *, whole: bool = False) -> bool:
+        """Return whether batches may be sent: only after the first bytes, or the `whole`, were checked."""
+        if check.done:
             return True
-        if not (whole or self._content_check.has_head):
+        if not (whole or check.has_head):
             return False
         try:
-            content_type = await self._content_check.run(self.request.content_type, self._described)
+            content_type = await check.run(self.request.content_type, self._described)
         except Exception as error:
             self._sender.fail(error)
             raise
@@ -217,9 +221,11 @@ class Upload:
         self.state = State.CLOSING
         try:
             self._sender.check()
-            await self._passes(whole=True)
-            # Before the record and not after it: a callback that fails must not leave a file that nobody knows.
-            await self._report(self.length, self.length)
+            if self._content_check is not None:
+                await self._passes(self._content_check, whole=True)
+            if self._progress is not None:
+                # Before the record: a callback that fails must not leave a file that the caller does not know.
+                await self._report(self.length, self.length)
             record = await work()
             if self._tx_log is not None and not self._tx_log.open:
                 self._sender.undo_log.abandon_record()
@@ -232,19 +238,14 @@ class Upload:
     async def _publish(self) -> Record:
         # What came so far may have been shielded from anyio's cancellation; from here on everything is.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        whole = self._fits_one_request()
-        return await (self._publish_small() if whole else self._publish_record())
-
-    async def _publish_record(self) -> Record:
+        if self._fits_one_request():
+            self._batch_rest()
+            documents = self._sender.prepare(self._ready.popleft())
+            record = self._finished_record()
+            await self._sender.undo_log.insert_small_file(documents, record)
+            return record
         record = await self._send_rest()
         await self._sender.undo_log.insert_record(record)
-        return record
-
-    async def _publish_small(self) -> Record:
-        self._batch_rest()
-        documents = self._sender.prepare(self._ready.popleft())
-        record = self._finished_record()
-        await self._sender.undo_log.insert_small_file(documents, record)
         return record
 
     def _fits_one_request(self) -> bool:
@@ -253,6 +254,8 @@ class Upload:
             return False
         if self.session is not None or not self.store.state.bulk_write:
             return False
+        if self.store.encodes_as_client:
+            return True
         return same_encoding(self.store, self.request.record(self.id, 0, self.chunk_size, None))
 
     async def _send_rest(self) -> Record:
@@ -361,8 +364,8 @@ async def _taken(
         named = request.completed_by(opened.name, opened.content_type)
         upload = Upload(store, named, session, progress, opened.size, staging)
         try:
-            if opened.size is not None:  # what is too long by its own word is not read at all
-                request.limits.check_size(opened.size)
+            if opened.size is not None and request.limits.max_size is not None:
+                request.limits.check_size(opened.size)  # a source that is too long is not read
             await upload.start()
             while block := await opened.read():
                 upload.feed(block)
@@ -391,7 +394,7 @@ async def close_after(source: Source, cause: BaseException) -> None:
 
 def check_repeatable(source: Source, session: Session | None) -> None:
     """Raise `BadSource` for what can be read only once, in a transaction that may have to be run again."""
-    tx_log = transaction_log_of(session)
+    tx_log = None if session is None else transaction_log_of(session)
     if tx_log is not None and tx_log.repeated and not source.repeatable:
         raise BadSource(
             f"{source.what} can be read only once, and with_transaction() may run its callback again: "
