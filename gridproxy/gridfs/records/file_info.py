@@ -76,7 +76,7 @@ class FileInfo:
             CorruptFile: The length or the chunk size is not valid.
 
         ```python
-        record = await client["zoo"]["fs.files"].find_one({"_id": info.id})
+        record = await bucket.store.files.find_one({"_id": info.id})
         assert FileInfo.from_record(record) == info
         ```
         """

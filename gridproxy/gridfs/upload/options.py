@@ -13,6 +13,7 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidDocument
 from bson.int64 import Int64
+from pymongo.asynchronous.client_session import AsyncClientSession
 
 from gridproxy.errors import BadId, BadMetadata, BadOption, DuplicateKey, type_name
 from gridproxy.gridfs.content.limits import NO_LIMITS, Limits
@@ -20,6 +21,7 @@ from gridproxy.gridfs.content.sniffing import OCTET_STREAM
 from gridproxy.gridfs.records.chunks import CHUNK_KEYS, MAX_DOCUMENT, check_chunk_size
 from gridproxy.gridfs.records.file_info import utc_milliseconds, utc_now
 from gridproxy.gridfs.records.ids import check_id
+from gridproxy.runtime.progress import Progress
 
 _COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
@@ -86,6 +88,15 @@ class UploadOptions(TypedDict, total=False):
     """The time from which on the file is missing to every read. A naive datetime is UTC."""
     expires_after: timedelta | float | None
     """The same as a timedelta or a number of seconds from now."""
+
+
+class TransferOptions(UploadOptions, total=False):
+    """What a call that uploads can be told besides."""
+
+    session: AsyncClientSession | None
+    """A session of pymongo's. In a transaction only the record takes part in it."""
+    progress: Progress | None
+    """Called with (bytes done, bytes in all or None). An awaitable that it returns is awaited."""
 
 
 def split_metadata(keywords: Mapping[str, Any]) -> tuple[UploadOptions, dict[str, Any]]:
