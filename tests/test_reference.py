@@ -141,7 +141,7 @@ async def test_every_example_runs(client: AsyncMongoClient[dict[str, Any]], conn
     ran = []
     for number, (place, block) in enumerate(examples()):
         # Each example has a stored file, a bucket and the record of a file in it.
-        names["file"] = gridproxy.AsyncGridFile()
+        names["client"], names["file"] = client, gridproxy.AsyncGridFile()
         await names["file"].put(b"a marmot and another", filename="marmots.txt")
         names["bucket"] = gridproxy.Bucket(client["zoo"], f"uploads{number}")
         names["info"] = await names["bucket"].upload(b"some content", filename="notes.txt", metadata={"owner": 7})
