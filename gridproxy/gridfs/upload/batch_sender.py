@@ -61,27 +61,22 @@ class BatchSender:
             error = task.exception()
             if error is None:
                 self.stored += size
+            elif isinstance(error, BulkWriteError) and is_duplicate_key(error):
+                self.fail(id_in_progress(self._id))
             else:
-                self.fail(self._translated(error))
+                self.fail(error)
         if self._error is not None:
             raise self._error
-
-    def _translated(self, error: BaseException) -> BaseException:
-        duplicate = isinstance(error, BulkWriteError) and is_duplicate_key(error)
-        return id_in_progress(self._id) if duplicate else error
 
     async def wait_for_slot(self) -> None:
         """Wait until another batch may be sent. Raises the first failure."""
         # The upload that inserts chunk 0 owns the id. Send it alone first: otherwise two uploads could each insert some
         # chunks and both fail.
         alone = self._shared_id and not self.stored
-        await self._wait_for(0 if alone else IN_FLIGHT - 1)
+        await self.drain(0 if alone else IN_FLIGHT - 1)
 
-    async def drain(self) -> None:
-        """Wait until every sent batch is stored. Raises the first failure."""
-        await self._wait_for(0)
-
-    async def _wait_for(self, at_most: int) -> None:
+    async def drain(self, at_most: int = 0) -> None:
+        """Wait until at most this many batches are in flight. Raises the first failure."""
         while len(self._in_flight) > at_most:
             await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
             self.check()

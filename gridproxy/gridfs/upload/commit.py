@@ -94,7 +94,8 @@ async def insert_record(
         try:
             await store.insert_record(record, session)
         except DuplicateKeyError:
-            if not (retry and await _is_ours(store, record, chunk_ids)):
+            found = await store.find_record(record["_id"], primary=True) if retry else None
+            if found is None or not await _is_same(store, found, record, chunk_ids):
                 raise FileAlreadyStored(record["_id"]) from None
         except ServerSelectionTimeoutError:
             raise  # nothing was sent
@@ -182,16 +183,11 @@ async def _check_first(store: Store, record: Record, chunk_ids: bytes | bytearra
         )
 
 
-async def insert_small_file(store: Store, chunks: Sequence[Record], record: Record) -> None:
-    """Insert chunks and record of a small file, in one request if the server supports it.
-
-    Raises the errors of `insert_record`, and `UploadInProgress` if the id has chunks of another upload.
-    """
-    await insert_small_files(store, [(chunks, record)])
-
-
 async def insert_small_files(store: Store, files: Sequence[tuple[Sequence[Record], Record]]) -> None:
-    """Insert several small files in one request. Some may be stored when this raises."""
+    """Insert small files, in one request if the server supports it. Some may be stored when this raises.
+
+    Raises the errors of `insert_record`, and `UploadInProgress` if an id has chunks of another upload.
+    """
     try:
         await store.insert_small_file(
             [chunk for chunks, _ in files for chunk in chunks], [record for _, record in files]
@@ -253,11 +249,6 @@ async def _until_answered(work: Callable[[], Awaitable[None]]) -> None:
     await work()
 
 
-async def _is_ours(store: Store, record: Record, chunk_ids: bytes | bytearray) -> bool:
-    found = await store.find_record(record["_id"], primary=True)
-    return found is not None and await _is_same(store, found, record, chunk_ids)
-
-
 async def _is_same(store: Store, found: Record, record: Record, chunk_ids: bytes | bytearray) -> bool:
     stored, ours = FileInfo.from_record(found), FileInfo.from_record(record)
     if (stored.length, stored.upload_date) != (ours.length, ours.upload_date):
@@ -300,7 +291,7 @@ def _outcome_unknown(store: Store, error: Exception) -> bool:
         elif error.write_errors:
             # A retry that the server did not recognise finds its own documents.
             first = error.write_errors[0]
-            if first["code"] == DUPLICATE_KEY:  # type: ignore[index]  # pymongo's hint says WriteError; it gives the reply's dict
+            if first["code"] == DUPLICATE_KEY:  # type: ignore[index]  # pymongo declares a WriteError but returns a dict
                 return True
     if isinstance(error, ConnectionFailure) and not isinstance(error, ServerSelectionTimeoutError):
         return True

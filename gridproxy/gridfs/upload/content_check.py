@@ -55,14 +55,16 @@ class ContentCheck:
 async def validate(limits: Limits, info: FileInfo, head: bytes) -> None:
     """Call every validator. Raises `FileRefused` if one raises ValueError or returns False."""
     for validator in limits.validators:
+        name = getattr(validator, "__name__", None) or type(validator).__name__
+        reason, cause = f"{name} refuses this content", None
         try:
-            verdict = await _verdict(validator, info, head)
+            if await _verdict(validator, info, head) is not False:
+                continue
         except FileRefused:
             raise
         except ValueError as error:
-            raise _refusal(limits, validator, str(error)) from error
-        if verdict is False:
-            raise _refusal(limits, validator, f"{_name(validator)} refuses this content")
+            reason, cause = str(error), error
+        raise FileRefused(reason, field=limits.field, limit=name, actual=reason) from cause
 
 
 async def check_staged(staged: Staged, limits: Limits) -> None:
@@ -83,11 +85,3 @@ async def _verdict(validator: Validator, info: FileInfo, head: bytes) -> object:
     # Use a thread, since a validator may parse for long.
     verdict = await in_thread(partial(validator, info, head))
     return await verdict if inspect.isawaitable(verdict) else verdict
-
-
-def _refusal(limits: Limits, validator: Validator, reason: str) -> FileRefused:
-    return FileRefused(reason, field=limits.field, limit=_name(validator), actual=reason)
-
-
-def _name(validator: Validator) -> str:
-    return getattr(validator, "__name__", None) or type(validator).__name__

@@ -47,12 +47,7 @@ class UploadRequest:
 
     def record(self, id: object, length: int, chunk_size: int, sha256: str | None) -> dict[str, Any]:
         """Return the `files` document of the finished upload (GridFS spec: Int64 length, date of the end)."""
-        record: dict[str, Any] = {
-            "_id": id,
-            "length": Int64(length),
-            "chunkSize": chunk_size,
-            "uploadDate": utc_now(),
-        }
+        record: dict[str, Any] = {"_id": id, "length": Int64(length), "chunkSize": chunk_size, "uploadDate": utc_now()}
         if self.filename is not None:
             record["filename"] = self.filename
         metadata = dict(self.metadata)
@@ -95,17 +90,14 @@ def split_metadata(keywords: Mapping[str, Any]) -> tuple[UploadOptions, dict[str
 
 
 def upload_request(
-    *,
-    limits: Limits = _NO_LIMITS,
-    more_metadata: Mapping[str, Any] | None = None,
-    **options: Unpack[UploadOptions],
+    *, limits: Limits = _NO_LIMITS, more_metadata: Mapping[str, Any] | None = None, **options: Unpack[UploadOptions]
 ) -> UploadRequest:
     """Check the options of an upload.
 
     Raises `BadOption`, `BadMetadata` or `BadId`, and `TypeError` for a keyword that is not an option.
     """
     if unknown := options.keys() - UploadOptions.__annotations__.keys():
-        raise TypeError(f"an upload has no option {min(unknown)!r}; it has {', '.join(UploadOptions.__annotations__)}")
+        raise TypeError(f"an upload has no option {min(unknown)!r}, only {', '.join(UploadOptions.__annotations__)}")
     filename, content_type = options.get("filename"), options.get("content_type")
     chunk_size, encoding, id = options.get("chunk_size"), options.get("encoding", "utf-8"), options.get("id")
     if filename is not None:
@@ -134,7 +126,7 @@ def upload_request(
 
 
 def merge_metadata(metadata: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge both into one dict. Raises `DuplicateKey` for a key in both, `BadMetadata` for one that cannot be stored."""
+    """Merge both into one dict. Raises `DuplicateKey` for a key in both, `BadMetadata` for one of a wrong form."""
     if metadata is not None and not isinstance(metadata, Mapping):
         raise BadMetadata(f"metadata is a mapping of str to BSON values, not {type_name(metadata)}")
     merged = dict(metadata or {})
@@ -184,7 +176,9 @@ def check_record(record: Mapping[str, Any], chunk_size: int, codec_options: Code
     except (InvalidDocument, OverflowError, ValueError) as error:
         raise BadMetadata(f"the metadata cannot be stored: {error}") from error
     if size > MAX_DOCUMENT:
-        raise BadMetadata(f"the record would have {size} bytes, and MongoDB allows {MAX_DOCUMENT} in one document: shorten the metadata")
+        raise BadMetadata(
+            f"the record would have {size} bytes, and MongoDB allows {MAX_DOCUMENT}: shorten the metadata"
+        )
 
 
 def _check_encoding(encoding: object) -> None:

@@ -95,8 +95,7 @@ def open_source(source: object, *, encoding: str = "utf-8") -> Source:
         return _File(source)
     if callable(getattr(source, "__aiter__", None)):
         return _AsyncIterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
-    data = _buffered(source)
-    if data is not None:
+    if (data := _buffered(source)) is not None:
         return _Bytes(data)
     if callable(getattr(source, "__iter__", None)):
         return _Iterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
@@ -133,16 +132,13 @@ def _buffered(source: object) -> bytes | None:
 
 def _base_name(name: object) -> str | None:
     """Return the last part of a name or path, and None for any other object or an empty name."""
-    if isinstance(name, str | os.PathLike):
-        path = os.fspath(name)
-        return (os.path.basename(path) or None) if isinstance(path, str) else None
-    return None
+    path = os.fspath(name) if isinstance(name, str | os.PathLike) else None
+    return (os.path.basename(path) or None) if isinstance(path, str) else None
 
 
 def _block(item: object, what: str) -> bytes:
     """Return one item as an immutable block of bytes."""
-    block = _buffered(item)
-    if block is not None:
+    if (block := _buffered(item)) is not None:
         return block
     if isinstance(item, str):
         raise BadSource(f"{what} returned a str: open it in binary mode, or encode the str")
@@ -239,7 +235,7 @@ def _bytes_left(file: Any) -> int | None:
         here = file.tell()
         end = file.seek(0, os.SEEK_END)
         file.seek(here)
-    except (OSError, ValueError):  # a pipe; a closed file
+    except (OSError, ValueError):  # a pipe or a closed file
         return None
     return max(0, end - here)
 
@@ -274,8 +270,7 @@ class _AsyncIterable(Source):
 
     async def read(self) -> bytes:
         async for item in self._items:
-            block = _block(item, self.what)
-            if block:
+            if block := _block(item, self.what):
                 return block
         return b""
 

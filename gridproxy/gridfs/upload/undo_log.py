@@ -16,7 +16,7 @@ from gridproxy.gridfs.records.chunks import object_ids
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.runtime.tasks import run_to_completion
 
-from .commit import insert_record, insert_small_file, withdraw_record
+from .commit import insert_record, insert_small_files, withdraw_record
 
 
 class UndoLog:
@@ -46,8 +46,8 @@ class UndoLog:
         await run_to_completion(self._track(record, insert_record(self.store, record, self._chunk_ids, self.session)))
 
     async def insert_small_file(self, chunks: Sequence[Record], record: Record) -> None:
-        """Insert chunks and record of a small file. Raises the errors of `commit.insert_small_file`."""
-        await run_to_completion(self._track(record, insert_small_file(self.store, chunks, record)))
+        """Insert chunks and record of a small file. Raises the errors of `commit.insert_small_files`."""
+        await run_to_completion(self._track(record, insert_small_files(self.store, [(chunks, record)])))
 
     async def _track(self, record: Record, insert: Awaitable[None]) -> None:
         # Note the outcome inside `run_to_completion`: outside, a cancellation would hide it.
@@ -68,8 +68,8 @@ class UndoLog:
     async def rollback(self, cause: BaseException | None, in_flight: Collection[asyncio.Future[Any]] = ()) -> None:
         """Remove what was sent, after the inserts that are `in_flight` have ended.
 
-        Nothing is removed if the outcome of the record's insert is unknown. A failure of the clean-up is noted on `cause`,
-        or raised if there is no cause.
+        Nothing is removed if the outcome of the record's insert is unknown. A failure of the clean-up is noted on
+        `cause`, or raised without a cause.
         """
         if not self._chunk_ids and self._record is None:
             return

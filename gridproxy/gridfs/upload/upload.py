@@ -9,7 +9,8 @@ import asyncio
 import enum
 import warnings
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -161,7 +162,7 @@ class Upload:
             await self._report(self._sender.stored, self._total)
 
     async def _may_send(self, *, whole: bool = False) -> bool:
-        """Return whether batches may be sent: only after the check of the head, or of the `whole` content."""
+        """Return whether batches may be sent: after the check of the head, or of the `whole` content."""
         if self._content_check.done:
             return True
         if not (whole or self._content_check.has_head):
@@ -186,8 +187,8 @@ class Upload:
     async def finish(self) -> FileInfo:
         """Send the rest, then the record. The file exists when this returns.
 
-        Raises `FileAlreadyStored`, `UploadInProgress`, `OutcomeUnknown`, the first failure of a batch, or `CorruptFile` if the
-        garbage collector removed chunks during a long pause. Nothing is left then, except perhaps after `OutcomeUnknown`.
+        Raises `FileAlreadyStored`, `UploadInProgress`, `OutcomeUnknown`, the first failure of a batch, or `CorruptFile`
+        if the garbage collector removed chunks during a long pause. After all but `OutcomeUnknown` nothing is left.
         """
         record = await self._end(self._publish)
         self.state = State.STORED
@@ -249,8 +250,7 @@ class Upload:
         return self._finished_record()
 
     def _batch_rest(self) -> None:
-        rest = self._splitter.flush()
-        if rest:
+        if rest := self._splitter.flush():
             self._batch.append(rest)
         if self._batch:
             self._ready.append(self._batch)
@@ -262,7 +262,7 @@ class Upload:
     async def abort(self, cause: BaseException | None = None) -> None:
         """Remove what was sent. Has no effect after the end of the upload.
 
-        A failure of the clean-up is noted on `cause`, or raised if there is no cause. Raises `FileClosed` during `close()`.
+        A failure of the clean-up is noted on `cause`, or raised without a cause. Raises `FileClosed` during `close()`.
         """
         if self.state is State.CLOSING:
             raise FileClosed("this file is being closed. Cancel close() instead")
@@ -310,19 +310,15 @@ async def upload_source(
     progress: Progress | None = None,
 ) -> FileInfo:
     """Store all of `source`. After an error nothing is left, except perhaps after `OutcomeUnknown`."""
-    if isinstance(source, Staged):
-        return await _publish_source(store, source, request, session)
-    return await (await _receive(store, source, request, session, progress)).finish()
-
-
-async def _publish_source(store: Store, staged: Staged, request: UploadRequest, session: Session | None) -> FileInfo:
-    if not staged.store.same_as(store):
-        raise BadOption(f"{staged!r} cannot become a file of {store!r}")
+    if not isinstance(source, Staged):
+        return await (await _receive(store, source, request, session, progress)).finish()
+    if not source.store.same_as(store):
+        raise BadOption(f"{source!r} cannot become a file of {store!r}")
     if request != upload_request(encoding=request.encoding, limits=request.limits):
         raise BadOption("staged content has its name, metadata and id already: pass them to stage() instead")
-    if not staged.discarded:
-        await check_staged(staged, request.limits)
-    return await publish_staged(staged, session)
+    if not source.discarded:
+        await check_staged(source, request.limits)
+    return await publish_staged(source, session)
 
 
 async def stage_source(
@@ -346,8 +342,8 @@ async def _receive(
         if not staging:
             check_repeatable(opened, store.session_for(session))
         await opened.prepare()
-        named = request.completed_by(opened.name, opened.content_type)
-        upload = Upload(store, named, session, progress, opened.size, staging)
+        request = request.completed_by(opened.name, opened.content_type)
+        upload = Upload(store, request, session, progress, opened.size, staging)
         try:
             if opened.size is not None:  # a source that declares too many bytes is not read
                 request.limits.check_size(opened.size)
@@ -359,7 +355,7 @@ async def _receive(
             await upload.abort(error)
             raise
     except BaseException as error:
-        await close_after(opened, error)
+        await _close_after(opened, error)
         raise
     try:
         await opened.aclose()
@@ -369,7 +365,21 @@ async def _receive(
     return upload
 
 
-async def close_after(source: Source, cause: BaseException) -> None:
+@asynccontextmanager
+async def open_prepared(source: object, encoding: str, session: Session | None) -> AsyncIterator[Source]:
+    """Open and prepare a source for the block, and close it afterwards."""
+    opened = open_source(source, encoding=encoding)
+    try:
+        check_repeatable(opened, session)
+        await opened.prepare()
+        yield opened
+    except BaseException as error:
+        await _close_after(opened, error)
+        raise
+    await opened.aclose()
+
+
+async def _close_after(source: Source, cause: BaseException) -> None:
     """Close the source of a failed upload. An error of that is noted on `cause`."""
     try:
         await source.aclose()

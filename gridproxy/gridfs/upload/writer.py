@@ -18,11 +18,12 @@ from .upload import State, Upload
 class Writer:
     """A new file that is written piece by piece. `close()` makes it visible.
 
-    Awaiting or entering it starts the upload. An exception in `async with`, such as a cancellation, aborts it, and nothing
-    is left. One that is dropped while it is open warns with `ResourceWarning`, and `collect_garbage` removes its chunks.
+    Awaiting or entering it starts the upload. An exception in `async with`, such as a cancellation, aborts it, and
+    nothing is left. A writer that is dropped while open warns with `ResourceWarning`, and `collect_garbage` removes its
+    chunks.
 
     ```python
-    async with gridproxy.Bucket(client.zoo).open_writer(filename="roar.txt") as writer:
+    async with gridproxy.Bucket(client.zoo).open_upload(filename="roar.txt") as writer:
         await writer.write("roar ")
         await writer.writelines([b"roar", b"!"])
     assert writer.info.length == 10
@@ -30,11 +31,7 @@ class Writer:
     """
 
     def __init__(
-        self,
-        store: Store,
-        request: UploadRequest,
-        session: Session | None = None,
-        progress: Progress | None = None,
+        self, store: Store, request: UploadRequest, session: Session | None = None, progress: Progress | None = None
     ) -> None:
         self.upload: Upload = Upload(store, request.completed_by(None, None), session, progress)
 
@@ -57,10 +54,7 @@ class Writer:
         return self.upload.state is not State.OPEN
 
     async def start(self) -> Writer:
-        """Start the upload. A second call has no effect.
-
-        Returns:
-            This writer.
+        """Start the upload and return this writer. A second call has no effect.
 
         Raises:
             FileAlreadyStored: The id belongs to another file.
@@ -78,10 +72,7 @@ class Writer:
         return await self.start()
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
             await self.abort(error)
@@ -111,16 +102,13 @@ class Writer:
         return self._open_upload().write(data)
 
     def writelines(self, lines: Iterable[Data]) -> Awaitable[int]:
-        """Write every item or none, with nothing between them.
+        """Write every item or none, with nothing between them. Raises the errors of `write`.
 
         Args:
-            lines: An iterable of what `write` accepts.
+            lines: Items that `write` accepts.
 
         Returns:
             An awaitable of the number of bytes of all items.
-
-        Raises:
-            BadSource, BufferFull, FileClosed: As for `write`.
         """
         return self._open_upload().writelines(lines)
 
