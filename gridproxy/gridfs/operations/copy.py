@@ -70,8 +70,7 @@ class _Copy:
         self._variants: list[object] = []
 
     async def run(self) -> FileInfo:
-        record = self._new_record()
-        check_record(record, self._source.chunk_size, self._store.codec_options)
+        check_record(self._new_record(), self._source.chunk_size, self._store.codec_options)
         if self._request.id is not None:
             await check_id_is_free(self._store, self._id, self._session)
         await ensure_indexes(self._store)

@@ -69,10 +69,7 @@ async def _read_group(store: Store, infos: list[FileInfo], session: Session | No
 
 
 async def read_together(store: Store, infos: Sequence[FileInfo]) -> dict[object, bytes]:
-    """Return the contents of small files, 200 with one query.
-
-    A file with wrong chunks is left out. Reading it alone looks again before it is called corrupt.
-    """
+    """Return the contents of small files, 200 with one query. Files with wrong chunks are left out."""
     contents: dict[object, bytes] = {}
     for at in range(0, len(infos), _IDS_PER_QUERY):
         group = infos[at : at + _IDS_PER_QUERY]

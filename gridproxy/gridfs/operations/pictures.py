@@ -1,7 +1,4 @@
-"""The upload of pictures: decoded and scaled in a worker thread, and stored with their variants.
-
-The picture is stored after its variants, so that a reader who sees it finds them.
-"""
+"""The upload of pictures: decoded in a worker thread, and stored after their variants, so that readers find both."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ async def rename_files(store: Store, filename: str, new: str, session: Session |
     check_filename(new)
     changed = await run_to_completion(store.rename_records(filename, new, store.session_for(session)))
     if not changed:
-        raise FileMissing(message=f"no file has the name {filename!r}")
+        raise FileMissing(message=f"no file in {store!r} has the name {filename!r}")
     return changed
 
 

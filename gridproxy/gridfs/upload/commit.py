@@ -88,9 +88,7 @@ async def insert_record(
     async def insert() -> None:
         nonlocal retry
         # Decide anew on each attempt: an attempt without an answer may take as long as a pause.
-        needed = _needed(verify, chunk_ids)
-        if needed is Verify.ALL:
-            await _check_all(store, record, chunk_ids)
+        needed = await _check_before(store, record, chunk_ids, verify)
         try:
             await store.insert_record(record, session)
         except DuplicateKeyError:
@@ -124,9 +122,7 @@ async def _insert_in_transaction(
     # the transaction too, and the record with it.
     found = await store.find_record(record["_id"], session) if retry else None
     if found is None:
-        needed = _needed(verify, chunk_ids)
-        if needed is Verify.ALL:
-            await _check_all(store, record, chunk_ids)
+        needed = await _check_before(store, record, chunk_ids, verify)
         try:
             await store.insert_record(record, session)
         except DuplicateKeyError:
@@ -138,8 +134,12 @@ async def _insert_in_transaction(
         tx_log.record_inserted(store, record["_id"])
 
 
-def _needed(verify: Verify, chunk_ids: bytes | bytearray) -> Verify:
-    return Verify.ALL if longest_pause(chunk_ids, time.time()) > SAFE_PAUSE else verify
+async def _check_before(store: Store, record: Record, chunk_ids: bytes | bytearray, verify: Verify) -> Verify:
+    """Check all chunks if that is needed, and return which ones to look for after the insert."""
+    if verify is not Verify.ALL and longest_pause(chunk_ids, time.time()) <= SAFE_PAUSE:
+        return verify
+    await _check_all(store, record, chunk_ids)
+    return Verify.ALL
 
 
 async def _check_all(store: Store, record: Record, chunk_ids: bytes | bytearray) -> None:

@@ -89,17 +89,19 @@ def open_source(source: object, *, encoding: str = "utf-8") -> Source:
         return _Path(source)
     if isinstance(source, io.TextIOBase):
         raise BadSource(f"{type_name(source)} is a text-mode file: open it in binary mode ('rb')")
-    if isinstance(source, type | Mapping):
-        raise BadSource(_no_bytes_in(source))
-    if callable(getattr(source, "read", None)):
-        return _File(source)
-    if callable(getattr(source, "__aiter__", None)):
-        return _AsyncIterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
-    if (data := _buffered(source)) is not None:
-        return _Bytes(data)
-    if callable(getattr(source, "__iter__", None)):
-        return _Iterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
-    raise BadSource(_no_bytes_in(source))
+    if not isinstance(source, type | Mapping):
+        if callable(getattr(source, "read", None)):
+            return _File(source)
+        if callable(getattr(source, "__aiter__", None)):
+            return _AsyncIterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
+        if (data := _buffered(source)) is not None:
+            return _Bytes(data)
+        if callable(getattr(source, "__iter__", None)):
+            return _Iterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
+    raise BadSource(
+        f"{type_name(source)} cannot be read as bytes: give bytes, a str, a path (os.PathLike), "
+        "a binary file, an async file, an iterable of bytes or an AsyncGridFile"
+    )
 
 
 def as_bytes(data: object, encoding: str) -> bytes:
@@ -108,13 +110,6 @@ def as_bytes(data: object, encoding: str) -> bytes:
     if found is None:
         raise BadSource(f"data is bytes or a str, not {type_name(data)}")
     return found
-
-
-def _no_bytes_in(source: object) -> str:
-    return (
-        f"{type_name(source)} cannot be read as bytes: give bytes, a str, a path (os.PathLike), "
-        "a binary file, an async file, an iterable of bytes or an AsyncGridFile"
-    )
 
 
 def _buffered(source: object) -> bytes | None:

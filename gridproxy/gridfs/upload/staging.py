@@ -74,17 +74,13 @@ async def _insert(staged: Staged, session: Session | None, again: bool) -> None:
         await insert_record(staged.store, staged.record, staged.chunk_ids, session, retry=True, verify=verify)
     except CorruptFile as error:
         try:
-            await _discard_rest(staged)
+            # Keep the chunks if they are a file that was published earlier and damaged since.
+            if await staged.store.find_record(staged.id, primary=True) is None:
+                staged.discarded = True
+                await staged.store.delete_chunks_by_id(staged.id, object_ids(staged.chunk_ids))
         except PyMongoError as failure:
             error.add_note(f"The clean-up failed too ({failure!r}): collect_garbage() will remove {staged!r}.")
         raise
-
-
-async def _discard_rest(staged: Staged) -> None:
-    # Keep the chunks if they are a file that was published earlier and damaged since.
-    if await staged.store.find_record(staged.id, primary=True) is None:
-        staged.discarded = True
-        await staged.store.delete_chunks_by_id(staged.id, object_ids(staged.chunk_ids))
 
 
 async def discard_staged(staged: Staged) -> None:

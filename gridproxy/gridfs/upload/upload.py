@@ -71,8 +71,7 @@ class Upload:
         self._reported = -1
         self.info: FileInfo | None = None
         self._content_check = ContentCheck(request.limits)
-        shared_id = request.id is not None
-        self._sender = BatchSender(store, self.id, self.session, shared_id=shared_id, majority=staging)
+        self._sender = BatchSender(store, self.id, self.session, shared_id=request.id is not None, majority=staging)
         self._tx_log = None if staging else transaction_log_of(self.session)
         self._splitter = Splitter(self.chunk_size)
         self._per_batch = chunks_per_batch(self.chunk_size)
@@ -237,11 +236,9 @@ class Upload:
 
     def _fits_one_request(self) -> bool:
         # An empty file is only a record. A single insert can tell a repetition from another upload's record.
-        if self._sender.begun or self._ready or not 0 < self.length <= BATCH_BYTES:
-            return False
-        if self.session is not None or not self.store.state.bulk_write:
-            return False
-        return same_encoding(self.store, self.request.record(self.id, 0, self.chunk_size, None))
+        small = not self._sender.begun and not self._ready and 0 < self.length <= BATCH_BYTES
+        shared = small and self.session is None and self.store.state.bulk_write
+        return shared and same_encoding(self.store, self.request.record(self.id, 0, self.chunk_size, None))
 
     async def _send_rest(self) -> Record:
         self._batch_rest()
@@ -315,7 +312,7 @@ async def upload_source(
     if not source.store.same_as(store):
         raise BadOption(f"{source!r} cannot become a file of {store!r}")
     if request != upload_request(encoding=request.encoding, limits=request.limits):
-        raise BadOption("staged content has its name, metadata and id already: pass them to stage() instead")
+        raise BadOption("staged content has its name, metadata and id already: give them to stage() instead")
     if not source.discarded:
         await check_staged(source, request.limits)
     return await publish_staged(source, session)
