@@ -233,7 +233,7 @@ async def test_what_is_no_file_is_refused_and_named(database: Database) -> None:
     animal = await Animal(photo=b"data").insert()
     photo = animal.photo
     values: list[tuple[Any, str]] = [
-        (7, "photo: int is nothing that bytes"),
+        (7, "photo: int cannot be read as bytes"),
         ("no id", "photo: 'no id' is not a file's id"),
         ({"no": "id"}, "photo: a snapshot of a file"),
     ]

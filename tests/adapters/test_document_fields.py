@@ -113,7 +113,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("extra", "a", "mapping is needed, not str"),
     ("extra", {7: "seven"}, "keys are str"),
     ("extra", {"nul\0": 1}, "without NUL"),
-    ("photo", 7, "int is nothing that bytes"),
+    ("photo", 7, "int cannot be read as bytes"),
     ("photo", {"$gt": ""}, "cannot be a mapping"),
     ("photo", "no id", "24 hex digits"),
 ]

@@ -185,7 +185,7 @@ async def test_a_source_that_fails_midway_leaves_nothing(bucket: Bucket, databas
     with pytest.raises(ConnectionError, match="gone"):
         await bucket.upload(failing(ConnectionError("gone")), chunk_size=255 * 1024)  # type: ignore[arg-type]  # that is the point
     for item in ("text", 5, None):
-        with pytest.raises(BadSource, match="async_generator gave"):
+        with pytest.raises(BadSource, match="async_generator returned"):
             await bucket.upload(failing(item), chunk_size=255 * 1024)  # type: ignore[arg-type]
     assert await contents(database) == (0, 0)
 

@@ -338,7 +338,7 @@ async def test_a_put_that_ends_during_the_end_of_its_transaction_stores_nothing(
             put = asyncio.create_task(file.put(NEW, session=tx.session))
             await inserted.wait()
     go_on.set()
-    with pytest.raises(FileClosed, match="ended meanwhile"):
+    with pytest.raises(FileClosed, match="ended before"):
         await put
     assert not file
     assert await stored_files(database) == {}

@@ -47,7 +47,7 @@ async def test_deleting_by_name_removes_every_revision(bucket: Bucket, database:
     assert await bucket.delete_by_name("a") == 3
     assert await all_files(bucket) == [kept]
     assert await orphans(database) == []
-    with pytest.raises(FileMissing, match="no file in .* has the name 'a'"):
+    with pytest.raises(FileMissing, match=r"no file in .* has the name 'a'"):
         await bucket.delete_by_name("a")
 
 

@@ -500,7 +500,7 @@ def test_an_empty_file_is_no_source() -> None:
     "source", [None, 5, 1.5, True, object(), {}, {"a": b"b"}, bytes, io.BytesIO, len, ShortReads], ids=shown
 )
 def test_what_bytes_cannot_be_read_from_is_named(source: object) -> None:
-    with pytest.raises(BadSource, match=f"{type(source).__name__} is nothing that bytes can be read from"):
+    with pytest.raises(BadSource, match=f"{type(source).__name__} cannot be read as bytes"):
         open_source(source)
 
 
@@ -525,12 +525,12 @@ async def test_a_file_in_text_mode_is_named(path: Path) -> None:
     with tempfile.NamedTemporaryFile("w+") as wrapped:
         wrapped.write("text")
         wrapped.seek(0)
-        with pytest.raises(BadSource, match="_TemporaryFileWrapper gave a str; open it in binary mode"):
+        with pytest.raises(BadSource, match="_TemporaryFileWrapper returned a str: open it in binary mode"):
             await content(wrapped)
     path.write_text("text")
     async with await anyio.open_file(path) as of_anyio, aiofiles.open(path) as of_aiofiles:
         for file in (of_anyio, of_aiofiles):
-            with pytest.raises(BadSource, match="gave a str"):
+            with pytest.raises(BadSource, match="returned a str"):
                 await content(file)
 
 
@@ -540,19 +540,19 @@ async def test_an_item_that_is_no_bytes_is_named(item: object) -> None:
         yield b"a"
         yield item
 
-    named = f"gave {type(item).__name__} instead of bytes"
+    named = f"returned {type(item).__name__} instead of bytes"
     with pytest.raises(BadSource, match=f"list {named}"):
         await content([b"a", item])
     with pytest.raises(BadSource, match=f"async_generator {named}"):
         await content(later())
-    with pytest.raises(BadSource, match="range gave int"):
+    with pytest.raises(BadSource, match="range returned int"):
         await content(range(3))
 
 
 async def test_a_str_among_the_items_is_named() -> None:
-    with pytest.raises(BadSource, match="list gave a str"):
+    with pytest.raises(BadSource, match="list returned a str"):
         await content([b"a", "b"])
-    with pytest.raises(BadSource, match="dict_keys gave a str"):
+    with pytest.raises(BadSource, match="dict_keys returned a str"):
         await content({"a": 1}.keys())
 
 

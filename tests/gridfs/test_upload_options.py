@@ -178,15 +178,15 @@ def test_a_file_expires_at_a_moment_or_after_a_time() -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"expires_at": NOON, "expires_after": 5}, "twice"),
+        ({"expires_at": NOON, "expires_after": 5}, "only one"),
         ({"expires_at": "2026-03-04"}, "expires_at is a datetime, not str"),
         ({"expires_at": 5}, "expires_at is a datetime, not int"),
-        ({"expires_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))}, "no date in UTC"),
+        ({"expires_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))}, "not a valid date in UTC"),
         ({"expires_after": "5"}, "timedelta or seconds, not str"),
         ({"expires_after": True}, "timedelta or seconds, not bool"),
-        ({"expires_after": float("nan")}, "no date"),
-        ({"expires_after": float("inf")}, "no date"),
-        ({"expires_after": timedelta.max}, "no date"),
+        ({"expires_after": float("nan")}, "valid date"),
+        ({"expires_after": float("inf")}, "valid date"),
+        ({"expires_after": timedelta.max}, "valid date"),
     ],
     ids=shown,
 )

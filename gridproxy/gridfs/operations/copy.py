@@ -1,11 +1,10 @@
-"""A second file with the same bytes, made inside the server: no byte passes through the client."""
+"""A copy of a file, made by the server without sending any byte to the client."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Unpack
 
 from bson import ObjectId
 from pymongo.errors import OperationFailure
@@ -18,16 +17,16 @@ from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
 from gridproxy.gridfs.upload.commit import DUPLICATE_KEY, check_id_is_free, id_in_progress
-from gridproxy.gridfs.upload.options import UploadRequest, check_record, upload_request
+from gridproxy.gridfs.upload.options import UploadOptions, UploadRequest, check_record, upload_request
 from gridproxy.gridfs.upload.undo_log import UndoLog
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import run_to_completion
 
 from .delete import delete_after_failure
 
-# Chunks of one `$merge`: 64 MB of the usual ones, since a cancellation waits for it.
+# Chunks of one `$merge`: 64 MB at the default size, since a cancellation waits for it.
 _CHUNKS_PER_MERGE = 256
-# Computed anew, or said otherwise; and a copy of a thumbnail is nobody's thumbnail.
+# The copy computes or declares these itself, and the copy of a thumbnail is not a thumbnail.
 _NOT_KEPT = {"sha256", "content_type", "variant_of"}
 
 
@@ -35,41 +34,27 @@ async def copy_file(
     store: Store,
     source_id: object,
     *,
-    id: object = None,
-    filename: str | None = None,
-    content_type: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    expires_at: datetime | None = None,
-    expires_after: timedelta | float | None = None,
     more_metadata: Mapping[str, Any] | None = None,
     session: Session | None = None,
+    **options: Unpack[UploadOptions],
 ) -> FileInfo:
-    """Copy a file inside its bucket; what is not given stays as it is in the original, but a copy never expires by
-    itself.
+    """Copy a file inside its bucket. Options that are not given keep the original's value, but a copy never expires.
 
-    Raises `FileMissing`, `CorruptFile` (nothing is made of half a file), `FileAlreadyStored` or `UploadInProgress`
-    where `id` is taken, `BadOption` inside a transaction.
+    Raises `FileMissing`, `CorruptFile` if chunks are damaged, `FileAlreadyStored` or `UploadInProgress` if the `id` is
+    in use, and `BadOption` inside a transaction.
     """
     session = store.session_for(session)
     if in_transaction(session):
-        raise BadOption("copy() cannot run inside a transaction: servers refuse $merge there; copy before it")
+        raise BadOption("copy() cannot run inside a transaction, because servers refuse $merge there: copy before it")
     source = await load_info(store, source_id, session)
-    given = upload_request(
-        id=id,
-        filename=filename,
-        content_type=content_type,
-        metadata=metadata,
-        more_metadata=more_metadata,
-        expires_at=expires_at,
-        expires_after=expires_after,
-    )
-    # What stays is not checked again: other writers left names and keys that are refused here, and a copy is one.
+    given = upload_request(more_metadata=more_metadata, **options)
+    # Do not check values that are kept: other drivers may have stored names and keys that are refused here.
     kept = {key: value for key, value in source.metadata.items() if key not in _NOT_KEPT}
     request = replace(
         given,
-        filename=source.filename if filename is None else filename,
+        filename=source.filename if given.filename is None else given.filename,
         content_type=given.content_type or source.content_type,
-        metadata={**kept, **given.metadata} if metadata is None else given.metadata,
+        metadata={**kept, **given.metadata} if options.get("metadata") is None else given.metadata,
     )
     return await _Copy(store, source, request, session).run()
 
@@ -85,8 +70,7 @@ class _Copy:
         self._variants: list[object] = []
 
     async def run(self) -> FileInfo:
-        record = self._new_record()
-        check_record(record, self._source.chunk_size, self._store.codec_options)
+        check_record(self._new_record(), self._source.chunk_size, self._store.codec_options)
         if self._request.id is not None:
             await check_id_is_free(self._store, self._id, self._session)
         await ensure_indexes(self._store)
@@ -97,13 +81,13 @@ class _Copy:
             await self._undo_log.insert_record(record)
         except BaseException as error:
             await self._undo_log.rollback(error)
-            if not isinstance(error, OutcomeUnknown):  # else the copy may be there, and needs them
+            if not isinstance(error, OutcomeUnknown):  # else the copy may exist and need them
                 await delete_after_failure(self._store, self._variants, self._session, error)
             raise
         return FileInfo.from_record(record)
 
     async def _copy_variants(self) -> None:
-        """A picture's copy gets copies of what belongs to it."""
+        """Copy the variants of a picture with it."""
         metadata = dict(self._request.metadata)
         if (thumbnail := metadata.get("thumbnail_id")) is not None:
             metadata["thumbnail_id"] = await self._copy_variant(thumbnail)
@@ -112,7 +96,7 @@ class _Copy:
         self._request = replace(self._request, metadata=metadata)
 
     async def _copy_variant(self, id: object) -> object:
-        """The id of a variant's copy; the same id where it is gone, or was only named there."""
+        """Return the id of a variant's copy, or the same id if the variant is gone or is another file."""
         record = await self._store.find_record(id, self._session)
         if record is None or (record.get("metadata") or {}).get("variant_of") != self._source.id:
             return id
@@ -122,7 +106,7 @@ class _Copy:
 
     def _new_record(self) -> Record:
         source = self._source
-        # An empty file of another writer's may have no chunk size; a record of ours has one.
+        # Another driver may have stored an empty file without a chunk size.
         chunk_size = source.chunk_size or self._store.chunk_size
         return self._request.record(self._id, source.length, chunk_size, source.sha256)
 
@@ -130,14 +114,15 @@ class _Copy:
         count = self._source.chunk_count
         if not count:
             return
-        # A record can promise more chunks than could be looked for in a lifetime.
+        # Count first, because a damaged record can declare billions of chunks.
         if count > _CHUNKS_PER_MERGE and await self._store.count_chunks(self._source.id) < count:
             await self._refuse_damaged()
         first = 0
         if self._request.id is not None:
-            # Whoever lands chunk 0 has the id. Were more copied with it, an upload could land a part beside them.
+            # The upload that inserts chunk 0 owns the id. Copy it alone first: otherwise another upload could insert
+            # some chunks beside the copy.
             first = await self._merge(0, 1)
-            # Servers differ in whether they tell that a chunk was there already.
+            # Some servers do not report that a chunk existed already.
             if await self._store.first_chunk_id(self._id) not in (None, next(object_ids(self._undo_log.chunk_ids))):
                 raise id_in_progress(self._id)
         while first < count:
@@ -153,11 +138,11 @@ class _Copy:
         chunks, size = found or await self._store.measure(source.id)
         raise CorruptFile(
             source.id,
-            f"its chunks hold {size} bytes in {chunks} pieces instead of {source.length} in {source.chunk_count}",
+            f"its chunks have {size} bytes in {chunks} pieces instead of {source.length} in {source.chunk_count}",
         )
 
     async def _merge(self, first: int, at_most: int) -> int:
-        """Copy chunks from `first` on; the number of the next one."""
+        """Copy chunks from `first` on, and return the number of the next one."""
         ids = [self._undo_log.new_chunk_id() for _ in range(min(at_most, self._source.chunk_count - first))]
         try:
             await run_to_completion(self._store.copy_chunks(self._source, first, ids, self._id))

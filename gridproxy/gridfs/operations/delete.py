@@ -1,7 +1,6 @@
-"""Taking files away: the record first, so that nobody opens half a file, then the chunks.
+"""The removal of files: first the record, so that no reader opens half a file, then the chunks.
 
-Inside a transaction only the record goes; its chunks stay until a transaction of ours is committed, or for the
-collector.
+Inside a transaction only the record is removed. Its commit, or the garbage collector, removes the chunks.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _IDS_PER_REQUEST = 100
 
 
 async def remove_file(store: Store, id: object, session: Session | None = None) -> bool:
-    """Remove one file and any stray chunks under its id; whether there was a record."""
+    """Remove one file and all chunks under its id. Return whether there was a record."""
     return await run_to_completion(_remove_file(store, id, store.session_for(session)))
 
 
@@ -31,44 +30,43 @@ async def _remove_file(
 ) -> bool:
     record = await store.delete_record(id, session, matching)
     if record is None and matching is not None:
-        return False  # there may be a file, and it is another one
+        return False  # a file under this id is another one
     if not in_transaction(session):
         await store.delete_chunks(id)
     elif record is not None:
-        _free(store, [id], session)
+        _delete_on_commit(store, [id], session)
     if record is not None:
         await _remove_variants(store, record, session)
     return record is not None
 
 
 async def _remove_variants(store: Store, record: Record, session: Session | None) -> None:
-    """What belongs to a picture goes as the picture went; of files that only were named there, none."""
+    """Remove the variants of a picture, but no files that its metadata only mentions."""
     for variant in variant_ids(record):
         matching = {} if variant == record.get("thumbnail_id") else {"metadata.variant_of": id_filter(record["_id"])}
         await _remove_file(store, variant, session, matching)
 
 
-def _free(store: Store, ids: Iterable[object], session: Session | None) -> None:
-    """Their chunks go with the commit. Not those of a file that was not there: another one's upload may be going on."""
+def _delete_on_commit(store: Store, ids: Iterable[object], session: Session | None) -> None:
+    """Remove the chunks of these files with the commit. Ids without a file are left out: an upload may be running."""
     if (tx_log := transaction_log_of(session)) is not None:
         for id in ids:
             tx_log.delete_on_commit(store, id)
 
 
 async def remove_files(store: Store, ids: Iterable[object], session: Session | None = None) -> int:
-    """Remove many; how many records there were. Ids without a file are no error."""
+    """Remove many files and return how many records there were. An id without a file is not an error."""
     session = store.session_for(session)
     removed = 0
     plain = []
     for id in ids:
-        # `$in` reads a pattern as a pattern and refuses operators; such ids go one by one, as values.
+        # `$in` would match patterns and refuse operators, so remove such ids one by one.
         if is_plain_id(id):
             plain.append(id)
         else:
             removed += await run_to_completion(_remove_file(store, id, session))
     for at in range(0, len(plain), _IDS_PER_REQUEST):
-        some = plain[at : at + _IDS_PER_REQUEST]
-        removed += await run_to_completion(_remove_some(store, some, session))
+        removed += await run_to_completion(_remove_some(store, plain[at : at + _IDS_PER_REQUEST], session))
     return removed
 
 
@@ -79,16 +77,16 @@ async def _remove_some(store: Store, ids: list[Any], session: Session | None) ->
         removed = await store.delete_records(query, session)
         await store.delete_chunks_of(ids)
     else:
-        there = await store.find_ids(query, session)
+        stored = await store.find_ids(query, session)
         removed = await store.delete_records(query, session)
-        _free(store, there, session)
+        _delete_on_commit(store, stored, session)
     for record in pictures:
         await _remove_variants(store, record, session)
     return removed
 
 
 async def delete_after_failure(store: Store, ids: list[object], session: Session | None, cause: BaseException) -> None:
-    """Remove what was stored on the way to something that failed; a clean-up that fails, too, is noted on `cause`."""
+    """Remove files that an operation stored before it failed. A failure of the clean-up is noted on `cause`."""
     if not ids:
         return
     try:

@@ -1,7 +1,4 @@
-"""Many files at once: small ones share round trips, large ones take the pipelines.
-
-Groups are made by bytes, so nothing grows past a batch but what the caller asked to hold.
-"""
+"""Many files at once: small files share requests, and large ones are sent and read as usual."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from pymongo.errors import PyMongoError
 
 from gridproxy.errors import BadId, CorruptFile, FileVanished, OutcomeUnknown
 from gridproxy.gridfs.download.download import IN_FLIGHT, Download, read_all
-from gridproxy.gridfs.records.chunks import BATCH_BYTES, RANGE_BYTES, ChunkRange, Splitter, check_range, group_by_bytes
+from gridproxy.gridfs.records.chunks import BATCH_BYTES, RANGE_BYTES, ChunkRange, check_range, group_by_bytes
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.records.ids import is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
@@ -22,7 +19,7 @@ from gridproxy.gridfs.store.indexes import ensure_indexes
 from gridproxy.gridfs.upload.commit import insert_small_files, same_encoding, withdraw_record
 from gridproxy.gridfs.upload.options import UploadRequest, check_record
 from gridproxy.gridfs.upload.sources import Source, open_source
-from gridproxy.gridfs.upload.upload import check_repeatable, close_after, upload_source
+from gridproxy.gridfs.upload.upload import check_repeatable, open_prepared, upload_source
 from gridproxy.runtime.progress import Progress, report
 from gridproxy.runtime.tasks import gather, run_to_completion
 
@@ -34,7 +31,7 @@ _CHUNKS_PER_FILE = 64
 
 
 async def stat_many(store: Store, ids: Iterable[object], session: Session | None = None) -> dict[object, FileInfo]:
-    """The infos of many files by id, without those that are missing or expired; one query for 200 of them."""
+    """Return the infos of many files by id, 200 with one query. Missing and expired files are left out."""
     session = store.session_for(session)
     found: dict[object, FileInfo] = {}
     groups = _in_groups(ids)
@@ -43,12 +40,12 @@ async def stat_many(store: Store, ids: Iterable[object], session: Session | None
             info = FileInfo.from_record(record)
             if not info.expired():
                 found[info.id] = info
-    # In the order asked for; an id that is decoded to another value (a naive datetime to an aware one) comes last.
+    # Keep the order of `ids`. An id that is decoded to another value (an aware datetime) is last.
     return {id: found[id] for group in groups for id in group if id in found} | found
 
 
 async def read_many(store: Store, ids: Iterable[object], session: Session | None = None) -> dict[object, bytes]:
-    """The contents of many files by id, without the missing ones."""
+    """Return the contents of many files by id. Missing files are left out."""
     infos = await stat_many(store, ids, session)
     works = [
         _read_group(store, group, session) for group in group_by_bytes(infos.values(), RANGE_BYTES, _IDS_PER_QUERY)
@@ -67,15 +64,12 @@ async def _read_group(store: Store, infos: list[FileInfo], session: Session | No
             try:
                 contents[info.id] = await read_all(download)
             except FileVanished:
-                continue  # deleted since: a missing one, as the others
+                continue  # deleted since the query
     return contents
 
 
 async def read_together(store: Store, infos: Sequence[FileInfo]) -> dict[object, bytes]:
-    """The contents of small files, one query for 200 of them. One whose chunks do not fit is left out:
-
-    Read alone, it is asked for once more before it is called corrupt.
-    """
+    """Return the contents of small files, 200 with one query. Files with wrong chunks are left out."""
     contents: dict[object, bytes] = {}
     for at in range(0, len(infos), _IDS_PER_QUERY):
         group = infos[at : at + _IDS_PER_QUERY]
@@ -90,20 +84,20 @@ async def read_together(store: Store, infos: Sequence[FileInfo]) -> dict[object,
 
 
 def _in_groups(ids: Iterable[object]) -> list[list[object]]:
-    wanted = dict.fromkeys(_key(id) for id in ids)
-    # No file has a pattern or an array for an id, and `$in` would read a pattern as one.
+    wanted = dict.fromkeys(_check_key(id) for id in ids)
+    # No file has a pattern or an array as its id, and `$in` would match a pattern.
     plain = [id for id in wanted if is_plain_id(id)]
     return [plain[at : at + _IDS_PER_QUERY] for at in range(0, len(plain), _IDS_PER_QUERY)]
 
 
-def _key(id: object) -> object:
+def _check_key(id: object) -> object:
     try:
         hash(id)
-        if not isinstance(id, Mapping):  # one that can be hashed comes back as a dict, which cannot
+        if not isinstance(id, Mapping):  # a hashable mapping would be decoded to a dict
             return id
     except TypeError:
         pass
-    raise BadId(f"the answer is a dict by id, and {id!r} cannot be a key in it; ask for it alone")
+    raise BadId(f"the result is a dict by id, and {id!r} cannot be a key of a dict: read this file alone")
 
 
 async def upload_many(
@@ -114,28 +108,20 @@ async def upload_many(
     session: Session | None = None,
     progress: Progress | None = None,
 ) -> list[FileInfo]:
-    """Store every source as a file of its own, named by the mapping's keys where it is one; the infos in order.
+    """Store every source as its own file and return the infos in order. The keys of a mapping are the names.
 
-    All or nothing: an error, or a cancellation, removes those of this call that were stored already.
+    After an error or a cancellation, none of the files of this call is left.
     """
     session = store.session_for(session)
     if isinstance(sources, Iterator):
         check_repeatable(open_source(sources), session)
-    uploads = _Uploads(store, session, progress)
+    uploads = _GroupedUpload(store, session, progress)
     pairs = sources.items() if isinstance(sources, Mapping) else ((None, source) for source in sources)
     try:
         await ensure_indexes(store)
         for name, source in pairs:
-            opened = open_source(source, encoding=request.encoding)
-            try:
-                check_repeatable(opened, session)
-                await opened.prepare()
-                named = request.completed_by(name or opened.name, opened.content_type)
-                await uploads.add(opened, named)
-            except BaseException as error:
-                await close_after(opened, error)
-                raise
-            await opened.aclose()
+            async with open_prepared(source, request.encoding, session) as opened:
+                await uploads.add(opened, request.completed_by(name or opened.name, opened.content_type))
         await uploads.flush()
     except BaseException as error:
         await uploads.rollback(error)
@@ -144,20 +130,20 @@ async def upload_many(
 
 
 class _SmallFile:
-    """A small file, made ready: its chunks and its record."""
+    """The chunks and the record of a small file."""
 
-    def __init__(self, store: Store, request: UploadRequest, data: bytes, sha256: str | None) -> None:
+    def __init__(self, store: Store, request: UploadRequest, data: bytes) -> None:
         id, size = ObjectId(), request.chunk_size or store.chunk_size
+        sha256 = hashlib.sha256(data).hexdigest() if store.checksum else None
         self.record = request.record(id, len(data), size, sha256)
         check_record(self.record, size, store.codec_options)
-        splitter = Splitter(size)
-        payloads = [*splitter.feed(data), *filter(None, [splitter.flush()])]
         self.chunks: list[Record] = [
-            {"_id": ObjectId(), "files_id": id, "n": n, "data": payload} for n, payload in enumerate(payloads)
+            {"_id": ObjectId(), "files_id": id, "n": n, "data": data[at : at + size]}
+            for n, at in enumerate(range(0, len(data), size))
         ]
 
 
-class _Uploads:
+class _GroupedUpload:
     def __init__(self, store: Store, session: Session | None, progress: Progress | None) -> None:
         self.infos: list[FileInfo] = []
         self._store = store
@@ -169,54 +155,50 @@ class _Uploads:
         self._outcome_unknown = False
 
     async def add(self, source: Source, request: UploadRequest) -> None:
-        head, ended = await _head(source)
-        if not ended or not self._may_share(request, head):
+        head, ended = await _read_head(source)
+        if not ended or not self._fits_group(request, head):
             await self.flush()
-            rest = _Rest(head, source)
-            info = await upload_source(self._store, rest, request, session=self._session)
-            await self._stored([info])
+            info = await upload_source(self._store, _PartlyReadSource(head, source), request, session=self._session)
+            await self._add_stored([info])
             return
         if self._group and self._group_bytes + len(head) > BATCH_BYTES:
             await self.flush()
-        self._group.append(_SmallFile(self._store, request, head, self._sha256(head)))
+        self._group.append(_SmallFile(self._store, request, head))
         self._group_bytes += len(head)
         if len(self._group) == _FILES_PER_REQUEST:
             await self.flush()
 
-    def _sha256(self, data: bytes) -> str | None:
-        return hashlib.sha256(data).hexdigest() if self._store.checksum else None
-
-    def _may_share(self, request: UploadRequest, data: bytes) -> bool:
+    def _fits_group(self, request: UploadRequest, data: bytes) -> bool:
         few_chunks = len(data) <= _CHUNKS_PER_FILE * (request.chunk_size or self._store.chunk_size)
         shared = few_chunks and self._session is None and self._store.state.bulk_write
-        # The bulk write encodes with the options of the client, not of the database.
+        # The bulk write uses the codec options of the client instead of the database's.
         return shared and same_encoding(self._store, request.record(ObjectId(), 0, 1, None))
 
     async def flush(self) -> None:
-        """Send what is gathered, in one request."""
+        """Send the group in one request."""
         if self._group:
             await run_to_completion(self._insert_group())
             group, self._group, self._group_bytes = self._group, [], 0
-            await self._stored([FileInfo.from_record(each.record) for each in group])
+            await self._add_stored([FileInfo.from_record(each.record) for each in group])
 
     async def _insert_group(self) -> None:
-        # Chunks are as old as their `_id`s to the collector, and a source may have taken long to read.
+        # The garbage collector reads a chunk's age from its `_id`, and reading the sources may have taken long.
         for chunk in (chunk for each in self._group for chunk in each.chunks):
             chunk["_id"] = ObjectId()
-        # Noted here, and not around `settle`: there a cancellation hides what became of the insert.
+        # Note the outcome inside `run_to_completion`: outside, a cancellation would hide it.
         try:
             await insert_small_files(self._store, [(each.chunks, each.record) for each in self._group])
         except OutcomeUnknown:
             self._outcome_unknown = True
             raise
 
-    async def _stored(self, infos: list[FileInfo]) -> None:
+    async def _add_stored(self, infos: list[FileInfo]) -> None:
         self.infos += infos
         self._done += sum(info.length for info in infos)
         await report(self._progress, self._done, None)
 
     async def rollback(self, cause: BaseException) -> None:
-        """Remove what this call has stored; a clean-up that fails is noted on `cause`."""
+        """Remove what this call has stored. A failure of the clean-up is noted on `cause`."""
         try:
             await run_to_completion(self._remove(), fresh=True)
         except PyMongoError as error:
@@ -230,8 +212,8 @@ class _Uploads:
         await remove_files(self._store, [info.id for info in self.infos], self._session)
 
 
-class _Rest(Source):
-    """A source of which the beginning was read already."""
+class _PartlyReadSource(Source):
+    """A source whose beginning was read already."""
 
     def __init__(self, head: bytes, source: Source) -> None:
         self._head = head
@@ -244,8 +226,8 @@ class _Rest(Source):
         return head or await self._source.read()
 
 
-async def _head(source: Source) -> tuple[bytes, bool]:
-    """The first bytes, more than a batch of them or all; whether they are all."""
+async def _read_head(source: Source) -> tuple[bytes, bool]:
+    """Read up to a bit more than one batch. Return the bytes, and whether they are the whole content."""
     head = bytearray()
     while block := await source.read():
         head += block

@@ -1,7 +1,4 @@
-"""Pictures on their way in: decoded and made smaller in a worker thread, stored with all that belongs to them.
-
-The variants are stored first and the picture last, so that whoever sees it finds them.
-"""
+"""The upload of pictures: decoded in a worker thread, and stored after their variants, so that readers find both."""
 
 from __future__ import annotations
 
@@ -19,15 +16,14 @@ from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
 from gridproxy.gridfs.upload.content_check import validate
 from gridproxy.gridfs.upload.options import UploadRequest
-from gridproxy.gridfs.upload.sources import open_source
 from gridproxy.gridfs.upload.staging import Staged
-from gridproxy.gridfs.upload.upload import Upload, check_repeatable, close_after
+from gridproxy.gridfs.upload.upload import Upload, open_prepared
 from gridproxy.runtime.progress import Progress
 from gridproxy.runtime.tasks import in_thread
 
 from .delete import delete_after_failure
 
-# A picture is decoded whole, so it is held whole; a field's `max_size` may say less, or more.
+# Decoding needs the whole picture in memory. A field's `max_size` replaces this limit.
 MAX_PICTURE_BYTES = 64 * 1024 * 1024
 
 
@@ -40,36 +36,32 @@ async def upload_picture(
     session: Session | None = None,
     progress: Progress | None = None,
 ) -> FileInfo:
-    """Store a picture and its variants; the picture's info. Whatever this raises, none of them stays behind (but see
-    `OutcomeUnknown`).
+    """Store a picture and its variants, and return its info. After an error none is left, except with `OutcomeUnknown`.
 
-    Raises as `upload_source`, and `PictureRefused`. The size and the type are checked as the picture came, validators
-    see it as it will be stored.
+    Raises the errors of `upload_source`, and `PictureRefused`. Size and type are checked as received, and validators
+    see the picture as it will be stored.
     """
     if isinstance(source, Staged):
         raise BadOption(
-            "a picture's field takes content, which it decodes, and not what is staged already: read it into bytes, "
-            "where a transaction may want it twice"
+            "a picture's field cannot store staged content, because it decodes the bytes: pass the bytes themselves, "
+            "which a transaction can also read twice"
         )
-    if taken := sorted(picture_keys().intersection(request.metadata)):
-        raise BadMetadata(f"metadata key {taken[0]!r} is the picture's own and cannot be given")
+    if reserved := sorted(picture_keys().intersection(request.metadata)):
+        raise BadMetadata(f"metadata key {reserved[0]!r} is set by the picture itself: give another key")
     session = store.session_for(session)
-    data, named = await _gathered(source, request, session)
+    data, named = await _read_picture(source, request, session)
     async with store.state.decoding:
         picture = await in_thread(partial(make_picture, data, options, request.limits.field))
-    return await _Storing(store, named, session, progress).run(picture)
+    return await _PictureUpload(store, named, session, progress).run(picture)
 
 
-async def _gathered(source: object, request: UploadRequest, session: Session | None) -> tuple[bytes, UploadRequest]:
-    """All bytes of a source, let in by the limits of the field."""
+async def _read_picture(source: object, request: UploadRequest, session: Session | None) -> tuple[bytes, UploadRequest]:
+    """Return all bytes of a source after the checks of size and type, and the request with its names."""
     limits = request.limits
     if limits.max_size is None:
         limits = replace(limits, max_size=MAX_PICTURE_BYTES)
-    opened = open_source(source, encoding=request.encoding)
     data = bytearray()
-    try:
-        check_repeatable(opened, session)
-        await opened.prepare()
+    async with open_prepared(source, request.encoding, session) as opened:
         named = request.completed_by(opened.name, opened.content_type)
         while block := await opened.read():
             limits.check_size(len(data) + len(block))
@@ -77,20 +69,16 @@ async def _gathered(source: object, request: UploadRequest, session: Session | N
             data += block
             if first and len(data) >= HEAD_BYTES:
                 limits.checked_type(named.content_type, bytes(data[:HEAD_BYTES]))
-    except BaseException as error:
-        await close_after(opened, error)
-        raise
-    await opened.aclose()
     limits.checked_type(named.content_type, bytes(data[:HEAD_BYTES]))
     return bytes(data), named
 
 
-class _Storing:
+class _PictureUpload:
     def __init__(
         self, store: Store, request: UploadRequest, session: Session | None, progress: Progress | None
     ) -> None:
         self._store = store
-        self._request = replace(request, limits=Limits())  # they have let it in
+        self._request = replace(request, limits=Limits())  # they are checked here already
         self._limits = request.limits
         self._session = session
         self._progress = progress
@@ -102,28 +90,25 @@ class _Storing:
         await validate(self._limits, info, picture.main.data[:HEAD_BYTES])
         try:
             upload.request = _with_metadata(upload.request, await self._store_variants(picture, upload.id))
-            return await _sent(upload, picture.main.data)
-        except OutcomeUnknown as error:
-            if error.id != upload.id:  # else the picture may be there, and needs them
-                await delete_after_failure(self._store, self._stored, self._session, error)
-            raise
+            return await _send(upload, picture.main.data)
         except BaseException as error:
-            await delete_after_failure(self._store, self._stored, self._session, error)
+            if not (isinstance(error, OutcomeUnknown) and error.id == upload.id):  # else it may exist and need them
+                await delete_after_failure(self._store, self._stored, self._session, error)
             raise
 
     async def _store_variants(self, picture: Picture, id: object) -> dict[str, Any]:
-        """What the picture's metadata say of its variants."""
-        said: dict[str, Any] = {}
+        """Store the variants and return the metadata keys that refer to them."""
+        keys: dict[str, Any] = {}
         if picture.thumbnail is not None:
-            said["thumbnail_id"] = await self._store_variant(picture.thumbnail, id)
+            keys["thumbnail_id"] = await self._store_variant(picture.thumbnail, id)
         if picture.variants:
-            said["variants"] = {name: await self._store_variant(each, id) for name, each in picture.variants.items()}
-        return said
+            keys["variants"] = {name: await self._store_variant(each, id) for name, each in picture.variants.items()}
+        return keys
 
     async def _store_variant(self, variant: Rendition, id: object) -> object:
-        # Without a name: they are no revisions of the picture's.
+        # Variants have no name, so that they are not revisions of the picture.
         request = replace(self._request, id=None, filename=None, metadata={"variant_of": id})
-        info = await _sent(self._upload(variant, request), variant.data)
+        info = await _send(self._upload(variant, request), variant.data)
         self._stored.append(info.id)
         return info.id
 
@@ -137,7 +122,7 @@ def _with_metadata(request: UploadRequest, more: Mapping[str, Any]) -> UploadReq
     return replace(request, metadata={**request.metadata, **more})
 
 
-async def _sent(upload: Upload, data: bytes) -> FileInfo:
+async def _send(upload: Upload, data: bytes) -> FileInfo:
     try:
         await upload.start()
         for at in range(0, len(data), BATCH_BYTES):

@@ -1,4 +1,4 @@
-"""Edits of a stored file's record; its bytes never change."""
+"""Changes to the record of a stored file. Its bytes never change."""
 
 from __future__ import annotations
 
@@ -23,46 +23,46 @@ async def update_file(
     more: Mapping[str, Any],
     session: Session | None,
 ) -> FileInfo:
-    """Set and unset keys of the metadata in one step, whatever it was before (null included); the new info.
+    """Set and unset metadata keys in one step and return the new info. The old metadata may be null.
 
-    Raises `FileMissing`, and `BadMetadata` for keys that cannot be stored or are not the caller's (`sha256`).
+    Raises `FileMissing`, and `BadMetadata` for keys that cannot be stored or edited (`sha256`).
     """
     setting = merge_metadata(changes, more)
     if isinstance(unset, str | bytes):
-        raise BadMetadata(f"unset is an iterable of keys such as [{unset!r}], not one key")
-    gone = list(unset)
-    check_metadata_keys(gone)
-    if twice := [key for key in gone if key in setting]:
-        raise BadMetadata(f"{twice[0]!r} is to be set and unset at once")
-    if not setting and not gone:
+        raise BadMetadata(f"unset needs an iterable of keys such as [{unset!r}], not one key")
+    removed = list(unset)
+    check_metadata_keys(removed)
+    if both := [key for key in removed if key in setting]:
+        raise BadMetadata(f"{both[0]!r} is set and unset at once: name it in only one of them")
+    if not setting and not removed:
         return await load_info(store, id, session)
-    # As literals: a value that starts with '$' is a value. Merging into null, or nothing, starts from nothing.
+    # A literal keeps a value that starts with '$'. Merging into null or a missing field is the same as into {}.
     stages: list[dict[str, Any]] = [{"$set": {"metadata": {"$mergeObjects": ["$metadata", {"$literal": setting}]}}}]
-    if gone:
-        stages.append({"$unset": [f"metadata.{key}" for key in gone]})
+    if removed:
+        stages.append({"$unset": [f"metadata.{key}" for key in removed]})
     return await _update(store, id, stages, session)
 
 
 async def rename_file(store: Store, id: object, filename: str, session: Session | None) -> FileInfo:
-    """Give one file another name; the new info. Raises `FileMissing`, `BadOption`."""
+    """Rename one file and return its new info. Raises `FileMissing` and `BadOption`."""
     check_filename(filename)
     return await _update(store, id, {"$set": {"filename": filename}}, session)
 
 
 async def rename_files(store: Store, filename: str, new: str, session: Session | None) -> int:
-    """Give every revision of a name another one; how many there were. Raises `FileMissing` for none (GridFS spec)."""
+    """Rename every revision and return their number. Raises `FileMissing` if there are none (GridFS spec)."""
     check_filename(filename)
     check_filename(new)
     changed = await run_to_completion(store.rename_records(filename, new, store.session_for(session)))
     if not changed:
-        raise FileMissing(message=f"no file has the name {filename!r}")
+        raise FileMissing(message=f"no file in {store!r} has the name {filename!r}")
     return changed
 
 
 async def _update(store: Store, id: object, update: Any, session: Session | None) -> FileInfo:
     try:
         record = await run_to_completion(store.update_record(id, update, store.session_for(session)))
-    except (InvalidDocument, OverflowError, ValueError) as error:  # as `check_record` takes them
+    except (InvalidDocument, OverflowError, ValueError) as error:
         raise BadMetadata(f"the metadata cannot be stored: {error}") from error
     if record is None:
         raise FileMissing(id)

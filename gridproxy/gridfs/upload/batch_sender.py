@@ -1,4 +1,4 @@
-"""Batches of chunks on their way to the server: hashed in their order, and four at once."""
+"""BatchSender: hash batches of chunks in order, and send four at once."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ IN_FLIGHT = 4
 
 
 class BatchSender:
-    """The chunks of one new file, numbered in the order that they are given; the first failure sticks.
+    """The chunks of one new file, numbered in order. After the first failure every call raises it.
 
-    `shared_id` says that somebody else may upload under the same id at the same time, `majority` that the record may
-    be inserted in a transaction later.
+    `shared_id`: another client may upload under the same id. `majority`: a transaction may insert the record later.
     """
 
     def __init__(
@@ -46,11 +45,11 @@ class BatchSender:
 
     @property
     def sha256(self) -> str | None:
-        """The digest of all chunks in hex, where one is wanted."""
+        """The digest of all chunks in hex, None if the bucket wants none."""
         return None if self._hash is None else self._hash.hexdigest()
 
     def fail(self, error: BaseException) -> BaseException:
-        """Let `error` be what ends this upload, unless it has failed already; gives what it ended by."""
+        """Let `error` end this upload unless it has failed before. Return the error that ended it."""
         if self._error is None:
             self._error = error
         return self._error
@@ -64,45 +63,41 @@ class BatchSender:
             error = task.exception()
             if error is None:
                 self.stored += size
+            elif isinstance(error, BulkWriteError) and is_duplicate_key(error):
+                self.fail(id_in_progress(self._id))
             else:
-                self.fail(self._translated(error))
+                self.fail(error)
         if self._error is not None:
             raise self._error
 
-    def _translated(self, error: BaseException) -> BaseException:
-        taken = isinstance(error, BulkWriteError) and is_duplicate_key(error)
-        return id_in_progress(self._id) if taken else error
-
     async def wait_for_slot(self) -> None:
-        """Wait until another batch may be sent; raises the first failure."""
-        # Whoever lands chunk 0 has the id. Were more sent beside it, two uploads could each land a part, and both fail.
-        lone = self._shared_id and not self.stored
-        await self._wait_for(0 if lone else IN_FLIGHT - 1)
+        """Wait until another batch may be sent. Raises the first failure."""
+        # The upload that inserts chunk 0 owns the id. Send it alone first: otherwise two uploads could each insert some
+        # chunks and both fail.
+        alone = self._shared_id and not self.stored
+        await self.drain(0 if alone else IN_FLIGHT - 1)
 
-    async def drain(self) -> None:
-        """Wait until all that was sent is stored; raises the first failure."""
-        await self._wait_for(0)
-
-    async def _wait_for(self, at_most: int) -> None:
+    async def drain(self, at_most: int = 0) -> None:
+        """Wait until at most this many batches are in flight. Raises the first failure."""
         while len(self._in_flight) > at_most:
             await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
             self.check()
 
     def send(self, payloads: list[bytes]) -> None:
-        """Send a batch; `wait_for_slot` comes before it."""
+        """Send a batch. Call `wait_for_slot` before."""
         documents = self.prepare(payloads)
-        # Chunks whose record will stand in a transaction must not roll back below it.
+        # A failover must not roll back chunks whose record a transaction inserts.
         majority = self._majority or in_transaction(self._session)
         task = spawn(self._store.insert_chunks(documents, majority=majority))
         self._in_flight[task] = sum(map(len, payloads))
 
     def prepare(self, payloads: list[bytes]) -> list[Record]:
-        """The documents of a batch, hashed and not sent: those of a small file are for `undo_log.insert_small_file`."""
+        """Hash a batch and return its documents without sending them."""
         documents = []
         for payload in payloads:
             if self._hash is not None:
-                # About 1 ms a megabyte. A worker thread would wait for the interpreter's lock behind each encoding, and
-                # take its turns from the loop: a long upload took half as long again that way.
+                # Hashing takes about 1 ms per megabyte. In a worker thread it competes with the encoding for the
+                # interpreter's lock, and a long upload took 1.5 times as long.
                 self._hash.update(payload)
             chunk_id = self.undo_log.new_chunk_id()
             documents.append({"_id": chunk_id, "files_id": self._id, "n": self._next_n, "data": payload})
@@ -110,7 +105,7 @@ class BatchSender:
         return documents
 
     async def rollback(self, cause: BaseException | None) -> None:
-        """Remove whatever was sent; see `UndoLog.rollback`."""
-        # An insert that is cancelled lands all the same, so what is in flight comes to its end first.
+        """Remove what was sent. See `UndoLog.rollback`."""
+        # A cancelled insert may still be stored, so wait for those in flight.
         in_flight, self._in_flight = self._in_flight, {}
         await self.undo_log.rollback(cause, in_flight)

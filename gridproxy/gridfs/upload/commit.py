@@ -1,14 +1,12 @@
-"""The record: the one insert that makes a file visible, and its outcome made known.
+"""The insert of the record, which makes a file visible.
 
-A reply that got lost says nothing, so the insert is repeated: it is the same document under the same id, and finding it
-there means that it landed. Chunks that lay long without a record are counted before they become a file, and after:
-`collect_garbage` may have taken them for what an upload that was cut off had left. Of others the first is looked at:
-`delete` and `discard` take all that lie under an id, and need no record for it.
+An insert without an answer is repeated. A record that is found then under the same id may be our own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -35,18 +33,25 @@ from gridproxy.runtime.tasks import both
 DUPLICATE_KEY = 11000
 _COMMAND_NOT_FOUND = 59
 _ATTEMPTS = 4
-_PAUSE = 0.1  # seconds before the first repetition; doubled with each
-# The collector leaves alone what is younger than an hour (`scanner.YOUNGEST`). Seconds of a pause after which an
-# upload makes sure that it has all of its chunks: the rest of the hour is for clocks that differ, and for a
-# transaction that is to be committed.
+_PAUSE = 0.1  # seconds before the first repetition, doubled for each further one
+# Seconds of a pause after which an upload verifies all of its chunks. The garbage collector spares chunks younger than
+# an hour (`scanner.YOUNGEST`). The rest of the hour is for differing clocks and for a transaction's commit.
 SAFE_PAUSE = 30 * 60
 
 
+class Verify(enum.Enum):
+    """Which chunks are looked for around the insert of a record. A long pause between chunks always means `ALL`."""
+
+    ALL = "all"  # the garbage collector may have removed some
+    FIRST = "first"  # delete() and discard() remove all chunks of an id, so the first one is enough
+    NONE = "none"  # another client had no time to remove any
+
+
 def id_in_progress(id: object) -> UploadInProgress:
-    """The error for chunks that lie under an id without a record, and are not ours."""
+    """Return the error for chunks of another upload under an id that has no record."""
     return UploadInProgress(
-        f"chunks without a record lie under the id {id!r}: it is being uploaded at this moment, or an "
-        "upload was cut off; wait for it, or remove them with bucket.discard(id)"
+        f"the id {id!r} has chunks but no record: an upload under this id is running, or it was interrupted. "
+        "Wait for its end, or remove the chunks with bucket.discard(id)"
     )
 
 
@@ -59,8 +64,8 @@ async def check_id_is_free(store: Store, id: object, session: Session | None) ->
         tx_log = transaction_log_of(session)
         if tx_log is not None and tx_log.is_deleted(store, id):
             raise UploadInProgress(
-                f"the file {id!r} was deleted in this transaction, and its chunks lie there until it is committed: "
-                "store the new one under another id, or in the next transaction"
+                f"the file {id!r} was deleted in this transaction, and its chunks are removed only after the commit. "
+                "Store the new file under another id, or in the next transaction"
             )
         raise id_in_progress(id)
 
@@ -72,27 +77,23 @@ async def insert_record(
     session: Session | None,
     *,
     retry: bool = False,
-    count: bool = False,
-    brief: bool = False,
+    verify: Verify = Verify.FIRST,
 ) -> None:
-    """Insert the record of chunks that are there already, whose `_id`s are given, 12 bytes each in their order;
-    `retry`: an earlier attempt may have landed, `count`: the chunks may be gone, however young they are, `brief`:
-    nobody had time to take them.
+    """Insert the record of stored chunks, whose `_id`s are given in order, 12 bytes each.
 
-    Raises `FileAlreadyStored` when the id is another file's, `CorruptFile` when chunks have gone meanwhile (there is
-    no record then), `OutcomeUnknown` when no attempt was answered.
+    If `retry`, an earlier attempt may have inserted it. Raises `FileAlreadyStored` if the id belongs to another file,
+    `CorruptFile` if chunks are gone (no record is left then), and `OutcomeUnknown` if no attempt got an answer.
     """
 
     async def insert() -> None:
         nonlocal retry
-        # Looked at with every attempt: one that gets no answer may take as long as a pause does.
-        doubtful = count or _paused(chunk_ids)
-        if doubtful:
-            await _check_chunks(store, record, chunk_ids)
+        # Decide anew on each attempt: an attempt without an answer may take as long as a pause.
+        needed = await _check_before(store, record, chunk_ids, verify)
         try:
             await store.insert_record(record, session)
         except DuplicateKeyError:
-            if not (retry and await _is_ours(store, record, chunk_ids)):
+            found = await store.find_record(record["_id"], primary=True) if retry else None
+            if found is None or not await _is_same(store, found, record, chunk_ids):
                 raise FileAlreadyStored(record["_id"]) from None
         except ServerSelectionTimeoutError:
             raise  # nothing was sent
@@ -100,14 +101,11 @@ async def insert_record(
             retry = True
             raise
         else:
-            if doubtful:
-                retry = True
-                await _check_again(store, record, chunk_ids, session)
-            elif not brief:
-                await _check_first(store, record, chunk_ids, session)
+            retry = retry or needed is Verify.ALL
+            await _check_inserted(store, record, chunk_ids, session, needed)
 
     if in_transaction(session):
-        await _insert_inside(store, record, chunk_ids, session, retry, count)
+        await _insert_in_transaction(store, record, chunk_ids, session, retry, verify)
         return
     try:
         await _until_answered(insert)
@@ -117,83 +115,85 @@ async def insert_record(
         raise OutcomeUnknown(record["_id"]) from error
 
 
-async def _insert_inside(
-    store: Store, record: Record, chunk_ids: bytes | bytearray, session: Session, retry: bool, count: bool
+async def _insert_in_transaction(
+    store: Store, record: Record, chunk_ids: bytes | bytearray, session: Session, retry: bool, verify: Verify
 ) -> None:
-    # Looked for before, since a duplicate key ends the transaction. Repeating what got no answer is not for us: that
-    # ends it, too, and the record goes with it.
+    # Look first, since a duplicate key aborts the transaction. Do not repeat an insert without an answer: that aborts
+    # the transaction too, and the record with it.
     found = await store.find_record(record["_id"], session) if retry else None
     if found is None:
-        doubtful = count or _paused(chunk_ids)
-        if doubtful:
-            await _check_chunks(store, record, chunk_ids)
+        needed = await _check_before(store, record, chunk_ids, verify)
         try:
             await store.insert_record(record, session)
         except DuplicateKeyError:
             raise FileAlreadyStored(record["_id"]) from None
-        if doubtful:
-            await _check_again(store, record, chunk_ids, session)
-        else:
-            await _check_first(store, record, chunk_ids, session)
+        await _check_inserted(store, record, chunk_ids, session, needed)
     elif not await _is_same(store, found, record, chunk_ids):
         raise FileAlreadyStored(record["_id"])
     if (tx_log := transaction_log_of(session)) is not None:
         tx_log.record_inserted(store, record["_id"])
 
 
-def _paused(chunk_ids: bytes | bytearray) -> bool:
-    return longest_pause(chunk_ids, time.time()) > SAFE_PAUSE
+async def _check_before(store: Store, record: Record, chunk_ids: bytes | bytearray, verify: Verify) -> Verify:
+    """Check all chunks if that is needed, and return which ones to look for after the insert."""
+    if verify is not Verify.ALL and longest_pause(chunk_ids, time.time()) <= SAFE_PAUSE:
+        return verify
+    await _check_all(store, record, chunk_ids)
+    return Verify.ALL
 
 
-async def _check_chunks(store: Store, record: Record, chunk_ids: bytes | bytearray) -> None:
-    wanted = len(chunk_ids) // 12
-    there = await store.count_chunks(record["_id"], object_ids(chunk_ids))
-    if there != wanted:
+async def _check_all(store: Store, record: Record, chunk_ids: bytes | bytearray) -> None:
+    sent = len(chunk_ids) // 12
+    found = await store.count_chunks(record["_id"], object_ids(chunk_ids))
+    if found != sent:
         raise CorruptFile(
             record["_id"],
-            f"{wanted - there} of its {wanted} chunks are gone: they lay without a record for so long that "
-            "collect_garbage() took them, or discard() did; no file was made of the others, so send it again",
+            f"{sent - found} of its {sent} chunks are gone: collect_garbage() removed them because the upload paused "
+            "for too long, or discard() removed them. No file was stored. Upload the content again",
         )
 
 
-async def _check_again(store: Store, record: Record, chunk_ids: bytes | bytearray, session: Session | None) -> None:
-    # A collector that saw no record just before it was inserted removes some chunks all the same.
+async def _check_inserted(
+    store: Store, record: Record, chunk_ids: bytes | bytearray, session: Session | None, verify: Verify
+) -> None:
     try:
-        await _check_chunks(store, record, chunk_ids)
+        if verify is Verify.ALL:
+            # A garbage collector that read just before the insert saw no record and may still remove chunks.
+            await _check_all(store, record, chunk_ids)
+        elif verify is Verify.FIRST:
+            await _check_first(store, record, chunk_ids)
     except CorruptFile:
         await withdraw_record(store, record, session)
         raise
 
 
-async def _check_first(store: Store, record: Record, chunk_ids: bytes | bytearray, session: Session | None) -> None:
+async def _check_first(store: Store, record: Record, chunk_ids: bytes | bytearray) -> None:
     first = next(object_ids(chunk_ids), None)
     if first is None:
         return
     try:
-        there = await store.first_chunk_id(record["_id"])
+        found = await store.first_chunk_id(record["_id"])
     except PyMongoError:
-        return  # the file is stored, and silence says nothing against it
-    if there != first:
-        await withdraw_record(store, record, session)
+        return  # the record is stored, and a missing answer does not prove that a chunk is gone
+    if found != first:
         raise CorruptFile(
             record["_id"],
-            "its first chunk is gone: delete() or discard() of this id came while it was being sent; no file was made "
-            "of the others, so send it again",
+            "its first chunk is gone: another client called delete() or discard() for this id during the upload. "
+            "No file was stored. Upload the content again",
         )
 
 
 async def insert_small_files(store: Store, files: Sequence[tuple[Sequence[Record], Record]]) -> None:
-    """Insert chunks and records of small files, in one request if the server has client bulk writes.
+    """Insert small files, in one request if the server supports it. Some may be stored when this raises.
 
-    Some of the files may be stored if this raises. Raises as `insert_record`, and `UploadInProgress` if another
-    upload's chunks are under an id.
+    Raises the errors of `insert_record`, and `UploadInProgress` if an id has chunks of another upload.
     """
     try:
         await store.insert_small_files(
             [chunk for chunks, _ in files for chunk in chunks], [record for _, record in files]
         )
     except (InvalidOperation, OperationFailure, ConnectionFailure) as error:
-        retry = _may_have_landed(store, error)
+        retry = _outcome_unknown(store, error)
     else:
         return
     for chunks, record in files:
@@ -208,11 +208,11 @@ async def _insert_in_steps(store: Store, chunks: Sequence[Record], record: Recor
             raise
         raise OutcomeUnknown(record["_id"]) from error
     chunk_ids = b"".join(chunk["_id"].binary for chunk in chunks)
-    await insert_record(store, record, chunk_ids, None, retry=retry, brief=True)
+    await insert_record(store, record, chunk_ids, None, retry=retry, verify=Verify.NONE)
 
 
 async def withdraw_record(store: Store, record: Record, session: Session | None) -> None:
-    """Remove the record if it is there and ours: nobody else's has this id, this date and this length."""
+    """Remove the record if it is ours: no other record has this id, this date and this length."""
     inside = in_transaction(session)
     try:
         await store.delete_record(
@@ -221,13 +221,13 @@ async def withdraw_record(store: Store, record: Record, session: Session | None)
     except OperationFailure:
         if not inside:
             raise
-        # A statement that fails in a transaction has aborted it, and the record with it.
+        # The failed statement has aborted the transaction, and the record with it.
     if (tx_log := transaction_log_of(session)) is not None:
         tx_log.record_deleted(store, record["_id"])
 
 
 def same_encoding(store: Store, record: Record) -> bool:
-    """Whether the client's own codec options, which its bulk write uses, make the same bytes of the record."""
+    """Return whether the client's codec options, which its bulk write uses, encode the record to the same bytes."""
     of_client, of_database = store.client.codec_options, store.codec_options
     if of_client == of_database:
         return True
@@ -238,35 +238,30 @@ def same_encoding(store: Store, record: Record) -> bool:
 
 
 async def _until_answered(work: Callable[[], Awaitable[None]]) -> None:
-    """Repeat what can be repeated while no answer comes; raises the last failure."""
+    """Repeat `work` while it gets no answer. Raises the last failure."""
     for attempt in range(_ATTEMPTS - 1):
         try:
             return await work()
         except ServerSelectionTimeoutError:
-            raise  # it has waited for a server as long as the client was told to
+            raise  # the client's own time limit for finding a server is over
         except ConnectionFailure:
             await asyncio.sleep(_PAUSE * 2**attempt)
     await work()
 
 
-async def _is_ours(store: Store, record: Record, chunk_ids: bytes | bytearray) -> bool:
-    found = await store.find_record(record["_id"], primary=True)
-    return found is not None and await _is_same(store, found, record, chunk_ids)
-
-
 async def _is_same(store: Store, found: Record, record: Record, chunk_ids: bytes | bytearray) -> bool:
-    there, ours = FileInfo.from_record(found), FileInfo.from_record(record)
-    if (there.length, there.upload_date) != (ours.length, ours.upload_date):
+    stored, ours = FileInfo.from_record(found), FileInfo.from_record(record)
+    if (stored.length, stored.upload_date) != (ours.length, ours.upload_date):
         return False
-    # Under one id only one upload can have placed chunk 0.
+    # Only one upload under an id can have inserted chunk 0.
     own_chunk = next(object_ids(chunk_ids), None)
     return own_chunk is None or await store.first_chunk_id(record["_id"]) == own_chunk
 
 
 async def _insert_missing(store: Store, chunks: Sequence[Record], id: object) -> None:
-    """Insert those chunks of one batch that an earlier attempt has not landed, in order.
+    """Insert, in order, the chunks of one batch that an earlier attempt has not inserted.
 
-    Whoever lands chunk 0 has the id: so none of ours may lie beside another upload's chunk 0.
+    The upload that inserts chunk 0 owns the id, so ours must not be stored beside another upload's chunk 0.
     """
     missing = list(chunks)
     while missing:
@@ -275,28 +270,28 @@ async def _insert_missing(store: Store, chunks: Sequence[Record], id: object) ->
         except BulkWriteError as error:
             if not is_duplicate_key(error):
                 raise
-        landed = await store.chunk_ids(id)
-        left = [chunk for chunk in missing if chunk["_id"] not in landed]
+        stored = await store.chunk_ids(id)
+        left = [chunk for chunk in missing if chunk["_id"] not in stored]
         if len(left) == len(missing):
             raise id_in_progress(id) from None
         missing = left
 
 
 def is_duplicate_key(error: BulkWriteError) -> bool:
-    """Whether nothing but taken keys made this insert fail."""
+    """Return whether only duplicate keys made this insert fail."""
     return {each.get("code") for each in error.details.get("writeErrors", [])} == {DUPLICATE_KEY}
 
 
-def _may_have_landed(store: Store, error: Exception) -> bool:
-    """Whether a bulk write that failed may have stored the file; raises what is final, plain."""
+def _outcome_unknown(store: Store, error: Exception) -> bool:
+    """Return whether a failed bulk write may have stored the file. Raises errors that are final."""
     if isinstance(error, ClientBulkWriteException):
         cause = error.error
         if isinstance(cause, Exception):
             error = cause
         elif error.write_errors:
-            # A retry that the server did not recognise finds its own documents there.
+            # A retry that the server did not recognise finds its own documents.
             first = error.write_errors[0]
-            if first["code"] == DUPLICATE_KEY:  # type: ignore[index]  # pymongo's hint says WriteError; it gives the reply's dict
+            if first["code"] == DUPLICATE_KEY:  # type: ignore[index]  # pymongo declares a WriteError but returns a dict
                 return True
     if isinstance(error, ConnectionFailure) and not isinstance(error, ServerSelectionTimeoutError):
         return True

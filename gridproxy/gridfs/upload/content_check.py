@@ -1,4 +1,4 @@
-"""ContentCheck: content on its way in, held until its first bytes have been looked at."""
+"""ContentCheck: hold back an upload until its first bytes have been checked."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from .staging import Staged
 
 
 class ContentCheck:
-    """The limits of one upload. Nothing is to be sent before `done`."""
+    """The limits of one upload. Nothing may be sent before `done`."""
 
     def __init__(self, limits: Limits) -> None:
         self.done: bool = not limits.look_inside
         self._limits = limits
         self._head = bytearray()
         self._content_type: str | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @property
     def has_head(self) -> bool:
-        """Whether as much has come as will be looked at."""
+        """Whether enough bytes for the check have been fed."""
         return len(self._head) == HEAD_BYTES
 
     def feed(self, data: bytes | memoryview, before: int) -> None:
-        """See the content go by, `before` bytes behind it; raises `TooLarge` at the byte that is too many."""
+        """Count `data`, which follows `before` bytes. Raises `TooLarge` at the first byte above the limit."""
         self._limits.check_size(before + len(data))
         if not self.done:
             self._head += data[: HEAD_BYTES - len(self._head)]
 
     async def run(self, declared: str | None, described: Callable[[str | None], FileInfo]) -> str | None:
-        """Look at the head; the content type to store. `described` gives the info for the validators.
+        """Check the head and return the content type to store. `described` returns the info for the validators.
 
-        Raises `ContentTypeRefused`, `FileRefused`, or whatever else a validator raised.
+        Raises `ContentTypeRefused`, `FileRefused`, or any other error of a validator.
         """
-        async with self._turn:  # writers that are awaited at the same time ask once
+        async with self._lock:  # concurrent writers run the check once
             if not self.done:
                 head = bytes(self._head)
                 self._content_type = self._limits.checked_type(declared, head)
@@ -53,20 +53,22 @@ class ContentCheck:
 
 
 async def validate(limits: Limits, info: FileInfo, head: bytes) -> None:
-    """Ask every validator; raises `FileRefused` for a ValueError or a False of theirs."""
+    """Call every validator. Raises `FileRefused` if one raises ValueError or returns False."""
     for validator in limits.validators:
+        name = getattr(validator, "__name__", None) or type(validator).__name__
+        reason, cause = f"{name} refuses this content", None
         try:
-            verdict = await _verdict(validator, info, head)
+            if await _verdict(validator, info, head) is not False:
+                continue
         except FileRefused:
             raise
         except ValueError as error:
-            raise _refusal(limits, validator, str(error)) from error
-        if verdict is False:
-            raise _refusal(limits, validator, f"{_name(validator)} refuses this content")
+            reason, cause = str(error), error
+        raise FileRefused(reason, field=limits.field, limit=name, actual=reason) from cause
 
 
 async def check_staged(staged: Staged, limits: Limits) -> None:
-    """The limits of the field that is going to hold what was staged without any; raises as an upload."""
+    """Check staged content against the limits of a field. Raises the errors of an upload."""
     info = staged.info
     limits.check_size(info.length)
     if limits.look_inside:
@@ -80,14 +82,6 @@ async def check_staged(staged: Staged, limits: Limits) -> None:
 async def _verdict(validator: Validator, info: FileInfo, head: bytes) -> object:
     if inspect.iscoroutinefunction(validator):
         return await validator(info, head)
-    # In a thread, since it may well parse what it is given.
+    # Use a thread, since a validator may parse for long.
     verdict = await in_thread(partial(validator, info, head))
     return await verdict if inspect.isawaitable(verdict) else verdict
-
-
-def _refusal(limits: Limits, validator: Validator, reason: str) -> FileRefused:
-    return FileRefused(reason, field=limits.field, limit=_name(validator), actual=reason)
-
-
-def _name(validator: Validator) -> str:
-    return getattr(validator, "__name__", None) or type(validator).__name__

@@ -1,4 +1,4 @@
-"""UploadRequest: what is asked of one upload, checked before any byte moves."""
+"""The options of an upload, checked before any byte is sent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz":
 
 @dataclass(frozen=True, kw_only=True)
 class UploadRequest:
-    """One upload as it was asked for, checked; `id` and `chunk_size` (bytes) are None where the bucket decides."""
+    """The checked options of one upload. The bucket decides an `id` or a `chunk_size` (bytes) that is None."""
 
     id: object = None
     filename: str | None = None
@@ -40,7 +40,7 @@ class UploadRequest:
     limits: Limits = NO_LIMITS
 
     def completed_by(self, filename: str | None, content_type: str | None) -> UploadRequest:
-        """The same request with the names that its source brought, where the caller gave none."""
+        """Return the request with the names of its source for those that the caller did not give."""
         if filename is None and self.filename is None:
             return self if content_type is None or self.content_type else replace(self, content_type=content_type)
         if filename is not None and self.filename is None:
@@ -49,13 +49,8 @@ class UploadRequest:
         return replace(self, filename=name, content_type=self.content_type or _guessed_type(name) or content_type)
 
     def record(self, id: object, length: int, chunk_size: int, sha256: str | None) -> dict[str, Any]:
-        """The `files` document of the finished upload (GridFS spec: Int64 length, the date of its end)."""
-        record: dict[str, Any] = {
-            "_id": id,
-            "length": Int64(length),
-            "chunkSize": chunk_size,
-            "uploadDate": utc_now(),
-        }
+        """Return the `files` document of the finished upload (GridFS spec: Int64 length, date of the end)."""
+        record: dict[str, Any] = {"_id": id, "length": Int64(length), "chunkSize": chunk_size, "uploadDate": utc_now()}
         if self.filename is not None:
             record["filename"] = self.filename
         metadata = dict(self.metadata)
@@ -70,7 +65,7 @@ class UploadRequest:
 
 
 class UploadOptions(TypedDict, total=False):
-    """What an upload can be told. Every option may be left out."""
+    """The options of an upload. Each of them may be left out."""
 
     filename: str | None
     """The stored name. None for the base name of the source's name."""
@@ -81,7 +76,7 @@ class UploadOptions(TypedDict, total=False):
     encoding: str
     """The encoding of a source that is a str. UTF-8 unless given."""
     chunk_size: int | None
-    """The size of each chunk but the last, in bytes. None for that of the bucket."""
+    """The size in bytes of each chunk except the last. None for the chunk size of the bucket."""
     id: object
     """The file's id. None for a new `ObjectId`."""
     expires_at: datetime | None
@@ -107,17 +102,14 @@ def split_metadata(keywords: Mapping[str, Any]) -> tuple[UploadOptions, dict[str
 
 
 def upload_request(
-    *,
-    limits: Limits = NO_LIMITS,
-    more_metadata: Mapping[str, Any] | None = None,
-    **options: Unpack[UploadOptions],
+    *, limits: Limits = NO_LIMITS, more_metadata: Mapping[str, Any] | None = None, **options: Unpack[UploadOptions]
 ) -> UploadRequest:
     """Check the options of an upload.
 
     Raises `BadOption`, `BadMetadata` or `BadId`, and `TypeError` for a keyword that is not an option.
     """
     if unknown := options.keys() - UploadOptions.__annotations__.keys():
-        raise TypeError(f"an upload has no option {min(unknown)!r}; it has {', '.join(UploadOptions.__annotations__)}")
+        raise TypeError(f"an upload has no option {min(unknown)!r}, only {', '.join(UploadOptions.__annotations__)}")
     filename, content_type = options.get("filename"), options.get("content_type")
     chunk_size, encoding, id = options.get("chunk_size"), options.get("encoding", "utf-8"), options.get("id")
     if filename is not None:
@@ -149,7 +141,7 @@ def upload_request(
 
 
 def merge_metadata(metadata: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
-    """Both in one dict; raises `DuplicateKey` for a key in both, `BadMetadata` for one that cannot be stored."""
+    """Merge both into one dict. Raises `DuplicateKey` for a key in both, `BadMetadata` for one of a wrong form."""
     if metadata is not None and not isinstance(metadata, Mapping):
         raise BadMetadata(f"metadata is a mapping of str to BSON values, not {type_name(metadata)}")
     merged = dict(metadata or {})
@@ -162,7 +154,7 @@ def merge_metadata(metadata: Mapping[str, Any] | None, more: Mapping[str, Any]) 
 
 
 def check_metadata_keys(keys: Iterable[object]) -> None:
-    """Refuse keys that could not be edited later (dotted, `$`), and the one that is ours alone to write."""
+    """Refuse keys that could not be edited later (with a dot or `$`), and `sha256`, which the upload computes."""
     for key in keys:
         if not isinstance(key, str):
             raise BadMetadata(f"metadata keys are str, not {type_name(key)}: {key!r}")
@@ -175,19 +167,19 @@ def check_metadata_keys(keys: Iterable[object]) -> None:
 
 
 def check_filename(filename: object) -> None:
-    """Any str that is text and has no NUL is a name; slashes are legal and mean nothing."""
+    """Raise `BadOption` unless the name is a str that UTF-8 can store, without NUL. Slashes have no meaning."""
     if not isinstance(filename, str):
         raise BadOption(f"filename is a str, not {type_name(filename)}")
     if "\0" in filename:
-        raise BadOption(f"filename {filename!r} has a NUL character in it")
+        raise BadOption(f"filename {filename!r} contains a NUL character")
     try:
         filename.encode()
-    except UnicodeEncodeError:  # a path whose bytes are no UTF-8 looks like that
-        raise BadOption(f"filename {filename!r} has characters in it that UTF-8 cannot store") from None
+    except UnicodeEncodeError:  # a path whose bytes are not UTF-8 is decoded to such characters
+        raise BadOption(f"filename {filename!r} contains characters that UTF-8 cannot store") from None
 
 
 def check_record(record: Mapping[str, Any], chunk_size: int, codec_options: CodecOptions[dict[str, Any]]) -> None:
-    """Encode the record as it would be stored, so that what the server cannot take is refused before any byte moves."""
+    """Encode the record as it would be stored, to raise the server's objections before any byte is sent."""
     try:
         key = len(bson.encode({"_id": record["_id"]}, codec_options=codec_options))
     except (InvalidDocument, OverflowError, ValueError) as error:
@@ -199,40 +191,42 @@ def check_record(record: Mapping[str, Any], chunk_size: int, codec_options: Code
     except (InvalidDocument, OverflowError, ValueError) as error:
         raise BadMetadata(f"the metadata cannot be stored: {error}") from error
     if size > MAX_DOCUMENT:
-        raise BadMetadata(f"the record would have {size} bytes; MongoDB takes {MAX_DOCUMENT} in one document")
+        raise BadMetadata(
+            f"the record would have {size} bytes, and MongoDB allows {MAX_DOCUMENT}: shorten the metadata"
+        )
 
 
 def _check_encoding(encoding: object) -> None:
     try:
-        "".encode(encoding)  # type: ignore[arg-type]  # the TypeError for a non-str is caught below
+        "".encode(encoding)  # type: ignore[arg-type]  # a non-str raises the TypeError that is caught below
     except (LookupError, TypeError, ValueError) as error:
         raise BadOption(f"encoding {encoding!r} is not known: {error}") from None
 
 
 def _expiry(at: datetime | None, after: timedelta | float | None) -> datetime | None:
     if at is not None and after is not None:
-        raise BadOption("expires_at and expires_after say the same thing twice; give one of them")
+        raise BadOption("expires_at and expires_after set the same thing: give only one of them")
     if at is not None:
         if not isinstance(at, datetime):
             raise BadOption(f"expires_at is a datetime, not {type_name(at)}")
         try:
             return utc_milliseconds(at)
         except OverflowError:
-            raise BadOption(f"expires_at {at!r} is no date in UTC") from None
+            raise BadOption(f"expires_at {at!r} is not a valid date in UTC") from None
     if after is None:
         return None
     if isinstance(after, bool) or not isinstance(after, timedelta | int | float):
         raise BadOption(f"expires_after is a timedelta or seconds, not {type_name(after)}")
     try:
         return utc_milliseconds(utc_now() + (after if isinstance(after, timedelta) else timedelta(seconds=after)))
-    except (OverflowError, ValueError):  # NaN is a ValueError
-        raise BadOption(f"expires_after {after!r} leads to no date") from None
+    except (OverflowError, ValueError):
+        raise BadOption(f"expires_after {after!r} does not result in a valid date") from None
 
 
 def _guessed_type(filename: str | None) -> str | None:
     if filename is None:
         return None
-    # As a path, since "Re: minutes #2.pdf" has a URL's scheme and fragment in it.
+    # Guess from a path, since "Re: minutes #2.pdf" alone would be read as a URL.
     kind, compression = mimetypes.guess_type(f"./{PurePosixPath(filename).name}")
-    # "a.tar.gz" is not a tar file until somebody unpacks it.
+    # "a.tar.gz" is a tar file only after it is decompressed.
     return kind if compression is None else _COMPRESSED.get(compression, OCTET_STREAM)

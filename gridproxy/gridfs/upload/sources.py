@@ -1,8 +1,6 @@
-"""Anything that holds bytes -> one stream of blocks.
+"""Every kind of input as one stream of blocks of bytes.
 
-`open_source` is the only place that knows kinds of input. A source gives blocks of bytes of any length (short reads are
-normal) until an empty one, knows its name and its length where these can be known, and closes what it opened itself,
-never what the caller handed over.
+Only `open_source` knows the kinds of input. A source closes what it opened itself, and nothing that the caller opened.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ Data = bytes | bytearray | memoryview | str
 
 @runtime_checkable
 class Readable(Protocol):
-    """A synchronous binary file: read in a worker thread, from where it stands."""
+    """A synchronous binary file. A worker thread reads it from its current position."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -39,10 +37,10 @@ class AsyncReadable(Protocol):
 
 @runtime_checkable
 class Streamed(Protocol):
-    """An object of this package that can be read as a source of its own: a stored file."""
+    """An object of this package that provides a source: a stored file."""
 
     def as_source(self) -> Source:
-        """A source of the whole content."""
+        """Return a source of the whole content."""
 
 
 SourceLike = (
@@ -55,35 +53,32 @@ SourceLike = (
     | Streamed
 )
 
-# Bytes asked of a file at once.
+# The size in bytes of one read from a file.
 _READ_BYTES = BATCH_BYTES
 
 
 class Source(ABC):
-    """Blocks of bytes, then an empty one."""
+    """A stream of blocks of any length. An empty block ends it."""
 
     name: str | None = None
     content_type: str | None = None
     size: int | None = None
     what = "this source"  # for error messages
-    repeatable = False  # whether a second source of the same thing gives the same bytes
+    repeatable = False  # whether a second source of the same object gives the same bytes
 
     async def prepare(self) -> None:  # noqa: B027  # most sources have nothing to prepare
-        """Learn name and length, where that takes I/O; called once, before the first read."""
+        """Find the name and the length if that takes I/O. Called once, before the first read."""
 
     @abstractmethod
     async def read(self) -> bytes | memoryview:
-        """The next block; empty at the end, and only there."""
+        """Return the next block. Only the end is empty."""
 
     async def aclose(self) -> None:  # noqa: B027  # nor anything of their own to close
         """Close what this source opened itself."""
 
 
 def open_source(source: object, *, encoding: str = "utf-8") -> Source:
-    """The stream of blocks of whatever came; no I/O yet.
-
-    Raises `BadSource` naming what came where bytes cannot be read from it.
-    """
+    """Return the source for any kind of input, without I/O. Raises `BadSource` if bytes cannot be read from it."""
     if isinstance(source, Source):
         return source
     if type(source) is bytes:
@@ -95,75 +90,66 @@ def open_source(source: object, *, encoding: str = "utf-8") -> Source:
     if isinstance(source, os.PathLike):
         return _Path(source)
     if isinstance(source, io.TextIOBase):
-        raise BadSource(f"{type_name(source)} is a text-mode file; open it in binary mode ('rb')")
-    if isinstance(source, type | Mapping):
-        raise BadSource(_no_source(source))
-    if callable(getattr(source, "read", None)):
-        return _File(source)
-    if callable(getattr(source, "__aiter__", None)):
-        return _AsyncIterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
-    data = _buffered(source)
-    if data is not None:
-        return _Bytes(data)
-    if callable(getattr(source, "__iter__", None)):
-        return _Iterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
-    raise BadSource(_no_source(source))
-
-
-def as_bytes(data: object, encoding: str) -> bytes:
-    """A copy that nobody can change any more; raises `BadSource` for what is neither bytes-like nor a str."""
-    found = data.encode(encoding) if isinstance(data, str) else _buffered(data)
-    if found is None:
-        raise BadSource(f"bytes or a str are needed, not {type_name(data)}")
-    return found
-
-
-def _no_source(source: object) -> str:
-    return (
-        f"{type_name(source)} is nothing that bytes can be read from: give bytes, a str, a path (os.PathLike), "
+        raise BadSource(f"{type_name(source)} is a text-mode file: open it in binary mode ('rb')")
+    if not isinstance(source, type | Mapping):
+        if callable(getattr(source, "read", None)):
+            return _File(source)
+        if callable(getattr(source, "__aiter__", None)):
+            return _AsyncIterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
+        if (data := _buffered(source)) is not None:
+            return _Bytes(data)
+        if callable(getattr(source, "__iter__", None)):
+            return _Iterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
+    raise BadSource(
+        f"{type_name(source)} cannot be read as bytes: give bytes, a str, a path (os.PathLike), "
         "a binary file, an async file, an iterable of bytes or an AsyncGridFile"
     )
 
 
+def as_bytes(data: object, encoding: str) -> bytes:
+    """Return an immutable copy. Raises `BadSource` unless `data` is a str or bytes-like."""
+    found = data.encode(encoding) if isinstance(data, str) else _buffered(data)
+    if found is None:
+        raise BadSource(f"data is bytes or a str, not {type_name(data)}")
+    return found
+
+
 def _buffered(source: object) -> bytes | None:
-    """A copy of what is bytes-like (an array, too), which nobody can change any more; None for anything else."""
+    """Return an immutable copy of a bytes-like object (such as an array), and None for any other object."""
     if isinstance(source, bytes):
         return source
     if isinstance(source, numbers.Number):
-        return None  # numpy's have a buffer, and are numbers all the same
+        return None  # numpy's numbers have a buffer
     try:
-        # Not `bytes(source)`, which makes so many zeros of what can be an index as well.
-        return memoryview(source).tobytes()  # type: ignore[arg-type]  # the question is whether it can
+        # `bytes(source)` would make zeros from an object that is also an index.
+        return memoryview(source).tobytes()  # type: ignore[arg-type]  # a TypeError is the answer that it is not bytes-like
     except TypeError:
         return None
 
 
 def _base_name(name: object) -> str | None:
-    """The last part of a name or path; None where there is none (a file descriptor's number, an empty name)."""
-    if isinstance(name, str | os.PathLike):
-        path = os.fspath(name)
-        return (os.path.basename(path) or None) if isinstance(path, str) else None
-    return None
+    """Return the last part of a name or path, and None for any other object or an empty name."""
+    path = os.fspath(name) if isinstance(name, str | os.PathLike) else None
+    return (os.path.basename(path) or None) if isinstance(path, str) else None
 
 
 def _block(item: object, what: str) -> bytes:
-    """One item as a block of bytes that stay as they are."""
-    block = _buffered(item)
-    if block is not None:
+    """Return one item as an immutable block of bytes."""
+    if (block := _buffered(item)) is not None:
         return block
     if isinstance(item, str):
-        raise BadSource(f"{what} gave a str; open it in binary mode, or encode what it gives")
-    raise BadSource(f"{what} gave {type_name(item)} instead of bytes")
+        raise BadSource(f"{what} returned a str: open it in binary mode, or encode the str")
+    raise BadSource(f"{what} returned {type_name(item)} instead of bytes")
 
 
 class Spent(Source):
-    """Stands for content that can be read only once, and was."""
+    """A source that could be read only once and was read already."""
 
     def __init__(self, what: str) -> None:
         self.what = what
 
     async def read(self) -> bytes:
-        raise BadSource(f"{self.what} was read already, in a transaction that was aborted: give the content again")
+        raise BadSource(f"{self.what} was read already, in a transaction that was aborted. Give the content again")
 
 
 class _Bytes(Source):
@@ -205,13 +191,13 @@ class _Path(Source):
 
 
 class _File(Source):
-    """Any object with `read(size)`, synchronous or not; Starlette's UploadFile brings `filename` and `content_type`."""
+    """Any object with `read(size)`, synchronous or not. Starlette's UploadFile has `filename` and `content_type`."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
         self.what = type_name(file)
         self._asynchronous = inspect.iscoroutinefunction(file.read)
-        # The standard library's files have a `name`; to ask a GzipFile for its `filename` is deprecated.
+        # The standard library's files have a `name`, and the `filename` of a GzipFile is deprecated.
         uploaded_as = None if isinstance(file, io.IOBase) else getattr(file, "filename", None)
         self.name = _base_name(uploaded_as) or _base_name(getattr(file, "name", None))
         declared = getattr(file, "content_type", None)
@@ -226,33 +212,33 @@ class _File(Source):
             item = await self._file.read(_READ_BYTES)
         else:
             item = await in_thread(functools.partial(self._file.read, _READ_BYTES))
-            if inspect.isawaitable(item):  # a wrapper that is asynchronous without looking so
+            if inspect.isawaitable(item):  # a wrapper whose `read` is not a coroutine function
                 self._asynchronous = True
                 item = await item
         if item is None:
-            raise BadSource(f"{self.what} gave None: a non-blocking file cannot be a source")
+            raise BadSource(f"{self.what} returned None: a non-blocking file cannot be a source")
         return _block(item, self.what)
 
 
 def _bytes_left(file: Any) -> int | None:
-    """How many bytes a file has ahead; None where that cannot be known without reading it.
+    """Return how many bytes a file has left, and None if that is unknown before they are read.
 
-    Compressed files look for their end by unpacking themselves, so only files are asked that are known not to.
+    Compressed files would have to decompress themselves for it, so only the standard library's plain files are asked.
     """
-    file = getattr(file, "file", file)  # the wrapper that `tempfile` puts around one
+    file = getattr(file, "file", file)  # `tempfile` wraps its files
     if not isinstance(file, io.BufferedReader | io.BufferedRandom | io.FileIO | io.BytesIO):
         return None
     try:
         here = file.tell()
         end = file.seek(0, os.SEEK_END)
         file.seek(here)
-    except (OSError, ValueError):  # a pipe; a closed file
+    except (OSError, ValueError):  # a pipe or a closed file
         return None
     return max(0, end - here)
 
 
 class _Iterable(Source):
-    """Items are gathered in a worker thread: a generator may well block on what it reads."""
+    """The items of an iterable, joined in a worker thread because a generator may block."""
 
     def __init__(self, items: Iterable[object]) -> None:
         self.what = type_name(items)
@@ -262,15 +248,15 @@ class _Iterable(Source):
             self.size = sum(map(len, items))
 
     async def read(self) -> bytes:
-        return await in_thread(self._gather)
+        return await in_thread(self._join)
 
-    def _gather(self) -> bytes:
-        gathered = bytearray()
+    def _join(self) -> bytes:
+        joined = bytearray()
         for item in self._items:
-            gathered += _block(item, self.what)
-            if len(gathered) >= _READ_BYTES:
+            joined += _block(item, self.what)
+            if len(joined) >= _READ_BYTES:
                 break
-        return bytes(gathered)
+        return bytes(joined)
 
 
 class _AsyncIterable(Source):
@@ -281,8 +267,7 @@ class _AsyncIterable(Source):
 
     async def read(self) -> bytes:
         async for item in self._items:
-            block = _block(item, self.what)
-            if block:
+            if block := _block(item, self.what):
                 return block
         return b""
 

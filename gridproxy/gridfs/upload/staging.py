@@ -1,4 +1,4 @@
-"""Bytes without a record: written ahead, made a file of later, or taken away again."""
+"""Staged content: chunks without a record, to be published or discarded later."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.transactions.transaction_log import TransactionLog, transaction_log_of
 from gridproxy.runtime.tasks import run_to_completion
 
-from .commit import insert_record
+from .commit import Verify, insert_record
 
 
 class Staged:
-    """Chunks that lie in a bucket without a record: `Bucket.publish` makes a file of them, `discard` removes them.
+    """Content that is stored in a bucket but is not a file yet.
 
-    So does `put`, or `replace`, that is given it as its source.
+    `Bucket.stage` makes it. `Bucket.publish`, `put` and `replace` make a file of it, and `Bucket.discard` removes it.
+
+    ```python
+    bucket = gridproxy.Bucket(client.zoo)
+    staged = await bucket.stage(b"roar", filename="lion.txt")
+    info = await bucket.publish(staged)
+    assert info.id == staged.id
+    ```
     """
 
     def __init__(self, store: Store, record: Record, chunk_ids: bytes) -> None:
@@ -25,8 +32,8 @@ class Staged:
         self.record = record
         self.chunk_ids = chunk_ids
         self.discarded = False
-        self.tried = False  # to be published
-        self.published_in: TransactionLog | None = None  # the last transaction of ours that it was published in
+        self.tried = False  # whether publishing was tried
+        self.published_in: TransactionLog | None = None  # the log of the last transaction that published it
 
     @property
     def id(self) -> object:
@@ -35,7 +42,7 @@ class Staged:
 
     @property
     def info(self) -> FileInfo:
-        """What the file's record will say; the upload date is that of its publishing."""
+        """The info that the file will have, with its length in bytes. Publishing sets the upload date."""
         return FileInfo.from_record(self.record)
 
     def __repr__(self) -> str:
@@ -43,18 +50,18 @@ class Staged:
 
 
 async def publish_staged(staged: Staged, session: Session | None = None) -> FileInfo:
-    """Insert the record; doing it again does no harm, and after an aborted transaction it is what is to be done.
+    """Insert the record. Doing so again is allowed, and needed after an aborted transaction.
 
-    Raises `FileClosed` after a discard, `CorruptFile` where chunks are gone that waited for longer than the collector
-    does (the rest is discarded then), and as an upload does.
+    Raises `FileClosed` after a discard, `CorruptFile` if the garbage collector removed chunks (the rest is discarded
+    then), and the errors of an upload.
     """
     if staged.discarded:
-        raise FileClosed(f"{staged!r} was discarded; its bytes are gone")
+        raise FileClosed(f"{staged!r} was discarded and cannot be published. Stage the content again")
     session = staged.store.session_for(session)
     staged.published_in = transaction_log_of(session)
     again, staged.tried = staged.tried, True
     if not again:
-        # The collector takes a file that was stored just now for one that a document is going to point to.
+        # The garbage collector spares a new file, because a document may be about to refer to it.
         staged.record["uploadDate"] = utc_now()
     await run_to_completion(_insert(staged, session, again))
     return staged.info
@@ -62,40 +69,38 @@ async def publish_staged(staged: Staged, session: Session | None = None) -> File
 
 async def _insert(staged: Staged, session: Session | None, again: bool) -> None:
     try:
-        # Published before, it may have been deleted since.
-        await insert_record(staged.store, staged.record, staged.chunk_ids, session, retry=True, count=again)
+        # A file that was published before may have been deleted since.
+        verify = Verify.ALL if again else Verify.FIRST
+        await insert_record(staged.store, staged.record, staged.chunk_ids, session, retry=True, verify=verify)
     except CorruptFile as error:
         try:
-            await _discard_rest(staged)
+            # Keep the chunks if they are a file that was published earlier and damaged since.
+            if await staged.store.find_record(staged.id, primary=True) is None:
+                staged.discarded = True
+                await staged.store.delete_chunks_by_id(staged.id, object_ids(staged.chunk_ids))
         except PyMongoError as failure:
-            error.add_note(f"The clean-up failed too ({failure!r}): {staged!r} is left for collect_garbage().")
+            error.add_note(f"The clean-up failed too ({failure!r}): collect_garbage() will remove {staged!r}.")
         raise
 
 
-async def _discard_rest(staged: Staged) -> None:
-    # A file that was made of them before, and damaged since, is not ours to remove.
-    if await staged.store.find_record(staged.id, primary=True) is None:
-        staged.discarded = True
-        await staged.store.delete_chunks_by_id(staged.id, object_ids(staged.chunk_ids))
-
-
 async def discard_staged(staged: Staged) -> None:
-    """Remove the chunks; raises `FileAlreadyStored` where they have become a file, `UploadInProgress` where they are
-    becoming one in a transaction that is not over.
+    """Remove the chunks.
+
+    Raises `FileAlreadyStored` if they are a file, and `UploadInProgress` if an open transaction has published them.
     """
     if staged.published_in is not None and staged.published_in.open:
-        raise UploadInProgress(f"{staged!r} was published in a transaction that is not over: discard it afterwards")
+        raise UploadInProgress(f"{staged!r} was published in a transaction that is not over. Discard it afterwards")
     await _refuse_stored(staged.store, staged.id)
     staged.discarded = True
     await run_to_completion(staged.store.delete_chunks_by_id(staged.id, object_ids(staged.chunk_ids)))
 
 
 async def discard_id(store: Store, id: object) -> None:
-    """Remove every chunk under an id that has no record; raises `FileAlreadyStored` where it has one."""
+    """Remove every chunk of an id without a record. Raises `FileAlreadyStored` if it has one."""
     await _refuse_stored(store, id)
     await run_to_completion(store.delete_chunks(id))
 
 
 async def _refuse_stored(store: Store, id: object) -> None:
     if await store.find_record(id, primary=True) is not None:
-        raise FileAlreadyStored(id, message=f"{id!r} is a stored file; delete() removes it, discard() does not")
+        raise FileAlreadyStored(id, message=f"{id!r} is a stored file. Remove it with delete(), not discard()")

@@ -1,7 +1,6 @@
-"""UndoLog: what one new file has left on the server so far, and how to take it back.
+"""The undo of one new file: remove its record first, then its chunks by their `_id`s.
 
-Taken back are the record first and the chunks then, so that nobody sees half a file; by the chunks' own `_id`s, since
-another upload's may lie under the same id.
+Readers never see half a file that way, and chunks of another upload under the same id are kept.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from .commit import insert_record, insert_small_files, withdraw_record
 
 
 class UndoLog:
-    """The chunks and the record of one new file, as far as they were sent."""
+    """The chunks and the record of one new file that were sent so far."""
 
     def __init__(self, store: Store, id: object, session: Session | None) -> None:
         self.store = store
         self.id = id
         self.session = session
-        self._chunk_ids = bytearray()  # 12 bytes a chunk: undo knows its own, however large the file
+        self._chunk_ids = bytearray()  # 12 bytes for each chunk, so that memory stays small for large files
         self._record: Record | None = None
         self._outcome_unknown = False
 
@@ -37,46 +36,46 @@ class UndoLog:
         return bytes(self._chunk_ids)
 
     def new_chunk_id(self) -> ObjectId:
-        """The `_id` of a chunk that is going to be sent."""
+        """Return the `_id` for a chunk that will be sent."""
         id = ObjectId()
         self._chunk_ids += id.binary
         return id
 
     async def insert_record(self, record: Record) -> None:
-        """Make a file of chunks that are all there; raises as `publish.insert_record`."""
-        await run_to_completion(self._noting(record, insert_record(self.store, record, self._chunk_ids, self.session)))
+        """Insert the record of chunks that are all stored. Raises the errors of `commit.insert_record`."""
+        await run_to_completion(self._track(record, insert_record(self.store, record, self._chunk_ids, self.session)))
 
     async def insert_small_file(self, chunks: Sequence[Record], record: Record) -> None:
-        """Chunks and record of a small file at once; raises as `insert_small_files`."""
-        await run_to_completion(self._noting(record, insert_small_files(self.store, [(chunks, record)])))
+        """Insert chunks and record of a small file. Raises the errors of `commit.insert_small_files`."""
+        await run_to_completion(self._track(record, insert_small_files(self.store, [(chunks, record)])))
 
-    async def _noting(self, record: Record, insert: Awaitable[None]) -> None:
-        # Here, and not around `settle`: there a cancellation hides what became of the insert.
+    async def _track(self, record: Record, insert: Awaitable[None]) -> None:
+        # Note the outcome inside `run_to_completion`: outside, a cancellation would hide it.
         self._record = record
         try:
             await insert
         except (FileAlreadyStored, UploadInProgress):
-            self._record = None  # what stands there is somebody else's, and not ours to withdraw
+            self._record = None  # the stored record belongs to another upload
             raise
         except OutcomeUnknown:
             self._outcome_unknown = True
             raise
 
     def abandon_record(self) -> None:
-        """The transaction that the record stood in was given up, and the record with it."""
+        """Forget the record, because its transaction was aborted."""
         self._record = None
 
     async def rollback(self, cause: BaseException | None, in_flight: Collection[asyncio.Future[Any]] = ()) -> None:
-        """Remove whatever was sent, once the inserts that are still `in_flight` have come to their end.
+        """Remove what was sent, after the inserts that are `in_flight` have ended.
 
-        Nothing is removed where the outcome of the record's insert is unknown. A clean-up that fails is noted on
-        `cause`, or raised where there is none.
+        Nothing is removed if the outcome of the record's insert is unknown. A failure of the clean-up is noted on
+        `cause`, or raised without a cause.
         """
         if not self._chunk_ids and self._record is None:
             return
         try:
             await run_to_completion(self._remove(in_flight), fresh=True)
-        except Exception as error:  # whatever it is, the caller has to see what came first
+        except Exception as error:
             if cause is None:
                 raise
             cause.add_note(

@@ -1,7 +1,6 @@
-"""The way in: blocks -> chunks -> batches -> the server, and the record last.
+"""An upload: blocks are cut into chunks and sent in batches, and the record is inserted last.
 
-A file is there whole or not at all. Whoever awaits `flow()` is held back by what is on its way (see `shipping`), so
-memory is bounded by (in flight + 1) batches.
+Awaiting `flow()` applies back-pressure, so memory is bounded by the batches in flight and one more.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ import asyncio
 import enum
 import warnings
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +38,7 @@ UNAWAITED_BYTES = 64 * 1024 * 1024
 
 
 class State(enum.Enum):
-    """The life of an upload."""
+    """The state of an upload."""
 
     NEW = "new"
     OPEN = "open"
@@ -49,7 +49,7 @@ class State(enum.Enum):
 
 
 class Upload:
-    """One file on its way in. `feed` takes bytes at once and in order; `flow` sends what is ready."""
+    """One file that is being uploaded. `feed` accepts bytes without I/O, and `flow` sends what is ready."""
 
     def __init__(
         self,
@@ -68,13 +68,12 @@ class Upload:
         self.chunk_size: int = request.chunk_size or store.chunk_size
         self.length: int = 0
         self._progress = progress
-        self._total = total  # bytes that are going to come, None while unknown
+        self._total = total  # the expected number of bytes, None if it is unknown
         self._reported = -1
         self.info: FileInfo | None = None
         # Most uploads have no limits.
         self._content_check = None if request.limits == NO_LIMITS else ContentCheck(request.limits)
-        shared_id = request.id is not None
-        self._sender = BatchSender(store, self.id, self.session, shared_id=shared_id, majority=staging)
+        self._sender = BatchSender(store, self.id, self.session, shared_id=request.id is not None, majority=staging)
         self._tx_log = None if staging or self.session is None else transaction_log_of(self.session)
         self._splitter = Splitter(self.chunk_size)
         self._per_batch = chunks_per_batch(self.chunk_size)
@@ -88,14 +87,14 @@ class Upload:
     def __del__(self) -> None:
         if self.state in (State.OPEN, State.CLOSING):
             warnings.warn(
-                f"{self!r} was dropped before close() or abort(); its chunks stay behind for collect_garbage()",
+                f"{self!r} was dropped before close() or abort(): its chunks are left for collect_garbage()",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,
             )
 
     async def start(self) -> None:
-        """Check the request against the store; raises before anything is sent."""
+        """Check the request against the store before anything is sent."""
         check_record(self.request.record(self.id, 0, self.chunk_size, None), self.chunk_size, self.store.codec_options)
         if self.request.id is not None:
             await check_id_is_free(self.store, self.id, self.session)
@@ -105,10 +104,8 @@ class Upload:
         if self._tx_log is not None:
             self._tx_log.add_upload(self)
 
-    # Taking bytes
-
     def feed(self, data: bytes | memoryview) -> None:
-        """Take `data` (it must not change any more); sends nothing by itself."""
+        """Accept `data`, which must not change any more, without sending it."""
         self.check_open()
         if self._content_check is not None:
             try:
@@ -123,24 +120,22 @@ class Upload:
                 self._batch = []
 
     def check_open(self) -> None:
-        """Raise what forbids a write: the first failure of a batch, or that this upload is not open."""
+        """Raise the first failure of a batch, or `FileClosed` if this upload is not open."""
         self._sender.check()
         if self.state is not State.OPEN:
-            raise FileClosed(f"this file is not open for writing any more (it is {self.state.value})")
+            raise FileClosed(f"this file is not open for writing any more: it is {self.state.value}")
 
     def write(self, data: Data) -> Awaitable[int]:
-        """Take a copy of `data` at the call; awaiting the result applies back-pressure and gives the number of
-        bytes.
-        """
-        return self._take([as_bytes(data, self.request.encoding)])
+        """Copy `data` at once. Awaiting the result applies back-pressure and returns the number of bytes."""
+        return self._accept([as_bytes(data, self.request.encoding)])
 
     def writelines(self, lines: Iterable[Data]) -> Awaitable[int]:
-        """`write` for each of them, all or none (nothing is put between them)."""
+        """Copy every item or none, as `write` does, with nothing between them."""
         if isinstance(lines, str | bytes | bytearray | memoryview):
-            raise BadSource(f"writelines takes an iterable of bytes, not {type_name(lines)}; use write")
-        return self._take([as_bytes(line, self.request.encoding) for line in lines])
+            raise BadSource(f"writelines needs an iterable of bytes, not {type_name(lines)}: use write() for one piece")
+        return self._accept([as_bytes(line, self.request.encoding) for line in lines])
 
-    def _take(self, pieces: list[bytes]) -> Awaitable[int]:
+    def _accept(self, pieces: list[bytes]) -> Awaitable[int]:
         self.check_open()
         count = sum(map(len, pieces))
         if self._unawaited + count > UNAWAITED_BYTES:
@@ -150,43 +145,40 @@ class Upload:
         self._unawaited += count
         return _Written(self, count)
 
-    # Sending
-
     async def flow(self) -> None:
-        """Send every full batch; returns when all of them are on their way, at most four at once.
+        """Send every full batch, at most four at once. Returns when all of them are in flight.
 
-        A cancellation here leaves the upload as it is: bytes that were taken stay taken, in order.
+        A cancellation loses no byte that was accepted before.
         """
         self._sender.check()
-        if self._content_check is not None and not await self._passes(self._content_check):
-            return  # what is held until then is less than the head
+        if self._content_check is not None and not await self._may_send(self._content_check):
+            return  # less than the head was received
         while self._ready:
             await self._sender.wait_for_slot()
             if self._ready:
                 self._sender.send(self._ready.popleft())
-                # It was hashed here and is encoded in a task, each at a stretch: a turn of the loop for either, so that
-                # others have theirs in between.
+                # Hashing here and encoding in a task each block the loop, so let other tasks run after each.
                 for _ in range(2):
                     await asyncio.sleep(0)
         self._unawaited = 0
         if self._progress is not None and self.state is State.OPEN:
             await self._report(self._sender.stored, self._total)
 
-    async def _passes(self, check: ContentCheck, *, whole: bool = False) -> bool:
-        """Return whether batches may be sent: only after the first bytes, or the `whole`, were checked."""
+    async def _may_send(self, check: ContentCheck, *, whole: bool = False) -> bool:
+        """Return whether batches may be sent: after the check of the head, or of the `whole` content."""
         if check.done:
             return True
         if not (whole or check.has_head):
             return False
         try:
-            content_type = await check.run(self.request.content_type, self._described)
+            content_type = await check.run(self.request.content_type, self._describe)
         except Exception as error:
             self._sender.fail(error)
             raise
         self.request = replace(self.request, content_type=content_type)
         return True
 
-    def _described(self, content_type: str | None) -> FileInfo:
+    def _describe(self, content_type: str | None) -> FileInfo:
         request = replace(self.request, content_type=content_type)
         return FileInfo.from_record(request.record(self.id, self.length, self.chunk_size, None))
 
@@ -195,14 +187,11 @@ class Upload:
             self._reported = done
             await report(self._progress, done, total)
 
-    # Ending
-
     async def finish(self) -> FileInfo:
-        """Send the rest, then the record: the file is there when this returns.
+        """Send the rest, then the record. The file exists when this returns.
 
         Raises `FileAlreadyStored`, `UploadInProgress`, `OutcomeUnknown`, the first failure of a batch, or `CorruptFile`
-        where it paused for so long that the collector took chunks of it. Nothing stays behind then, nor after a
-        cancellation (but see `OutcomeUnknown`).
+        if the garbage collector removed chunks during a long pause. After all but `OutcomeUnknown` nothing is left.
         """
         record = await self._end(self._publish)
         self.state = State.STORED
@@ -210,33 +199,33 @@ class Upload:
         return self.info
 
     async def stage(self) -> Staged:
-        """Send the rest, and no record."""
+        """Send the rest without inserting a record."""
         record = await self._end(self._send_rest)
         self.state = State.STAGED
         return Staged(self.store, record, self._sender.undo_log.chunk_ids)
 
     async def _end(self, work: Callable[[], Awaitable[Record]]) -> Record:
         if self.state is not State.OPEN:
-            self.check_open()
+            self.check_open()  # always raises here
         self.state = State.CLOSING
         try:
             self._sender.check()
             if self._content_check is not None:
-                await self._passes(self._content_check, whole=True)
+                await self._may_send(self._content_check, whole=True)
             if self._progress is not None:
-                # Before the record: a callback that fails must not leave a file that the caller does not know.
+                # Report before the record is inserted: a failing callback must not leave an unknown file behind.
                 await self._report(self.length, self.length)
             record = await work()
             if self._tx_log is not None and not self._tx_log.open:
                 self._sender.undo_log.abandon_record()
-                raise FileClosed("the transaction that this file was to be stored in ended meanwhile")
+                raise FileClosed("the transaction of this upload ended before the file was stored. Upload it again")
             return record
         except BaseException as error:
             await self._rollback(error)
             raise
 
     async def _publish(self) -> Record:
-        # What came so far may have been shielded from anyio's cancellation; from here on everything is.
+        # The upload may have been shielded from anyio's cancellation so far, and from here on it is.
         await anyio.lowlevel.checkpoint_if_cancelled()
         if self._fits_one_request():
             self._batch_rest()
@@ -249,10 +238,9 @@ class Upload:
         return record
 
     def _fits_one_request(self) -> bool:
-        # An empty file is its record alone: the single insert of it tells a repetition from another upload's record.
-        if self._sender.begun or self._ready or not 0 < self.length <= BATCH_BYTES:
-            return False
-        if self.session is not None or not self.store.state.bulk_write:
+        # An empty file is only a record. A single insert can tell a repetition from another upload's record.
+        small = not self._sender.begun and not self._ready and 0 < self.length <= BATCH_BYTES
+        if not (small and self.session is None and self.store.state.bulk_write):
             return False
         if self.store.encodes_as_client:
             return True
@@ -265,8 +253,7 @@ class Upload:
         return self._finished_record()
 
     def _batch_rest(self) -> None:
-        rest = self._splitter.flush()
-        if rest:
+        if rest := self._splitter.flush():
             self._batch.append(rest)
         if self._batch:
             self._ready.append(self._batch)
@@ -276,21 +263,22 @@ class Upload:
         return self.request.record(self.id, self.length, self.chunk_size, self._sender.sha256)
 
     async def abort(self, cause: BaseException | None = None) -> None:
-        """Take back whatever was sent; after the end, however it came, no effect. A clean-up that fails is noted on
-        `cause`, or raised where there is none. Raises `FileClosed` while somebody else is closing this file.
+        """Remove what was sent. Has no effect after the end of the upload.
+
+        A failure of the clean-up is noted on `cause`, or raised without a cause. Raises `FileClosed` during `close()`.
         """
         if self.state is State.CLOSING:
-            raise FileClosed("this file is being closed at this moment; cancel that instead")
+            raise FileClosed("this file is being closed. Cancel close() instead")
         if self.state in (State.NEW, State.OPEN):
             await self._rollback(cause)
 
     @property
     def is_open(self) -> bool:
-        """Whether it is still being written."""
+        """Whether the upload has started and not ended."""
         return self.state in (State.OPEN, State.CLOSING)
 
     async def rollback(self, cause: BaseException | None) -> None:
-        """Its transaction was given up: take away the chunks. One that is being closed sees that by itself."""
+        """Remove the chunks because the transaction was aborted. An upload that is closing notices it itself."""
         if self.state is State.OPEN:
             await self._rollback(cause)
         elif self.state is not State.CLOSING:
@@ -305,7 +293,7 @@ class Upload:
 
 
 class _Written:
-    """What `write` returns: not a coroutine, since its bytes are taken whether anybody awaits it or not."""
+    """The result of `write`. It is not a coroutine, since the bytes are accepted even if it is never awaited."""
 
     def __init__(self, upload: Upload, count: int) -> None:
         self._upload = upload
@@ -324,30 +312,26 @@ async def upload_source(
     session: Session | None = None,
     progress: Progress | None = None,
 ) -> FileInfo:
-    """Store all of `source`. Whatever this raises, nothing stays behind (but see `OutcomeUnknown`)."""
-    if isinstance(source, Staged):
-        return await _published(store, source, request, session)
-    return await (await _taken(store, source, request, session, progress)).finish()
-
-
-async def _published(store: Store, staged: Staged, request: UploadRequest, session: Session | None) -> FileInfo:
-    if not staged.store.same_as(store):
-        raise BadOption(f"{staged!r} cannot become a file of {store!r}")
+    """Store all of `source`. After an error nothing is left, except perhaps after `OutcomeUnknown`."""
+    if not isinstance(source, Staged):
+        return await (await _receive(store, source, request, session, progress)).finish()
+    if not source.store.same_as(store):
+        raise BadOption(f"{source!r} cannot become a file of {store!r}")
     if request != upload_request(encoding=request.encoding, limits=request.limits):
-        raise BadOption("what is staged has its name, metadata and id already; give them to stage()")
-    if not staged.discarded:
-        await check_staged(staged, request.limits)
-    return await publish_staged(staged, session)
+        raise BadOption("staged content has its name, metadata and id already: give them to stage() instead")
+    if not source.discarded:
+        await check_staged(source, request.limits)
+    return await publish_staged(source, session)
 
 
 async def stage_source(
     store: Store, source: object, request: UploadRequest, *, progress: Progress | None = None
 ) -> Staged:
-    """The chunks of all of `source`, and no record."""
-    return await (await _taken(store, source, request, None, progress, staging=True)).stage()
+    """Store the chunks of all of `source` without a record."""
+    return await (await _receive(store, source, request, None, progress, staging=True)).stage()
 
 
-async def _taken(
+async def _receive(
     store: Store,
     source: object,
     request: UploadRequest,
@@ -361,11 +345,11 @@ async def _taken(
         if not staging:
             check_repeatable(opened, store.session_for(session))
         await opened.prepare()
-        named = request.completed_by(opened.name, opened.content_type)
-        upload = Upload(store, named, session, progress, opened.size, staging)
+        request = request.completed_by(opened.name, opened.content_type)
+        upload = Upload(store, request, session, progress, opened.size, staging)
         try:
             if opened.size is not None and request.limits.max_size is not None:
-                request.limits.check_size(opened.size)  # a source that is too long is not read
+                request.limits.check_size(opened.size)  # a source that declares too many bytes is not read
             await upload.start()
             while block := await opened.read():
                 upload.feed(block)
@@ -374,7 +358,7 @@ async def _taken(
             await upload.abort(error)
             raise
     except BaseException as error:
-        await close_after(opened, error)
+        await _close_after(opened, error)
         raise
     try:
         await opened.aclose()
@@ -384,19 +368,33 @@ async def _taken(
     return upload
 
 
-async def close_after(source: Source, cause: BaseException) -> None:
-    """Close the source of an upload that failed because of `cause`; what fails now is noted on it."""
+@asynccontextmanager
+async def open_prepared(source: object, encoding: str, session: Session | None) -> AsyncIterator[Source]:
+    """Open and prepare a source for the block, and close it afterwards."""
+    opened = open_source(source, encoding=encoding)
+    try:
+        check_repeatable(opened, session)
+        await opened.prepare()
+        yield opened
+    except BaseException as error:
+        await _close_after(opened, error)
+        raise
+    await opened.aclose()
+
+
+async def _close_after(source: Source, cause: BaseException) -> None:
+    """Close the source of a failed upload. An error of that is noted on `cause`."""
     try:
         await source.aclose()
-    except Exception as error:  # noqa: BLE001  # whatever it is, the caller has to see what came first
+    except Exception as error:  # noqa: BLE001  # the caller has to see the first error
         cause.add_note(f"Closing the source failed too: {error!r}")
 
 
 def check_repeatable(source: Source, session: Session | None) -> None:
-    """Raise `BadSource` for what can be read only once, in a transaction that may have to be run again."""
+    """Raise `BadSource` for a source that can be read only once in a transaction that may be repeated."""
     tx_log = None if session is None else transaction_log_of(session)
     if tx_log is not None and tx_log.repeated and not source.repeatable:
         raise BadSource(
             f"{source.what} can be read only once, and with_transaction() may run its callback again: "
-            "stage(...) it before, and put what that gave; nothing was read"
+            "call stage(...) before the transaction and store its result. Nothing was read"
         )

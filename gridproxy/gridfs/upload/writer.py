@@ -1,4 +1,4 @@
-"""Writer: a new file that is written bit by bit."""
+"""Writer: a new file that is written piece by piece."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from .upload import State, Upload
 
 
 class Writer:
-    """One new file; awaiting it or entering it starts it, and `close()` makes it visible.
+    """A new file that is written piece by piece. `close()` makes it visible.
 
-    Leaving `async with` by an exception, a cancellation included, aborts it: nothing stays behind then. One that is
-    dropped before its end warns with `ResourceWarning`; its chunks are left to `collect_garbage`.
+    Awaiting or entering it starts the upload. An exception in `async with`, such as a cancellation, aborts it, and
+    nothing is left. A writer that is dropped while open warns with `ResourceWarning`, and `collect_garbage` removes its
+    chunks.
+
+    ```python
+    async with gridproxy.Bucket(client.zoo).open_upload(filename="roar.txt") as writer:
+        await writer.write("roar ")
+        await writer.writelines([b"roar", b"!"])
+    assert writer.info.length == 10
+    ```
     """
 
     def __init__(
-        self,
-        store: Store,
-        request: UploadRequest,
-        session: Session | None = None,
-        progress: Progress | None = None,
+        self, store: Store, request: UploadRequest, session: Session | None = None, progress: Progress | None = None
     ) -> None:
         self.upload: Upload = Upload(store, request.completed_by(None, None), session, progress)
 
@@ -36,24 +40,26 @@ class Writer:
 
     @property
     def id(self) -> object:
-        """The id that the file has, or will have."""
+        """The id of the file, known before it is stored."""
         return self.upload.id
 
     @property
     def info(self) -> FileInfo | None:
-        """The stored file's info; None before `close()`."""
+        """The info of the stored file, with its length in bytes. None before `close()`."""
         return self.upload.info
 
     @property
     def closed(self) -> bool:
-        """Whether no byte can be written (any more)."""
+        """Whether `write` is refused: before the start and after the end."""
         return self.upload.state is not State.OPEN
 
     async def start(self) -> Writer:
-        """Begin; a second time no effect.
+        """Start the upload and return this writer. A second call has no effect.
 
-        Raises `FileAlreadyStored` or `UploadInProgress` for an id that is taken, `BadId`, `BadMetadata` or `BadOption`
-        for what BSON does not have, or what is too large for a document.
+        Raises:
+            FileAlreadyStored: The id belongs to another file.
+            UploadInProgress: The id has chunks of another upload.
+            BadId, BadMetadata, BadOption: BSON cannot store a value, or the record is too large.
         """
         if self.upload.state is State.NEW:
             await self.upload.start()
@@ -66,10 +72,7 @@ class Writer:
         return await self.start()
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
             await self.abort(error)
@@ -78,40 +81,65 @@ class Writer:
 
     @property
     def finished(self) -> bool:
-        """Whether it came to an end, by `close()` or `abort()`."""
+        """Whether `close()` or `abort()` has ended the upload."""
         return self.upload.state in (State.STORED, State.ABORTED)
 
     def write(self, data: Data) -> Awaitable[int]:
-        """Take a copy of `data` (str is encoded) at the call, in order; awaiting applies back-pressure.
+        """Copy `data` at once. Awaiting the result applies back-pressure.
 
-        Gives the number of bytes. Raises `BadSource`, `BufferFull` where more than 64 MiB would wait un-awaited,
-        `FileClosed` where it is not open (nothing is taken then), or what a former batch failed with.
+        Args:
+            data: Bytes, or a str that is encoded with the `encoding` of the writer.
+
+        Returns:
+            An awaitable of the number of bytes.
+
+        Raises:
+            BadSource: `data` is not a str or bytes-like.
+            BufferFull: More than 64 MiB would be written without awaiting.
+            FileClosed: The writer is not open.
+            Exception: The error of an earlier batch.
         """
         return self._open_upload().write(data)
 
     def writelines(self, lines: Iterable[Data]) -> Awaitable[int]:
-        """Take each of them as `write` does, all or none; nothing is put between them. The bytes are counted in all."""
+        """Write every item or none, with nothing between them. Raises the errors of `write`.
+
+        Args:
+            lines: Items that `write` accepts.
+
+        Returns:
+            An awaitable of the number of bytes of all items.
+        """
         return self._open_upload().writelines(lines)
 
     def _open_upload(self) -> Upload:
         if self.upload.state is State.NEW:
-            raise FileClosed("this file is not open yet: await it, or enter it by `async with`, first")
+            raise FileClosed("this writer is not started: await it or enter it with `async with` first")
         return self.upload
 
     async def close(self) -> FileInfo:
-        """Send what is left and make the file visible; its info. A second time: the same info.
+        """Send the rest and make the file visible. A second call returns the same info.
 
-        Raises the first failure of any batch, `FileAlreadyStored` or `UploadInProgress` where somebody else has the id
-        by now, `CorruptFile` where it paused for so long that `collect_garbage` took its chunks, and `FileClosed` where
-        it is not open, or its transaction ended meanwhile; nothing is stored then. After `OutcomeUnknown` it may be.
+        Returns:
+            The info of the stored file.
+
+        Raises:
+            FileAlreadyStored, UploadInProgress: Another client has used the id since the start.
+            CorruptFile: `collect_garbage` removed chunks during a long pause.
+            FileClosed: The writer is not open, or its transaction has ended.
+            OutcomeUnknown: The server did not answer. Only after this error the file may be stored.
         """
         if self.upload.info is not None:
             return self.upload.info
         return await self._open_upload().finish()
 
     async def abort(self, cause: BaseException | None = None) -> None:
-        """Take back what was sent. After `close()`, or a second time: no effect; `FileClosed` while it is closing.
+        """Remove what was sent. After `close()` or an earlier `abort()` this has no effect.
 
-        A clean-up that fails is noted on `cause`, or raised where there is none.
+        Args:
+            cause: The error to note a failure of the clean-up on. Without it, the failure is raised.
+
+        Raises:
+            FileClosed: The file is being closed.
         """
         await self.upload.abort(cause)
