@@ -14,7 +14,7 @@ from starlette.types import Message
 
 from gridproxy import AsyncGridFile, BadOption, CorruptFile, FileVanished, UploadInProgress
 from gridproxy.adapters.starlette import GridFileResponse
-from gridproxy.adapters.starlette.windows import WINDOW_BYTES
+from gridproxy.adapters.starlette.read_ahead import WINDOW_BYTES
 from gridproxy.runtime.tasks import _running
 from tests.web.asgi import Exchange
 from tests.web.conftest import Watched
@@ -336,7 +336,7 @@ async def test_another_status_is_sent_with_the_whole_file(watched_bucket: Watche
 
 @pytest.mark.parametrize("file", [None, b"bytes", ObjectId(), AsyncGridFile])
 def test_a_response_is_made_of_a_file(file: Any) -> None:
-    with pytest.raises(BadOption, match="takes an AsyncGridFile"):
+    with pytest.raises(BadOption, match="expects an AsyncGridFile"):
         GridFileResponse(file)
 
 
