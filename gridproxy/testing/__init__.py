@@ -1,4 +1,4 @@
-"""The contract that every field adapter keeps, as a suite to run: with pytest, or with nothing."""
+"""The contract of the adapter API: checks that every field adapter must pass, with or without pytest."""
 
 from .contract import AdapterContractBroken, FieldAdapterCheck, check_field_adapter, field_adapter_checks
 from .harness import FieldHarness
