@@ -17,7 +17,7 @@ from .helpers import Helper, expect, raising
 
 
 async def _assigned_content(helper: Helper) -> None:
-    """The save stores assigned content and deletes the old file."""
+    """Check that the save stores assigned content and deletes the old file."""
     document = await helper.saved(photo=b"in the constructor")
     expect("photo.read()", await document.photo.read(), b"in the constructor")
     with tempfile.TemporaryDirectory() as folder:
@@ -34,7 +34,7 @@ async def _assigned_content(helper: Helper) -> None:
 
 
 async def _assigned_reference(helper: Helper) -> None:
-    """Assigning a file, an id or None changes the reference. No file is deleted or stored."""
+    """Check that assigning a file, an id or None changes the reference, and no file is deleted or stored."""
     document = await helper.saved(photo=b"old")
     old, other = document.photo.id, await helper.put(b"other")
     for value in (other, str(other), helper.file(other)):
@@ -50,7 +50,7 @@ async def _assigned_reference(helper: Helper) -> None:
 
 
 async def _refused_values(helper: Helper) -> None:
-    """A value that is not a file is refused, and the field does not change."""
+    """Check that a value that is not a file is refused, and the field does not change."""
     document = await helper.saved(photo=b"data")
     photo = document.photo
     for value in (7, "no id", {"$gt": ""}, io.StringIO("text")):
@@ -62,7 +62,7 @@ async def _refused_values(helper: Helper) -> None:
 
 
 async def _other_bucket(helper: Helper) -> None:
-    """A file of another bucket is refused, because its id does not exist in this one."""
+    """Check that a file of another bucket is refused, because its id does not exist in this one."""
     elsewhere = AsyncGridFile(bucket=Bucket(helper.harness.database, "contract_elsewhere"))
     await elsewhere.put(b"data")
     document = await helper.saved()
@@ -73,7 +73,7 @@ async def _other_bucket(helper: Helper) -> None:
 
 
 async def _replace_then_save(helper: Helper) -> None:
-    """The save deletes the replaced file. Of several replacements only the last one is kept."""
+    """Check that the save deletes the replaced file, and of several replacements only the last one is kept."""
     document = await helper.reload(await helper.saved(photo=b"old"))
     ids = [document.photo.id]
     for data in (b"second", b"third"):
@@ -86,7 +86,7 @@ async def _replace_then_save(helper: Helper) -> None:
 
 
 async def _replace_that_fails(helper: Helper) -> None:
-    """If the source of a replacement fails, the document keeps the old file and can be saved."""
+    """Check that if the source of a replacement fails, the document keeps the old file and can be saved."""
 
     def failing() -> Iterator[bytes]:
         yield b"half"
@@ -100,7 +100,7 @@ async def _replace_that_fails(helper: Helper) -> None:
 
 
 async def _save_that_fails(helper: Helper) -> None:
-    """A failed save keeps the old and the new file. A later successful save deletes the old one."""
+    """Check that a failed save keeps the old and the new file, and a later successful save deletes the old one."""
     document, other = await helper.saved(photo=b"old"), await helper.saved()
     old, name = document.photo.id, document.name
     index = await helper.harness.collection.create_index("name", unique=True, name="contract_name")
@@ -128,7 +128,7 @@ async def _must_fail(helper: Helper, document: Any) -> None:
 
 
 async def _revert(helper: Helper) -> None:
-    """revert() restores the file of the saved document and deletes the newer one."""
+    """Check that revert() restores the file of the saved document and deletes the newer one."""
     document = await helper.saved(photo=b"old")
     old = document.photo.id
     await document.photo.replace(b"new")
@@ -141,7 +141,7 @@ async def _revert(helper: Helper) -> None:
 
 
 async def _stale_save(helper: Helper) -> None:
-    """The second of two concurrent writers is refused, and the document keeps the file of the first."""
+    """Check that the second of two concurrent writers is refused, and the document keeps the file of the first."""
     document = await helper.saved(photo=b"old")
     one, two = await helper.reload(document), await helper.reload(document)
     await one.photo.replace(b"one")
@@ -158,7 +158,7 @@ async def _stale_save(helper: Helper) -> None:
 
 
 async def _two_writers(helper: Helper) -> None:
-    """After two concurrent writers, the document points to an existing file."""
+    """Check that after two concurrent writers, the document points to an existing file."""
     document = await helper.saved(photo=b"old")
     one, two = await helper.reload(document), await helper.reload(document)
     await one.photo.replace(b"one")
@@ -174,7 +174,7 @@ async def _two_writers(helper: Helper) -> None:
 
 
 async def _deep_copies(helper: Helper) -> None:
-    """A deep copy has its own file objects with the same content, also while a file is being written."""
+    """Check that a deep copy has its own file objects with the same content, also while a file is being written."""
     document = await helper.saved(photo=b"old", album=[b"one"])
     old = document.photo.id
     async with document.photo.new_file(replace=True):
@@ -193,7 +193,7 @@ async def _deep_copies(helper: Helper) -> None:
 
 
 async def _pickles(helper: Helper) -> None:
-    """An unpickled document can read its files, and replacing one keeps the old file until the save."""
+    """Check that an unpickled document can read its files, and replacing one keeps the old file until the save."""
     document = await helper.saved(photo=b"old", badge=b"badge")
     again = pickle.loads(pickle.dumps(document))
     expect("photo.read()", await again.photo.read(), b"old")

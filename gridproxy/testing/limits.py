@@ -11,7 +11,7 @@ from .helpers import Helper, expect, raising
 
 
 async def _too_large(helper: Helper) -> None:
-    """Content above max_size is refused, put or assigned. Nothing is stored and the old file is kept."""
+    """Check that content above max_size is refused, put or assigned, and nothing is stored and the old file is kept."""
     document = await helper.saved(limited=b"the old")
     before = await helper.count_files_and_chunks()
     with raising("put of 1001 bytes", TooLarge):
@@ -32,7 +32,7 @@ async def _too_large(helper: Helper) -> None:
 
 
 async def _wrong_type(helper: Helper) -> None:
-    """Content whose first bytes do not match its declared type is refused, and nothing is stored."""
+    """Check that content whose first bytes do not match its declared type is refused, and nothing is stored."""
     document = helper.new()
     before = await helper.count_files_and_chunks()
     with raising("put of a PNG that is declared as text", ContentTypeRefused):
@@ -42,7 +42,7 @@ async def _wrong_type(helper: Helper) -> None:
 
 
 async def _picture(helper: Helper) -> None:
-    """A picture has a width, a height and a thumbnail. Replacing it replaces the thumbnail."""
+    """Check that a picture has a width, a height and a thumbnail, and replacing it replaces the thumbnail."""
     document = await helper.reload(await helper.saved(portrait=_png(32, 16)))
     await document.portrait.stat()
     expect("width and height", (document.portrait.width, document.portrait.height), (32, 16))

@@ -15,7 +15,7 @@ from .helpers import Helper, expect, raising
 
 
 async def _deleted_document(helper: Helper) -> None:
-    """Deleting a document deletes only the files of fields with on_delete="delete"."""
+    """Check that deleting a document deletes only the files of fields with on_delete="delete"."""
     document = await helper.reload(await helper.saved(photo=b"kept", attached=b"deleted"))
     kept, deleted = document.photo.id, document.attached.id
     await helper.harness.delete(document)
@@ -25,7 +25,7 @@ async def _deleted_document(helper: Helper) -> None:
 
 
 async def _document_that_is_gone(helper: Helper) -> None:
-    """Deleting a document that does not exist any more keeps its files."""
+    """Check that deleting a document that does not exist any more keeps its files."""
     document = await helper.saved(attached=b"data")
     await helper.harness.collection.delete_one({"_id": helper.harness.id_of(document)})
     with suppress(Exception):  # Some ODMs raise an error for a missing document.
@@ -34,7 +34,7 @@ async def _document_that_is_gone(helper: Helper) -> None:
 
 
 async def _unsaved_reference(helper: Helper) -> None:
-    """Deleting a document keeps a file that was assigned but never saved."""
+    """Check that deleting a document keeps a file that was assigned but never saved."""
     document = await helper.saved(attached=b"its own")
     other = await helper.put(b"other")
     document.attached = other
@@ -43,7 +43,7 @@ async def _unsaved_reference(helper: Helper) -> None:
 
 
 async def _shared_file(helper: Helper) -> None:
-    """A file that two documents share is never deleted automatically."""
+    """Check that a file that two documents share is never deleted automatically."""
     one = await helper.saved(attached=b"shared")
     shared = one.attached.id
     two = await helper.saved(attached=one.attached)
@@ -55,7 +55,7 @@ async def _shared_file(helper: Helper) -> None:
 
 
 async def _lists(helper: Helper) -> None:
-    """Files in a list keep their order. Each can be replaced or removed from the list."""
+    """Check that files in a list keep their order, and each can be replaced or removed from the list."""
     document = await helper.saved(album=[b"a", b"b", b"c"])
     raw = (await helper.raw(document))["album"]
     expect("the stored list", raw, [file.id for file in document.album])
@@ -70,7 +70,7 @@ async def _lists(helper: Helper) -> None:
 
 
 async def _file_in_two_fields(helper: Helper) -> None:
-    """Replacing a file keeps the old one if another field of the document points to it."""
+    """Check that replacing a file keeps the old one if another field of the document points to it."""
     document = await helper.saved(photo=b"old")
     old = document.photo.id
     document.album = [old]
@@ -81,7 +81,7 @@ async def _file_in_two_fields(helper: Helper) -> None:
 
 
 async def _old_document(helper: Helper) -> None:
-    """A document stored without the field has an empty file, and a file can be put there."""
+    """Check that a document stored without the field has an empty file, and a file can be put there."""
     document = await helper.load_raw()
     expect("bool(photo)", bool(document.photo), False)
     expect("the list", list(document.album), [])
@@ -91,7 +91,7 @@ async def _old_document(helper: Helper) -> None:
 
 
 async def _mongoengine(helper: Helper) -> None:
-    """A document and a file written by MongoEngine can be read, and the file can be replaced."""
+    """Check that a document and a file written by MongoEngine can be read, and the file can be replaced."""
     id, database, data = ObjectId(), helper.harness.database, b"written by MongoEngine"
     await database["fs.chunks"].insert_one({"files_id": id, "n": 0, "data": data})
     await database["fs.files"].insert_one(
@@ -115,7 +115,7 @@ async def _mongoengine(helper: Helper) -> None:
 
 
 async def _snapshots(helper: Helper) -> None:
-    """A snapshot stores the record with the id, so no query is needed. A field with only an id can be read too."""
+    """Check that a snapshot stores the record with the id, and that a field with only an id can be read too."""
     document = helper.new()
     await document.badge.put(b"data", filename="badge.png", colour="red")
     await helper.harness.save(document)
@@ -133,7 +133,7 @@ async def _snapshots(helper: Helper) -> None:
 
 
 async def _replaced_snapshot(helper: Helper) -> None:
-    """A file with a snapshot can be replaced and removed."""
+    """Check that a file with a snapshot can be replaced and removed."""
     document = await helper.reload(await helper.saved(badge=b"old"))
     old = document.badge.id
     await document.badge.replace(b"newer")
@@ -146,7 +146,7 @@ async def _replaced_snapshot(helper: Helper) -> None:
 
 
 async def _edited_snapshot(helper: Helper) -> None:
-    """The next save stores changes of the record in the snapshot, including other clients' changes after `stat()`."""
+    """Check that the next save stores the changed record in the snapshot, including what `stat()` has loaded."""
     document = await helper.reload(await helper.saved(badge=b"data"))
     await document.badge.rename("renamed.png")
     await document.badge.update_metadata(colour="red")
@@ -161,7 +161,7 @@ async def _edited_snapshot(helper: Helper) -> None:
 
 
 async def _prefetched(helper: Helper) -> None:
-    """`prefetch` loads the files of a document, including those in lists."""
+    """Check that `prefetch` loads the files of a document, including those in lists."""
     document = await helper.reload(await helper.saved(photo=b"photo", album=[b"one", b"two"]))
     await prefetch([document], "photo", "album", content=True)
     expect("the lengths", [file.length for file in (document.photo, *document.album)], [5, 3, 3])
@@ -169,7 +169,7 @@ async def _prefetched(helper: Helper) -> None:
 
 
 async def _aborted_session(helper: Helper) -> None:
-    """Aborting a transaction restores the document and its files."""
+    """Check that aborting a transaction restores the document and its files."""
     document = await helper.saved(photo=b"old", attached=b"attached")
     async with helper.harness.database.client.start_session() as session:
         await session.start_transaction()
@@ -185,7 +185,7 @@ async def _aborted_session(helper: Helper) -> None:
 
 
 async def _committed_session(helper: Helper) -> None:
-    """Changes in a transaction, including assigned content, become visible with its commit."""
+    """Check that changes in a transaction, including assigned content, become visible with its commit."""
     document = await helper.saved(photo=b"old")
     async with helper.harness.database.client.start_session() as session:
         await session.start_transaction()
@@ -201,7 +201,7 @@ async def _committed_session(helper: Helper) -> None:
 
 
 async def _malformed(helper: Helper) -> None:
-    """A malformed snapshot or id is refused when it is passed to the document."""
+    """Check that a malformed snapshot or id is refused when it is passed to the document."""
     with raising("a snapshot without an id", ValueError, TypeError):
         helper.new(badge={"filename": "a"})
     with raising("half an id", ValueError, TypeError):

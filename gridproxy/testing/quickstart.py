@@ -13,7 +13,7 @@ from .helpers import Helper, expect, raising
 
 
 async def _put_save_read(helper: Helper) -> None:
-    """The content and the metadata of a file can be read from the saved document."""
+    """Check that the content and the metadata of a file can be read from the saved document."""
     document = helper.new()
     await document.photo.put(io.BytesIO(b"a marmot"), content_type="image/jpeg")
     await helper.harness.save(document)
@@ -23,7 +23,7 @@ async def _put_save_read(helper: Helper) -> None:
 
 
 async def _new_file_write_close(helper: Helper) -> None:
-    """A file that is written in several steps can be read after close() and save."""
+    """Check that a file that is written in several steps can be read after close() and save."""
     document = helper.new()
     await document.photo.new_file()
     await document.photo.write("some_image_data")
@@ -34,7 +34,7 @@ async def _new_file_write_close(helper: Helper) -> None:
 
 
 async def _new_file_as_a_context(helper: Helper) -> None:
-    """`async with new_file(replace=True)` accepts writes without await. The save deletes the old file."""
+    """Check that `async with new_file(replace=True)` accepts writes without await. The save deletes the old file."""
     document = await helper.saved(photo=b"old")
     old = document.photo.id
     async with document.photo.new_file(replace=True):
@@ -46,7 +46,7 @@ async def _new_file_as_a_context(helper: Helper) -> None:
 
 
 async def _delete_the_file(helper: Helper) -> None:
-    """After delete(), the saved field is null and the loaded field is empty."""
+    """Check that after delete(), the saved field is null and the loaded field is empty."""
     document = await helper.saved(photo=b"old")
     old = document.photo.id
     await document.photo.delete()
@@ -57,7 +57,7 @@ async def _delete_the_file(helper: Helper) -> None:
 
 
 async def _replace_the_file(helper: Helper) -> None:
-    """After replace() and save, the document contains the new file."""
+    """Check that after replace() and save, the document contains the new file."""
     document = await helper.saved(photo=b"old")
     await document.photo.replace(b"new", content_type="image/png")
     await helper.harness.save(document)
@@ -67,7 +67,7 @@ async def _replace_the_file(helper: Helper) -> None:
 
 
 async def _empty_field(helper: Helper) -> None:
-    """A field without a value contains an empty file, and documents do not share it."""
+    """Check that a field without a value contains an empty file, and documents do not share it."""
     one, two = helper.new(), await helper.saved()
     for photo in (one.photo, two.photo, (await helper.reload(two)).photo):
         expect("an AsyncGridFile", isinstance(photo, AsyncGridFile), True)
@@ -80,7 +80,7 @@ async def _empty_field(helper: Helper) -> None:
 
 
 async def _stored_field(helper: Helper) -> None:
-    """A document stores the file's ObjectId. Loading a document does not load the file's record."""
+    """Check that a document stores the file's ObjectId, and loading a document does not load the file's record."""
     document = await helper.saved(photo=b"data")
     raw = (await helper.raw(document))["photo"]
     expect("an ObjectId", isinstance(raw, ObjectId), True)
@@ -94,7 +94,7 @@ async def _stored_field(helper: Helper) -> None:
 
 
 async def _identity(helper: Helper) -> None:
-    """A save keeps the same file objects in the fields and lists."""
+    """Check that a save keeps the same file objects in the fields and lists."""
     document = helper.new()
     photo = document.photo
     await photo.put(b"data")
@@ -113,7 +113,7 @@ async def _identity(helper: Helper) -> None:
 
 
 async def _open_writer(helper: Helper) -> None:
-    """Saving or deleting a document fails while one of its files is being written, and the writing continues."""
+    """Check that saving or deleting a document fails while a file is being written, and does not stop the writing."""
     document = await helper.saved(photo=b"old")
     before = await helper.raw(document)
     async with document.photo.new_file(replace=True):
@@ -130,7 +130,7 @@ async def _open_writer(helper: Helper) -> None:
 
 
 async def _failed_writing(helper: Helper) -> None:
-    """If writing fails, the field and the document do not change."""
+    """Check that if writing fails, the field and the document do not change."""
 
     async def writing() -> None:
         async with document.photo.new_file(replace=True):

@@ -1,4 +1,4 @@
-"""Checking a bucket: what is in it that should not be, and what is missing."""
+"""Check a bucket for missing, wrong and leftover data."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from gridproxy.runtime.progress import Meter, Progress
 
 from .bucket_scanner import IDS_PER_QUERY, BucketScanner, open_scanner
 from .chunk_audit import Audit
-from .document_paths import DocumentPath, candidates, dangling, expected_size, unreferenced
+from .document_paths import DocumentPath, candidates, dangling_references, expected_size, unreferenced
 from .findings import Finding
 
-# Chunks whose sizes are asked for in one query, as many bytes as a server reads for it in a second or so.
+# A server needs about a second to read this many bytes for one query of chunk sizes.
 _BYTES_PER_QUERY = 1024**3
 _RECORD = {"length": 1, "chunkSize": 1, "uploadDate": 1, "filename": 1, "expires_at": 1}
 
@@ -25,9 +25,9 @@ _RECORD = {"length": 1, "chunkSize": 1, "uploadDate": 1, "filename": 1, "expires
 async def check_bucket(
     store: Store, references: Sequence[DocumentPath], older_than: timedelta, progress: Progress | None
 ) -> AsyncIterator[Finding]:
-    """Everything that is not as it should be; memory is bounded, whatever the bucket holds. See `Bucket.check`."""
+    """Yield every problem in the bucket, in bounded memory. See `Bucket.check`."""
     async with open_scanner(store) as scanner:
-        meter = Meter(progress, await _work(scanner, references))
+        meter = Meter(progress, await _estimate_work(scanner, references))
         now = await scanner.server_time()
         before = now - older_than
         async for finding in _files(scanner, now, meter):
@@ -35,15 +35,15 @@ async def check_bucket(
         async for finding in _orphans(scanner, now, before if older_than else None, meter):
             yield finding
         if references:
-            async for finding in dangling(scanner, references, meter):
+            async for finding in dangling_references(scanner, references, meter):
                 yield finding
             async for finding in _unreferenced(scanner, references, now, before if older_than else None, meter):
                 yield finding
         await meter.finish()
 
 
-async def _work(scanner: BucketScanner, references: Sequence[DocumentPath]) -> int:
-    """About how many records, ids and documents there are to look at."""
+async def _estimate_work(scanner: BucketScanner, references: Sequence[DocumentPath]) -> int:
+    """Estimate how many records, ids and documents are checked."""
     total = 2 * await scanner.count(scanner.files)
     for reference in references:
         total += 2 * await scanner.count(reference.collection)
@@ -66,34 +66,32 @@ async def _files(scanner: BucketScanner, now: datetime, meter: Meter) -> AsyncIt
             if info.expired(now):
                 yield _expired(info)
         for group in group_by_bytes(infos, _BYTES_PER_QUERY, IDS_PER_QUERY):
-            for suspect in await _suspects(scanner, group):
-                for finding in await _confirmed(scanner, suspect):
+            for suspect in await _find_suspects(scanner, group):
+                for finding in await _confirm(scanner, suspect):
                     yield finding
         await meter.advance(len(page))
 
 
-async def _suspects(scanner: BucketScanner, infos: Sequence[FileInfo]) -> list[object]:
-    audits = await _audited(scanner, infos)
+async def _find_suspects(scanner: BucketScanner, infos: Sequence[FileInfo]) -> list[object]:
+    audits = await _audit(scanner, infos)
     return [info.id for info in infos if any(audits[id_key(info.id)].findings())]
 
 
-async def _confirmed(scanner: BucketScanner, id: object) -> list[Finding]:
-    """What is wrong with a file, asked once more of the primary: it may have been deleted meanwhile."""
+async def _confirm(scanner: BucketScanner, id: object) -> list[Finding]:
+    """Check a file again on the primary, because it may have been deleted during the first check."""
     record = await scanner.store.find_record(id, scanner.session, primary=True)
     if record is None:
         return []
     info = FileInfo.from_record(record)
-    audits = await _audited(scanner, [info], primary=True)
+    audits = await _audit(scanner, [info], primary=True)
     found = list(audits[id_key(info.id)].findings())
     return found if found and await scanner.is_stored(id) else []
 
 
-async def _audited(
-    scanner: BucketScanner, infos: Sequence[FileInfo], *, primary: bool = False
-) -> dict[Hashable, Audit]:
+async def _audit(scanner: BucketScanner, infos: Sequence[FileInfo], *, primary: bool = False) -> dict[Hashable, Audit]:
     audits = {id_key(info.id): Audit(info) for info in infos}
     async for row in scanner.sizes([info.id for info in infos], primary=primary):
-        audits[id_key(row["files_id"])].take(row.get("n"), row["size"])
+        audits[id_key(row["files_id"])].add(row.get("n"), row["size"])
     return audits
 
 
@@ -121,7 +119,7 @@ async def _orphans(
             yield Finding(
                 kind="orphan",
                 id=orphan.id,
-                reason=orphan.describe() + ("; it may be an upload in progress" if orphan.is_young(now) else ""),
+                reason=orphan.describe() + (" (it may be an upload in progress)" if orphan.is_young(now) else ""),
                 chunks=orphan.chunks,
                 bytes=orphan.bytes,
                 since=orphan.since,
@@ -135,8 +133,8 @@ async def _orphans(
 async def _unreferenced(
     scanner: BucketScanner, references: Sequence[DocumentPath], now: datetime, before: datetime | None, meter: Meter
 ) -> AsyncIterator[Finding]:
-    async for some in candidates(scanner, now, before):
-        for record in (await unreferenced(scanner, references, some, meter)).values():
+    async for records in candidates(scanner, now, before):
+        for record in (await unreferenced(scanner, references, records, meter)).values():
             chunks, size = expected_size(record)
             uploaded = record.get("uploadDate")
             yield Finding(

@@ -1,4 +1,4 @@
-"""Audit: whether chunks, told one after another, are those that a file's record promises; no I/O, no bytes."""
+"""Compare the numbers and sizes of chunks with the record of their file, without I/O."""
 
 from __future__ import annotations
 
@@ -8,36 +8,39 @@ from gridproxy.gridfs.records.file_info import FileInfo
 
 from .findings import Finding, FindingKind
 
-# The size that stands for a chunk whose data are no bytes.
+# The size of a chunk whose data field is not binary.
 NOT_BYTES = -1
 
 
 class Audit:
-    """One file's chunks by number and size, in ascending order of `n`; it keeps counts, however many there are."""
+    """The check of one file. Its chunks have to be added in ascending order of `n`."""
 
     def __init__(self, info: FileInfo) -> None:
         self._info = info
         self._next = 0
         self._seen: dict[FindingKind, tuple[int, str]] = {}
 
-    def take(self, n: object, size: int) -> None:
-        """The next chunk: its number as it is stored, and its bytes (`NOT_BYTES` where it holds none)."""
+    def add(self, n: object, size: int) -> None:
+        """Add a chunk with its stored number and its size in bytes (or `NOT_BYTES`)."""
         if not (isinstance(n, int) or (isinstance(n, float) and n.is_integer())):
             self._note("unreadable", f"a chunk has n={n!r}")
             return
         number = int(n)
         if not 0 <= number < self._info.chunk_count:
             if size:
-                self._note("surplus", f"chunk {number} of {_bytes(size)} lies outside its {self._info.chunk_count}")
+                self._note(
+                    "surplus",
+                    f"chunk {number} with {_bytes(size)} is beyond the {self._info.chunk_count} chunks of the file",
+                )
             return
         if number < self._next:
-            self._note("double", f"chunk {number} is there twice")
+            self._note("double", f"chunk {number} exists twice")
             return
         self._skip_to(number)
         self._next = number + 1
         expected = min(self._info.chunk_size, self._info.length - number * self._info.chunk_size)
         if size == NOT_BYTES:
-            self._note("unreadable", f"chunk {number} holds no bytes")
+            self._note("unreadable", f"chunk {number} contains no bytes")
         elif size != expected:
             self._note("short" if size < expected else "long", f"chunk {number} has {size} bytes instead of {expected}")
 
@@ -51,7 +54,7 @@ class Audit:
         self._seen[kind] = before + count, first
 
     def findings(self) -> Iterator[Finding]:
-        """What is wrong once all chunks were told: one finding of a kind, naming its first case."""
+        """Yield one finding for each kind of problem, after all chunks were added."""
         self._skip_to(self._info.chunk_count)
         self._next = self._info.chunk_count
         for kind, (count, first) in self._seen.items():

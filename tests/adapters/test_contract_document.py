@@ -62,7 +62,7 @@ async def test_document_keeps_the_contract(check: FieldAdapterCheck, database: D
 async def test_only_selects_checks_and_an_unknown_name_is_an_error(database: Database) -> None:
     names = ["chapter: replace", "lists: of files"]
     assert await check_field_adapter(DocumentHarness(database), only=names) == names
-    with pytest.raises(ValueError, match="there is no check named 'chapter: sing'. The checks are: chapter: put"):
+    with pytest.raises(ValueError, match=r"there is no check named 'chapter: sing'. The checks are: chapter: put"):
         await check_field_adapter(DocumentHarness(database), only=["chapter: sing"])
     assert all(check.promise for check in field_adapter_checks())
 
@@ -83,7 +83,7 @@ async def test_an_unsupported_check_must_fail(database: Database) -> None:
     class Modest(DocumentHarness):
         unsupported: ClassVar[dict[str, str]] = {"chapter: replace": "we never do"}
 
-    with pytest.raises(AdapterContractBroken, match=r"passes 'chapter: replace', but its harness lists it as unsupported: we never do"):
+    with pytest.raises(AdapterContractBroken, match=r"passes 'chapter: replace', but .* unsupported: we never do"):
         await check_field_adapter(Modest(database), only=["chapter: replace"])
 
     class Failing(Modest):

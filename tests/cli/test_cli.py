@@ -253,7 +253,7 @@ async def test_checking_tells_what_may_be_an_upload_in_progress(run: Run, databa
     await leave_chunks(database, "old", age=timedelta(hours=1, minutes=1))
     await leave_chunks(database, "young", age=timedelta(minutes=59))
     told = {line.split("\t")[1]: line for line in (await run("check")).stdout.splitlines()}
-    assert told["young"].endswith(" UTC; it may be an upload in progress")
+    assert told["young"].endswith(" UTC (it may be an upload in progress)")
     assert told["old"].endswith(" UTC")
 
 
@@ -340,7 +340,7 @@ async def test_unreferenced_files_need_references(run: Run, bucket: Bucket, data
     assert (await run("gc", "--unreferenced", "--reference", "animals.photo")).exit_code == 0
     mistyped = await run("gc", "--delete", "--unreferenced", "--reference", "animal.photo")
     assert mistyped.exit_code == 2
-    assert "Nothing was removed" in mistyped.stderr
+    assert "Nothing was deleted" in mistyped.stderr
 
 
 async def test_a_file_that_appeared_meanwhile_is_named(

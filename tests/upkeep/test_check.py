@@ -126,7 +126,7 @@ async def test_a_chunk_outside_the_file_is_surplus_unless_it_is_empty(bucket: Bu
     await chunks.update_one({"files_id": id, "n": n}, {"$set": {"data": b"surplus"}})
     [finding] = await found(bucket)
     assert (finding.kind, finding.id) == ("surplus", id)
-    assert finding.reason.endswith(f"chunk {n} of 7 bytes lies outside its 5")
+    assert finding.reason.endswith(f"chunk {n} with 7 bytes is beyond the 5 chunks of the file")
 
 
 async def test_a_chunk_that_is_there_twice(bucket: Bucket, chunks: Any) -> None:
@@ -144,7 +144,7 @@ async def test_chunks_without_a_number_or_without_bytes(bucket: Bucket, chunks: 
     await chunks.insert_one({"files_id": id, "n": "two", "data": b"x"})
     by_kind = {finding.kind: finding.reason for finding in await found(bucket)}
     assert set(by_kind) == {"unreadable", "surplus"}
-    assert "chunk 1 holds no bytes, and 2 more" in by_kind["unreadable"]
+    assert "chunk 1 contains no bytes, and 2 more" in by_kind["unreadable"]
     assert "chunk 9 of no bytes" in by_kind["surplus"]
 
 

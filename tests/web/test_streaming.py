@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gridproxy import AsyncGridFile
-from gridproxy.adapters.starlette import GridFileResponse, windows
+from gridproxy.adapters.starlette import GridFileResponse, read_ahead
 from tests.web.conftest import Watched
 from tests.web.raw import Site, serve
 
@@ -85,7 +85,7 @@ async def test_a_file_that_vanishes_breaks_the_connection_and_does_not_end_short
 async def test_a_hundred_readers_at_once_take_a_bounded_memory(
     watched_bucket: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows, "WINDOW_BYTES", 100_000)
+    monkeypatch.setattr(read_ahead, "WINDOW_BYTES", 100_000)
     file = await watched_bucket.file(CONTENT, chunk_size=100_000)
     readers, finishing, share = 100, 3, 5_000_000
     go_on = asyncio.Event()
