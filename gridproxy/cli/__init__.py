@@ -1,9 +1,35 @@
-"""gridproxy on the command line: ls, put, get, rm, stat, verify, check, gc. Needs the extra `cli` (click and rich).
+"""The command line: ls, put, get, rm, stat, verify, check, gc. Needs the extra `cli` (click and rich).
 
-`gridproxy --help`, and `gridproxy put --help`, tell what each command takes, in which units, and the exit codes.
-`gridproxy.__main__` is where it starts.
+`gridproxy --help` and `gridproxy put --help` list the arguments, their units, and the exit codes. The entry point is
+`gridproxy.__main__`.
 """
 
-from .group import cli
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .arguments import connection_options
+from .files import get, ls, put, rm, stat
+from .running import EXIT_CODES, Connection
+from .upkeep import check, gc, verify
 
 __all__ = ["cli"]
+
+
+@click.group(
+    commands=(ls, put, get, rm, stat, verify, check, gc),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
+@click.version_option(package_name="gridproxy-mongo", prog_name="gridproxy")
+@connection_options
+@click.pass_context
+def cli(context: click.Context, /, **connection: Any) -> None:
+    """Manage files in MongoDB GridFS.
+
+    An id is a sequence of hex digits, a text, or Extended JSON such as {"$numberInt": "7"}. The options below can be
+    given before or after the command.
+    """
+    context.obj = Connection(**connection)

@@ -30,7 +30,7 @@ class Audit:
             if size:
                 self._note(
                     "surplus",
-                    f"chunk {number} with {_bytes(size)} is beyond the {self._info.chunk_count} chunks of the file",
+                    f"chunk {number} of {_bytes(size)} is beyond the {self._info.chunk_count} chunks of the file",
                 )
             return
         if number < self._next:

@@ -198,7 +198,7 @@ async def test_an_upload_in_progress_is_not_removed_unless_forced(run: Run, buck
     missing, left = refused.stderr.splitlines()
     assert missing == "no file is stored under the id 'nothing'"
     assert left.startswith("no file is stored under the id running, but 50 chunks without a file, the last of ")
-    assert " UTC (50.0 kB): an upload may be running" in left
+    assert " UTC (50.0 kB). They were kept because an upload may be running" in left
     assert "`gridproxy rm --force ID`" in left
     assert "`gridproxy gc --delete`" in left
     told = await run("rm", "running", "--json")
@@ -317,7 +317,7 @@ async def test_garbage_goes_only_when_told(run: Run, bucket: Bucket, database: D
             "chunks that may be a running upload\t1\t1\t7 B\tleft",
             "chunks of unknown age\t1\t1\t1 B\tleft",
         ]
-        assert told.stderr == "nothing was removed: --delete does that\n"
+        assert told.stderr == "nothing was removed: use --delete to remove it\n"
         assert await contents(database) == (1, 4)
     await leave_leave_chunks(database, "gone too")
     told = await run("gc", "--delete")
@@ -533,7 +533,7 @@ def _client(uri: str, options: dict[str, Any]) -> Any:
 async def test_a_server_that_refuses_says_why(run: Run, monkeypatch: pytest.MonkeyPatch, mongodb_uri: str) -> None:
     result = await run("ls", "--sort", "a..b", "--uri", mongodb_uri.replace("//", "//user:s3cret@", 1))
     assert result.exit_code == 4
-    assert result.stderr.startswith("gridproxy: the server refuses: ")
+    assert result.stderr.startswith("gridproxy: the server refuses the command: ")
     assert "s3cret" not in result.stderr
     assert "full error" not in result.stderr
 
@@ -549,5 +549,5 @@ async def test_help_says_what_the_exit_codes_mean(run: Run) -> None:
     for arguments in ([], ["gc"]):
         result = await run(*arguments, "--help", db=None)
         assert result.exit_code == 0
-        assert re.search(r"^ +3 +there is no such file$", result.stdout, re.MULTILINE)
+        assert re.search(r"^ +3 +the file does not exist$", result.stdout, re.MULTILINE)
     assert (await run("--version", db=None)).stdout.startswith("gridproxy, version ")

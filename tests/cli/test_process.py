@@ -119,7 +119,7 @@ def test_an_unreachable_server_is_said_so_soon(start: Start) -> None:
     process = start("ls", "--timeout", "0.2", uri="mongodb://user:s3cret@127.0.0.1:9/")
     shown, errors = process.communicate(timeout=30)
     assert (process.returncode, shown) == (4, b"")
-    assert errors.startswith(b"gridproxy: no server answers: 127.0.0.1:9")
+    assert errors.startswith(b"gridproxy: no server responds: 127.0.0.1:9")
     assert b"s3cret" not in errors
 
 

@@ -114,7 +114,7 @@ def test_the_label_shows_the_hosts_and_no_secret(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MONGODB_URI", uri)
     with server_uri() as (given, label):
         assert given == uri
-        assert label == f"MongoDB at {shown}, as MONGODB_URI says"
+        assert label == f"MongoDB at {shown} (from MONGODB_URI)"
 
 
 @pytest.mark.usefixtures("nothing_installed")

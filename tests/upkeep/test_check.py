@@ -126,7 +126,7 @@ async def test_a_chunk_outside_the_file_is_surplus_unless_it_is_empty(bucket: Bu
     await chunks.update_one({"files_id": id, "n": n}, {"$set": {"data": b"surplus"}})
     [finding] = await found(bucket)
     assert (finding.kind, finding.id) == ("surplus", id)
-    assert finding.reason.endswith(f"chunk {n} with 7 bytes is beyond the 5 chunks of the file")
+    assert finding.reason.endswith(f"chunk {n} of 7 bytes is beyond the 5 chunks of the file")
 
 
 async def test_a_chunk_that_is_there_twice(bucket: Bucket, chunks: Any) -> None:
@@ -326,7 +326,7 @@ async def test_a_check_that_is_left_half_way_leaves_nothing_open(bucket: Bucket,
 @pytest.mark.parametrize(
     ("older_than", "message"),
     [
-        (timedelta(-1), "older_than is not negative"),
+        (timedelta(-1), "older_than must not be negative"),
         (7200, r"a timedelta such as timedelta\(hours=2\), not int 7200"),
         (None, "a timedelta such as .* not NoneType None"),
     ],

@@ -189,14 +189,14 @@ async def test_a_staged_upload_that_is_published_meanwhile_is_left_whole(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staged = await bucket.stage(bytes(3 * CHUNK))
-    some_chunks = BucketScanner.some_chunks
+    next_chunks = BucketScanner.some_chunks
 
     async def published_before(self: BucketScanner, orphan: Any) -> Any:
-        found = await some_chunks(self, orphan)
+        found = await next_chunks(self, orphan)
         await bucket.publish(staged)
         return found
 
-    monkeypatch.setattr(BucketScanner, "some_chunks", published_before)
+    monkeypatch.setattr(BucketScanner, "next_chunks", published_before)
     report = await collect(bucket, 25)
     assert (report.removed, report.contested) == (Tally(), (staged.id,))
     await bucket.verify(staged.id)
@@ -240,16 +240,16 @@ async def test_another_upload_under_the_same_id_loses_nothing(
     bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await leave_chunks(bucket, "again", DAYS, DAYS)
-    some_chunks = BucketScanner.some_chunks
+    next_chunks = BucketScanner.some_chunks
 
     async def begun_again(self: BucketScanner, orphan: Any) -> Any:
         # Whoever gave up on the first upload discards it, and begins anew.
         if await database["fs.chunks"].count_documents({"data": bytes(CHUNK)}) == 0:
             await bucket.discard("again")
             await bucket.stage(bytes(2 * CHUNK), id="again")
-        return await some_chunks(self, orphan)
+        return await next_chunks(self, orphan)
 
-    monkeypatch.setattr(BucketScanner, "some_chunks", begun_again)
+    monkeypatch.setattr(BucketScanner, "next_chunks", begun_again)
     report = await bucket.collect_garbage(dry_run=False)
     assert report.removed == Tally()
     assert await contents(database) == (0, 2)
