@@ -1,7 +1,7 @@
 """A temporary MongoDB-compatible server for experiments and tests.
 
 ```python
-from gridproxy.embedded import EmbeddedServer
+from gridproxy.embedded import EmbeddedServer, EmbeddedServerUnavailable, server_uri
 
 with EmbeddedServer() as server:
     database = AsyncMongoClient(server.uri)["zoo"]
@@ -58,8 +58,6 @@ class EmbeddedServerUnavailable(RuntimeError):
     """The embedded server cannot be started. The message says why, and what to install or to set.
 
     ```python
-    from gridproxy.embedded import EmbeddedServerUnavailable
-
     try:
         uri = EmbeddedServer().uri
     except (EmbeddedServerUnavailable, RuntimeError) as error:
@@ -228,8 +226,6 @@ def server_uri(*, sync_on_commit: bool = True) -> Iterator[tuple[str, str]]:
     """Use the server in MONGODB_URI, or an embedded server for the block.
 
     ```python
-    from gridproxy.embedded import server_uri
-
     with server_uri(sync_on_commit=False) as (uri, label):
         print(label)
     ```

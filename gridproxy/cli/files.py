@@ -75,7 +75,7 @@ def stat(id: object, name: str | None) -> Work:
     one_of(ID=id is not None, **{"--name": name is not None})
 
     async def work(bucket: Bucket, screen: Screen) -> None:
-        info = await bucket.stat(await _id_of(bucket, id, name))
+        info = await bucket.stat(id if name is None else (await bucket.by_name(name)).id)
         document = file_document(info)
         if screen.as_json:
             screen.document(document)
@@ -88,10 +88,6 @@ def stat(id: object, name: str | None) -> Work:
         screen.fields({key: shown_id(value) for key, value in values.items()})
 
     return work
-
-
-async def _id_of(bucket: Bucket, id: object, name: str | None) -> object:
-    return id if name is None else (await bucket.by_name(name)).id
 
 
 # Storing and reading
@@ -152,7 +148,11 @@ async def _blocks_of(descriptor: int) -> AsyncIterator[bytes]:
         # The loop may be closed already.
         with suppress(RuntimeError, CancelledError):
             while True:
-                block = _read(descriptor)
+                block: bytes | OSError
+                try:
+                    block = os.read(descriptor, 1 << 20)
+                except OSError as error:
+                    block = error
                 asyncio.run_coroutine_threadsafe(blocks.put(block), loop).result()
                 if not block or isinstance(block, OSError):
                     return
@@ -162,13 +162,6 @@ async def _blocks_of(descriptor: int) -> AsyncIterator[bytes]:
         if isinstance(block, OSError):
             raise block
         yield block
-
-
-def _read(descriptor: int) -> bytes | OSError:
-    try:
-        return os.read(descriptor, 1 << 20)
-    except OSError as error:
-        return error
 
 
 @command

@@ -1,4 +1,9 @@
-"""The contract of the adapter API: checks that every field adapter must pass, with or without pytest."""
+"""The contract of the adapter API: checks that every field adapter must pass, with or without pytest.
+
+```python
+from gridproxy.testing import *
+```
+"""
 
 from .contract import AdapterContractBroken, FieldAdapterCheck, check_field_adapter, field_adapter_checks
 from .harness import FieldHarness

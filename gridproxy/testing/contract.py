@@ -14,8 +14,6 @@ class AdapterContractBroken(AssertionError):
     """An adapter does not keep the contract. `failures` maps the name of each failed check to its error.
 
     ```python
-    from gridproxy.testing import AdapterContractBroken
-
     assert "lists: of files" in AdapterContractBroken("MyODM", {"lists: of files": AssertionError("no")}).failures
     ```
     """
@@ -31,8 +29,6 @@ class FieldAdapterCheck:
     """One check of the contract: `name` identifies it in `only=` and `unsupported`, `promise` describes it.
 
     ```python
-    from gridproxy.testing import FieldAdapterCheck, field_adapter_checks
-
     check: FieldAdapterCheck = field_adapter_checks()[0]
     ```
     """
@@ -66,8 +62,6 @@ def field_adapter_checks() -> list[FieldAdapterCheck]:
     """Return every check, for example for `pytest.mark.parametrize(..., ids=str)`.
 
     ```python
-    from gridproxy.testing import field_adapter_checks
-
     names = [check.name for check in field_adapter_checks()]
     ```
     """
@@ -82,8 +76,6 @@ async def check_field_adapter(harness: FieldHarness, *, only: Iterable[str] | No
     """Run the contract on an adapter. This takes a few seconds and needs a test database.
 
     ```python
-    from gridproxy.testing import FieldHarness, check_field_adapter
-
     async def check_my_adapter(harness: FieldHarness) -> None:
         print(await check_field_adapter(harness, only=["lists: of files"]))
     ```

@@ -29,8 +29,6 @@ class FieldHarness(ABC):
     errors of the ODM. Use a test database: the checks leave documents and files in it.
 
     ```python
-    from gridproxy.testing import FieldHarness
-
     class MyHarness(FieldHarness):
         name = "MyODM"
         unsupported = {"lists: of files": "MyODM has no lists"}

@@ -22,10 +22,10 @@ from gridproxy.gridfs.records.file_info import utc_milliseconds, utc_now
 from gridproxy.gridfs.records.ids import id_filter, id_key, is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
 
-from .chunk_audit import NOT_BYTES
-
 # Chunks without a record that are younger than this may belong to a running upload.
 MIN_AGE = timedelta(hours=1)
+# The size of a chunk whose data field is not binary.
+NOT_BYTES = -1
 # Servers are slow with long `$in` lists (the embedded server needs quadratic time).
 IDS_PER_QUERY = 200
 _DOCUMENTS_PER_PAGE = 1000

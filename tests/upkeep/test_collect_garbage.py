@@ -189,7 +189,7 @@ async def test_a_staged_upload_that_is_published_meanwhile_is_left_whole(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staged = await bucket.stage(bytes(3 * CHUNK))
-    next_chunks = BucketScanner.some_chunks
+    next_chunks = BucketScanner.next_chunks
 
     async def published_before(self: BucketScanner, orphan: Any) -> Any:
         found = await next_chunks(self, orphan)
@@ -240,7 +240,7 @@ async def test_another_upload_under_the_same_id_loses_nothing(
     bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await leave_chunks(bucket, "again", DAYS, DAYS)
-    next_chunks = BucketScanner.some_chunks
+    next_chunks = BucketScanner.next_chunks
 
     async def begun_again(self: BucketScanner, orphan: Any) -> Any:
         # Whoever gave up on the first upload discards it, and begins anew.

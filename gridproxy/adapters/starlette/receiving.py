@@ -26,8 +26,6 @@ class RequestBody:
     Starlette's RuntimeError. For a form, store its `UploadFile` instead, and limit the form with `max_body_size`.
 
     ```python
-    from gridproxy.adapters.starlette import RequestBody
-
     async def upload(request):
         return await Bucket(client["zoo"]).upload(RequestBody(request, filename="a.png"))
     ```
@@ -97,8 +95,6 @@ async def problem_response(request: Request, error: Exception) -> Response:
     `ContentTypeRefused`, 422 for any other `FileRefused`, and 400 for Starlette's `ClientDisconnect`.
 
     ```python
-    from gridproxy.adapters.starlette import problem_response
-
     handlers = {gridproxy.TooLarge: problem_response}
     ```
 

@@ -39,8 +39,6 @@ class GridFileResponse(Response):
     `UploadInProgress`, `NotConnected` and pymongo's errors.
 
     ```python
-    from gridproxy.adapters.starlette import GridFileResponse
-
     async def photo(request):
         return GridFileResponse(Bucket(client["zoo"]).file(request.path_params["id"]), cache_control="no-cache")
     ```
@@ -54,7 +52,7 @@ class GridFileResponse(Response):
         filename: Replaces the name of the stored file.
         content_disposition_type: "inline" or "attachment". By default, types that a browser can run (HTML, SVG and
             other XML, scripts) are attachments.
-        cache_control: The Cache-Control field, unless `headers` contains it.
+        cache_control: The Cache-Control field, unless "headers" contains it.
 
     Raises:
         BadOption: `file` is not an `AsyncGridFile`, or `content_disposition_type` is another value.
