@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -82,14 +82,8 @@ class Connection:
 
     def completed_by(self, other: Connection) -> Connection:
         """Return the options with those of `other` for missing ones."""
-        return replace(
-            self,
-            uri=self.uri or other.uri,
-            db=self.db or other.db,
-            bucket=self.bucket or other.bucket,
-            timeout=other.timeout if self.timeout is None else self.timeout,
-            as_json=self.as_json or other.as_json,
-        )
+        names = [field.name for field in fields(self)]
+        return replace(self, **{name: getattr(self, name) or getattr(other, name) for name in names})
 
     def client(self) -> AsyncMongoClient[dict[str, Any]]:
         """Create a client with a short server selection timeout."""

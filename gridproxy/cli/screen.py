@@ -173,16 +173,8 @@ def plain(value: object) -> Any:
 
 def file_document(info: FileInfo) -> dict[str, Any]:
     """Return the form of a file that `--json` shows."""
-    document = {
-        "id": info.id,
-        "filename": info.filename,
-        "length": info.length,
-        "content_type": info.content_type,
-        "upload_date": info.upload_date,
-        "chunk_size": info.chunk_size,
-        "sha256": info.sha256,
-        "metadata": dict(info.metadata),
-    }
+    names = ("id", "filename", "length", "content_type", "upload_date", "chunk_size", "sha256")
+    document = {**{name: getattr(info, name) for name in names}, "metadata": dict(info.metadata)}
     if info.expires_at is not None:
         document["expires_at"] = info.expires_at
     return document

@@ -38,7 +38,7 @@ class Exchange:
         return self
 
     async def receive(self) -> Message:
-        """An empty body, then nothing until the client goes away."""
+        """Receive an empty body, then wait until the client disconnects."""
         if not self._asked:
             self._asked = True
             return {"type": "http.request", "body": b"", "more_body": False}

@@ -22,7 +22,7 @@ class Watched:
     traffic: Traffic
 
     async def file(self, content: bytes, *, chunk_size: int = CHUNK, **options: object) -> AsyncGridFile:
-        """A stored file that was not looked at yet; nothing of its upload counts as traffic."""
+        """Store a file whose record is not loaded. Its upload does not count as traffic."""
         info = await self.bucket.upload(content, chunk_size=chunk_size, **options)  # type: ignore[arg-type]  # any
         self.traffic.clear()
         return self.bucket.file(info.id)

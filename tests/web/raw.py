@@ -19,7 +19,7 @@ _SOCKET_BUFFER = 64 * 1024
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer as it came; several lines of one field lie joined in `fields`."""
+    """A received response. Repeated fields are joined in `fields`."""
 
     status: int
     fields: dict[str, str]
@@ -27,7 +27,7 @@ class Reply:
 
     @property
     def whole(self) -> bool:
-        """Whether as many bytes came as were announced."""
+        """Whether the body has the announced length."""
         return len(self.body) == int(self.fields["content-length"])
 
 
@@ -61,7 +61,7 @@ class Site:
         return Reply(int(head[0].split()[1]), fields, b""), reader, writer
 
     async def ask(self, method: str, path: str, *lines: str) -> Reply:
-        """The whole answer, or as much of it as came before the connection ended."""
+        """Read the response until it is complete or the connection ends."""
         head, reader, writer = await self.start(method, path, *lines)
         try:
             return Reply(head.status, head.fields, await reader.read())
