@@ -67,16 +67,14 @@ def one_of(**values: object) -> None:
         raise click.UsageError(f"Give exactly one of: {', '.join(values)}.")
 
 
-def references_option(function: F) -> F:
-    """Add the option for the fields that contain files."""
-    return click.option(
-        "--reference",
-        "references",
-        multiple=True,
-        type=_reference,
-        metavar="COLLECTION.PATH",
-        help="A field that contains files: animals.photo, zoos.rooms.photos, zoo.animals:photo. Repeatable.",
-    )(function)
+references_option = click.option(
+    "--reference",
+    "references",
+    multiple=True,
+    type=_reference,
+    metavar="COLLECTION.PATH",
+    help="A field that contains files: animals.photo, zoos.rooms.photos, zoo.animals:photo. Repeatable.",
+)
 
 
 def connection_options(function: F) -> F:

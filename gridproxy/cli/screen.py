@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -100,21 +100,17 @@ class Screen:
         line = Text("gridproxy: ", style="bold red").append(Text(printable(message), style="not bold default"))
         self._err.print(line, soft_wrap=True)
 
-    @contextmanager
-    def bytes_bar(self, title: str, *, beside_bytes: bool = False) -> Iterator[Callback]:
+    def bytes_bar(self, title: str, *, beside_bytes: bool = False) -> AbstractContextManager[Callback]:
         """Show a progress bar of bytes, and yield a callback for `progress=`.
 
         With `beside_bytes` a file is written to stdout, so the bar is hidden if that is a terminal.
         """
         hidden = beside_bytes and self._out.is_terminal
-        with self._bar(title, DownloadColumn(), TransferSpeedColumn(), hidden=hidden) as callback:
-            yield callback
+        return self._bar(title, DownloadColumn(), TransferSpeedColumn(), hidden=hidden)
 
-    @contextmanager
-    def count_bar(self, title: str) -> Iterator[Callback]:
+    def count_bar(self, title: str) -> AbstractContextManager[Callback]:
         """Show a progress bar of counted items, and yield a callback for `progress=`."""
-        with self._bar(title, MofNCompleteColumn()) as callback:
-            yield callback
+        return self._bar(title, MofNCompleteColumn())
 
     @contextmanager
     def _bar(self, title: str, *columns: ProgressColumn, hidden: bool = False) -> Iterator[Callback]:

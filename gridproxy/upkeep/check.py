@@ -13,7 +13,14 @@ from gridproxy.gridfs.store.collections import Store
 from gridproxy.runtime.progress import Meter, Progress
 
 from .bucket_scanner import IDS_PER_QUERY, NOT_BYTES, BucketScanner, open_scanner
-from .document_paths import DocumentPath, candidates, dangling_references, expected_size, unreferenced
+from .document_paths import (
+    DocumentPath,
+    candidates,
+    dangling_references,
+    estimate_work,
+    expected_size,
+    unreferenced,
+)
 from .findings import Finding, FindingKind
 
 # A server needs about a second to read this many bytes for one query of chunk sizes.
@@ -26,7 +33,7 @@ async def check_bucket(
 ) -> AsyncIterator[Finding]:
     """Yield every problem in the bucket, in bounded memory. See `Bucket.check`."""
     async with open_scanner(store) as scanner:
-        meter = Meter(progress, await _estimate_work(scanner, references))
+        meter = Meter(progress, 2 * await estimate_work(scanner, references))
         now = await scanner.server_time()
         before = now - older_than
         async for finding in _files(scanner, now, meter):
@@ -39,14 +46,6 @@ async def check_bucket(
             async for finding in _unreferenced(scanner, references, now, before if older_than else None, meter):
                 yield finding
         await meter.finish()
-
-
-async def _estimate_work(scanner: BucketScanner, references: Sequence[DocumentPath]) -> int:
-    """Estimate how many records, ids and documents are checked."""
-    total = 2 * await scanner.count(scanner.files)
-    for reference in references:
-        total += 2 * await scanner.count(reference.collection)
-    return total
 
 
 # Files

@@ -18,7 +18,7 @@ from gridproxy.runtime.progress import Meter, Progress
 from gridproxy.runtime.tasks import run_to_completion
 
 from .bucket_scanner import MIN_AGE, BucketScanner, Orphan, check_age, open_scanner
-from .document_paths import DocumentPath, candidates, check_in_use, expected_size, unreferenced
+from .document_paths import DocumentPath, candidates, check_in_use, estimate_work, expected_size, unreferenced
 from .findings import GarbageReport, Tally
 
 # Orphans that one scan collects before they are deleted. This bounds memory and the age of the cursor.
@@ -48,7 +48,8 @@ async def collect_bucket_garbage(
         if unreferenced:
             await check_in_use(scanner, references)
         now = await clock(scanner)
-        collector = _Collector(scanner, now, now - older_than, dry_run, await _meter(scanner, references, progress))
+        meter = Meter(progress, await estimate_work(scanner, references))
+        collector = _Collector(scanner, now, now - older_than, dry_run, meter)
         await collector.expired()
         if unreferenced:
             await collector.unreferenced(references)
@@ -56,13 +57,6 @@ async def collect_bucket_garbage(
         await collector.orphans()
         await collector.meter.finish()
         return collector.report
-
-
-async def _meter(scanner: BucketScanner, references: Sequence[DocumentPath], progress: Progress | None) -> Meter:
-    total = await scanner.count(scanner.files)
-    for reference in references:
-        total += await scanner.count(reference.collection)
-    return Meter(progress, total)
 
 
 class _Collector:

@@ -113,6 +113,11 @@ async def _has_field(scanner: BucketScanner, reference: DocumentPath) -> bool:
     return await collection.find_one(query, {"_id": 1}, session=scanner.session) is not None
 
 
+async def estimate_work(scanner: BucketScanner, references: Sequence[DocumentPath]) -> int:
+    """Estimate the number of records and documents."""
+    return sum([await scanner.count(each) for each in (scanner.files, *(path.collection for path in references))])
+
+
 # Ids in a document
 
 
