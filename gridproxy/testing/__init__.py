@@ -1,7 +1,8 @@
 """The contract of the adapter API: checks that every field adapter must pass, with or without pytest.
 
 ```python
-from gridproxy.testing import *
+from gridproxy.testing import AdapterContractBroken, FieldAdapterCheck, FieldHarness, check_field_adapter
+from gridproxy.testing import field_adapter_checks
 ```
 """
 

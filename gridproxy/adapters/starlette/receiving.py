@@ -22,7 +22,7 @@ class RequestBody:
     """The body of a request as content for `put`, with the type and the length from the request's header.
 
     A body that is too large raises `TooLarge` before its first byte is read. If the client disconnects, storing the
-    file raises Starlette's `ClientDisconnect` and nothing is stored. The body can be read only once: then it raises
+    file raises Starlette's `ClientDisconnect` and nothing is stored. Reading the body a second time raises
     Starlette's RuntimeError. For a form, store its `UploadFile` instead, and limit the form with `max_body_size`.
 
     ```python
