@@ -4,32 +4,6 @@
 `gridproxy.__main__`.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-import click
-
-from .arguments import connection_options
-from .files import get, ls, put, rm, stat
-from .running import EXIT_CODES, Connection
-from .upkeep import check, gc, verify
+from .group import cli
 
 __all__ = ["cli"]
-
-
-@click.group(
-    commands=(ls, put, get, rm, stat, verify, check, gc),
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=EXIT_CODES,
-)
-@click.version_option(package_name="gridproxy-mongo", prog_name="gridproxy")
-@connection_options
-@click.pass_context
-def cli(context: click.Context, /, **connection: Any) -> None:
-    """Manage files in MongoDB GridFS.
-
-    An id is a sequence of hex digits, a text, or Extended JSON such as {"$numberInt": "7"}. The options below can be
-    given before or after the command.
-    """
-    context.obj = Connection(**connection)
