@@ -41,9 +41,10 @@ from gridproxy.upkeep.findings import Finding, GarbageReport
 class Bucket:
     """The files of one GridFS bucket in a database of pymongo's `AsyncMongoClient`.
 
-    Making one does no I/O. Every method that reads or writes a record accepts `session=`. In a transaction only the
-    record takes part in it. Ids are values of any type that MongoDB accepts as `_id`. pymongo's own errors are raised if
-    the server or the network fails, and `CorruptFile` if a record is not that of a file.
+    Making one does no I/O. Every method that reads or writes a record accepts `session=`, a session of pymongo's. In a
+    transaction only the record takes part in it. Ids are values of any type that MongoDB accepts as `_id`. Errors of
+    the server and the network are pymongo's own, and `CorruptFile` is raised if a record is not that of a file.
+    In the examples `info` is the record of a file in `bucket`.
 
     Args:
         database: A database of an `AsyncMongoClient`.
@@ -669,7 +670,7 @@ class Bucket:
             references: The fields of documents that hold files: `[("animals", "photo"), ("zoos", "rooms.photos")]`.
                 Each is a collection's name or an `AsyncCollection`, and a dotted path through sub-documents, lists and
                 maps. `*` is every key of a map.
-            older_than: Leaves out chunks without a file, and unreferenced files, that are younger by the server's clock.
+            older_than: Leaves out younger chunks without a file, and younger unreferenced files, by the server's clock.
             progress: Called with the numbers of records and documents done, and in all.
 
         Raises:
@@ -693,8 +694,8 @@ class Bucket:
         """Remove chunks without a file and expired files, or report what would be removed.
 
         Chunks are removed if the youngest of them is older than `older_than`, by the time in its `_id`. Chunks whose
-        `_id` has no time are counted and left: `discard(id)` removes them. Each decision is checked again on the primary
-        before a removal, and an interrupted run can be repeated.
+        `_id` has no time are counted and left: `discard(id)` removes them. Each decision is checked again on the
+        primary before a removal, and an interrupted run can be repeated.
 
         An upload that sends nothing for `older_than` looks like a crashed one, and fails with `CorruptFile`.
 
@@ -710,8 +711,8 @@ class Bucket:
             What was removed, or would be.
 
         Raises:
-            BadOption: `older_than` is below an hour, `unreferenced` has no references, or a reference looks mistyped (no
-                such collection, or no document with the path). Nothing was removed.
+            BadOption: `older_than` is below an hour, `unreferenced` has no references, or a reference looks mistyped
+                (no such collection, or no document with the path). Nothing was removed.
 
         ```python
         report = await bucket.collect_garbage()

@@ -98,13 +98,13 @@ def public_things(module: ModuleType) -> Iterator[tuple[str, object]]:
     yield module.__name__, module
     for name in module.__all__:
         thing = getattr(module, name)
+        if inspect.isclass(thing) or callable(thing):
+            yield f"{module.__name__}.{name}", thing
         if inspect.isclass(thing):
             for member_name, member in inspect.getmembers(thing):
                 ours = getattr(getattr(member, "fget", member), "__module__", None) or ""
                 if not member_name.startswith("_") and ours.startswith("gridproxy"):
                     yield f"{module.__name__}.{name}.{member_name}", member
-        if inspect.isclass(thing) or callable(thing):
-            yield f"{module.__name__}.{name}", thing
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -139,7 +139,12 @@ async def test_every_example_runs(client: AsyncMongoClient[dict[str, Any]], conn
         "client": client,
     }
     ran = []
-    for place, block in examples():
+    for number, (place, block) in enumerate(examples()):
+        # Each example has a stored file, a bucket and the record of a file in it.
+        names["client"], names["file"] = client, gridproxy.AsyncGridFile()
+        await names["file"].put(b"a marmot and another", filename="marmots.txt")
+        names["bucket"] = gridproxy.Bucket(client["zoo"], f"uploads{number}")
+        names["info"] = await names["bucket"].upload(b"some content", filename="notes.txt", metadata={"owner": 7})
         running = eval(compile(block, place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
         if inspect.isawaitable(running):
             await running

@@ -1,7 +1,7 @@
 """The adapter API: what an adapter needs to make `AsyncGridFile` a field of an ODM.
 
-`Attacher` saves and deletes the files of a document. `assign`, `parse_input`, `from_stored` and `stored_value` turn what
-a field is given, and what a document stores, into a file and back. `files_in` finds the files in a document.
+`Attacher` saves and deletes the files of a document. `assign`, `parse_input`, `from_stored` and `stored_value` turn
+what a field is given, and what a document stores, into a file and back. `files_in` finds the files in a document.
 `gridproxy.testing` checks that an adapter keeps the contract.
 """
 

@@ -1,7 +1,7 @@
 """Attacher: what the files of a document and the document owe each other, on behalf of its ODM.
 
-Assigned content is stored by the document's save. A replaced file is kept until the document has been saved. A file that
-two documents share is never removed automatically.
+Assigned content is stored by the document's save. A replaced file is kept until the document has been saved. A file
+that two documents share is never removed automatically.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ async def prefetch(
     ```python
     documents = [{"photo": AsyncGridFile(file.id)}, {"photo": AsyncGridFile()}]
     await prefetch(documents, "photo")
-    assert documents[0]["photo"].length == 12
+    assert documents[0]["photo"].length == 20
     ```
     """
     if not fields:

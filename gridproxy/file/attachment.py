@@ -1,6 +1,7 @@
 """Attachment: the place of one file in one field of one document.
 
-A replaced file is kept until its document has been saved. A file that two documents share is never removed automatically.
+A replaced file is kept until its document has been saved. A file that two documents share is never removed
+automatically.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from gridproxy.gridfs.operations.copy import copy_file
 from gridproxy.gridfs.operations.update import rename_file, update_file
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session
-from gridproxy.gridfs.upload.options import UploadOptions, UploadRequest, split_metadata, upload_request
+from gridproxy.gridfs.upload.options import TransferOptions, UploadRequest, split_metadata, upload_request
 from gridproxy.gridfs.upload.sources import Data, Source, SourceLike
 from gridproxy.gridfs.upload.staging import Staged
 from gridproxy.gridfs.upload.writer import Writer
@@ -50,7 +50,7 @@ class AsyncGridFile:
     Every method that does I/O accepts `session=`, a session of pymongo's. It raises pymongo's own errors if the server
     or the network fails, `NotConnected` if no database is known, `BadOption` if the database cannot have such a bucket,
     and `UploadInProgress` while the file is being written, has assigned content that is not saved, or takes part in
-    another transaction than the call.
+    another transaction than the call. Everything that reads raises as `read`. In the examples `file` is a stored file.
 
     Args:
         id: The id of a stored file, of any type that MongoDB accepts as `_id`. None for an empty file.
@@ -72,8 +72,6 @@ class AsyncGridFile:
     """
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # the way Python spells "unhashable"
-
-    _default_of: tuple[type, str] | None = None  # the field of a pydantic model, until its options are known
 
     def __init__(
         self,
@@ -109,8 +107,8 @@ class AsyncGridFile:
     # Copies and pydantic
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._default_of is not None:
-            apply_options_to_default(self, *self._default_of)
+        if self.state.default_of is not None:
+            apply_options_to_default(self, *self.state.default_of)
         return self.state.to_copy()
 
     def __setstate__(self, copied: dict[str, Any]) -> None:
@@ -121,10 +119,10 @@ class AsyncGridFile:
         if not hasattr(owner, "__pydantic_fields_set__") or vars(owner).get(name) is not self:
             return
         default = self
-        if self._default_of is not None:  # one object is the default of several fields
+        if self.state.default_of is not None:  # one object is the default of several fields
             default = type(self)(self.state.id, options=self.state.options, info=self.state.info)
             setattr(owner, name, default)
-        default._default_of = owner, name
+        default.state.default_of = owner, name
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
@@ -239,24 +237,10 @@ class AsyncGridFile:
     # Writing
 
     @overload
-    async def put(
-        self,
-        source: SourceLike | Staged,
-        *,
-        session: Session | None = None,
-        progress: Progress | None = None,
-        **options: Unpack[UploadOptions],
-    ) -> FileInfo: ...
+    async def put(self, source: SourceLike | Staged, **options: Unpack[TransferOptions]) -> FileInfo: ...
 
     @overload
-    async def put(
-        self,
-        source: SourceLike | Staged,
-        *,
-        session: Session | None = None,
-        progress: Progress | None = None,
-        **options: Any,
-    ) -> FileInfo: ...
+    async def put(self, source: SourceLike | Staged, **options: Any) -> FileInfo: ...
 
     async def put(
         self,
@@ -302,24 +286,10 @@ class AsyncGridFile:
         return await store_content(self.state, source, request, session, progress)
 
     @overload
-    async def replace(
-        self,
-        source: SourceLike | Staged,
-        *,
-        session: Session | None = None,
-        progress: Progress | None = None,
-        **options: Unpack[UploadOptions],
-    ) -> FileInfo: ...
+    async def replace(self, source: SourceLike | Staged, **options: Unpack[TransferOptions]) -> FileInfo: ...
 
     @overload
-    async def replace(
-        self,
-        source: SourceLike | Staged,
-        *,
-        session: Session | None = None,
-        progress: Progress | None = None,
-        **options: Any,
-    ) -> FileInfo: ...
+    async def replace(self, source: SourceLike | Staged, **options: Any) -> FileInfo: ...
 
     async def replace(
         self,
@@ -356,24 +326,10 @@ class AsyncGridFile:
         return upload_request(**known, limits=self.state.limits(), more_metadata=metadata)
 
     @overload
-    def new_file(
-        self,
-        *,
-        replace: bool = False,
-        session: Session | None = None,
-        progress: Progress | None = None,
-        **options: Unpack[UploadOptions],
-    ) -> NewFile[Self]: ...
+    def new_file(self, *, replace: bool = False, **options: Unpack[TransferOptions]) -> NewFile[Self]: ...
 
     @overload
-    def new_file(
-        self,
-        *,
-        replace: bool = False,
-        session: Session | None = None,
-        progress: Progress | None = None,
-        **options: Any,
-    ) -> NewFile[Self]: ...
+    def new_file(self, *, replace: bool = False, **options: Any) -> NewFile[Self]: ...
 
     def new_file(
         self,
@@ -520,9 +476,6 @@ class AsyncGridFile:
     async def readline(self, *, session: Session | None = None) -> bytes:
         """Return the bytes up to and including the next newline, or empty bytes at the end.
 
-        Raises:
-            GridProxyError: As `read`.
-
         ```python
         assert await file.readline() == b"a marmot and another"
         ```
@@ -541,7 +494,6 @@ class AsyncGridFile:
 
         Raises:
             BadOption: The position would be before the start, or `whence` is another number.
-            GridProxyError: As `read`.
 
         ```python
         await file.seek(-7, 2)
@@ -603,7 +555,6 @@ class AsyncGridFile:
 
         Raises:
             BadOption: An offset is negative.
-            GridProxyError: As `read`.
 
         ```python
         assert await file.read_range(2, 8) == b"marmot"
@@ -624,7 +575,6 @@ class AsyncGridFile:
 
         Raises:
             BadOption: An offset is negative.
-            GridProxyError: As `read`.
 
         ```python
         assert await file.read_ranges([(0, 1), (2, 8)]) == [b"a", b"marmot"]
@@ -647,7 +597,6 @@ class AsyncGridFile:
         Raises:
             BadSource: The sink cannot be written to.
             OSError: Writing failed. A path is unchanged then, a writable may have received a part.
-            GridProxyError: As `read`.
 
         ```python
         import io
@@ -714,7 +663,6 @@ class AsyncGridFile:
 
         Raises:
             CorruptFile: The message says what is wrong.
-            GridProxyError: As `read`.
 
         ```python
         await file.verify()
@@ -832,8 +780,8 @@ class AsyncGridFile:
     async def finalize(self, *, session: Session | None = None) -> None:
         """Remove the files that this one replaced, because the caller has saved the document that holds it.
 
-        Has no effect if no document holds the file. If the document was saved in a transaction of this package, pass its
-        session, and the files are removed with the commit.
+        Has no effect if no document holds the file. If the document was saved in a transaction of this package, pass
+        its session, and the files are removed with the commit.
 
         ```python
         await file.finalize()
@@ -845,7 +793,9 @@ class AsyncGridFile:
             await self.state.attachment.finalize(through)
 
     async def revert(self, *, session: Session | None = None) -> None:
-        """Point to the saved document's file again, and remove the new one. Has no effect if no document holds the file.
+        """Point to the saved document's file again, and remove the new one.
+
+        Has no effect if no document holds the file.
 
         ```python
         await file.revert()

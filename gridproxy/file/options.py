@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeVar
 
 from gridproxy.errors import BadOption, type_name
 from gridproxy.gridfs.content.images import ImageOptions
-from gridproxy.gridfs.content.limits import Limits, Validator, checked_content_types, checked_validators
+from gridproxy.gridfs.content.limits import NO_LIMITS, Limits, Validator, checked_content_types, checked_validators
 from gridproxy.gridfs.store.collections import Store
 
 T = TypeVar("T")
@@ -17,7 +17,6 @@ T = TypeVar("T")
 OnDelete = Literal["keep", "delete"]
 StoreAs = Literal["id", "snapshot"]
 
-_NO_LIMITS = Limits()
 # The options of the field whose schema pydantic is building, once more for each file that was found in it.
 _annotating: ContextVar[list[FileOptions] | None] = ContextVar("gridproxy_annotating", default=None)
 
@@ -84,7 +83,7 @@ class FileOptions:
             raise BadOption(f"db_alias is a str, not {type_name(self.db_alias)}")
         if self.image is not None and not isinstance(self.image, ImageOptions):
             raise BadOption(f"image is an ImageOptions(...), not {type_name(self.image)}")
-        limits = _NO_LIMITS
+        limits = NO_LIMITS
         if self.max_size is not None or self.content_types is not None or self.validators is not None:
             limits = Limits(
                 max_size=self.max_size,

@@ -50,6 +50,7 @@ class FileState:
         "attachment",
         "busy",
         "content",
+        "default_of",
         "id",
         "info",
         "options",
@@ -70,6 +71,7 @@ class FileState:
         self.attachment: Attachment | None = None
         self.outcome_unknown: bool = False  # whether the commit of the transaction that stored it was not answered
         self.tx_log: TransactionLog | None = None  # of the last transaction that changed this file
+        self.default_of: tuple[type, str] | None = None  # the field of a pydantic model whose default this file is
         self.variants: dict[str, Any] = {}  # the file objects of a picture's variants
         self.reader: Reader | None = None
         self.writer: Writer | None = None
@@ -99,7 +101,8 @@ class FileState:
 
     def store(self) -> Store:
         """Return the two collections that the file is in, at this moment."""
-        return store_for(self.options.bucket, self.options.db_alias)
+        bucket = self.options.bucket
+        return store_for(bucket, self.options.db_alias) if bucket is None or isinstance(bucket, str) else bucket.store
 
     def limits(self) -> Limits:
         """Return the limits of the field that holds the file."""
@@ -232,7 +235,7 @@ class FileState:
 
     @contextmanager
     def exclusive(self, doing: str) -> Iterator[Callable[[], None]]:
-        """Refuse other changes of this file during the block; a call of the bound function extends it past the block."""
+        """Refuse other changes of this file during the block. The bound function extends this past the block."""
         self.check_idle()
         self.busy = doing
         extended: list[bool] = []

@@ -59,7 +59,7 @@ def parse_input(kind: type[F], value: object, options: FileOptions) -> F:
 
 
 def stored_value(file: HasState) -> object:
-    """Return what a document stores of a file: its id, or a snapshot if the field asks for it and the record is known."""
+    """Return what a document stores of a file: its id, or a snapshot if the field stores one and the info is known."""
     id, info = file.state.ref
     if info is not None and id is not None and file.state.options.store == "snapshot":
         return info.snapshot()

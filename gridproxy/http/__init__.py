@@ -1,17 +1,15 @@
-"""What HTTP says about serving a stored file (RFC 9110, 6266, 8187, 9530): text in, decisions out, no I/O.
+"""HTTP rules for serving a stored file (RFC 9110, 6266, 8187, 9530), without any I/O.
 
-Lengths and offsets are in bytes, from 0, ends exclusive; moments are aware. Whatever a client may send, nothing is
-raised for it.
+Lengths and offsets are in bytes and start at 0. The end of a span is exclusive. Datetimes are time-zone aware.
+No header that a client sends raises an error.
 """
 
 from .answer import Answer, answer
 from .conditions import CONDITIONS, Validators, Verdict, evaluate, range_applies
 from .dates import format_date, parse_date
-from .description import describe, repr_digest
-from .disposition import content_disposition
+from .description import content_disposition, describe, repr_digest
 from .media_types import OCTET_STREAM, can_run, checked_media_type
-from .multipart import Multipart
-from .ranges import MAX_RANGES, Span, content_range, parse_ranges
+from .ranges import MAX_RANGES, Multipart, Span, content_range, parse_ranges
 
 __all__ = [
     "CONDITIONS",

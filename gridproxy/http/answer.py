@@ -1,4 +1,4 @@
-"""The whole decision: what was asked, what there is -> status, fields, and which bytes."""
+"""Decide the status, the header fields and the bytes of a response."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from .conditions import Validators, Verdict, evaluate, range_applies
 from .dates import parse_date
 from .media_types import OCTET_STREAM
-from .multipart import Multipart
-from .ranges import Span, content_range, parse_ranges
+from .ranges import Multipart, Span, content_range, parse_ranges
 
 Field = tuple[str, str]
 
-# Of the content, and so wrong, or needless, where none of it is sent (RFC 9110, 15.4.5); `etag` stays.
-_OF_CONTENT = frozenset(
+# These fields describe the content, so a response without content omits them (RFC 9110, 15.4.5).
+_CONTENT_FIELDS = frozenset(
     {
         "accept-ranges",
         "content-digest",
@@ -27,14 +26,21 @@ _OF_CONTENT = frozenset(
         "repr-digest",
     }
 )
-_OF_CACHES = frozenset({"cache-control", "expires"})
+_CACHE_FIELDS = frozenset({"cache-control", "expires"})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, fields (names in lower case), and the spans of the file to send: none where no content goes out.
+    """A decided response: what `answer` returns.
 
-    `multipart` is the frame around several spans, None where there is none to send.
+    `fields` has names in lower case. `spans` are the parts of the file to send, and is empty for a response without
+    content. `multipart` is the frame around several spans, otherwise None.
+
+    ```python
+    from gridproxy.http import Answer
+
+    not_found = Answer(404, [("content-length", "0")], [])
+    ```
     """
 
     status: int
@@ -46,26 +52,41 @@ class Answer:
 def answer(
     method: str, request: Mapping[str, str], fields: Sequence[Field], length: int, *, status: int = 200
 ) -> Answer:
-    """How to answer a request for a file of `length` bytes that `fields` describe (see `describe`).
+    """Decide how to answer a request for a stored file.
 
-    `method` is in upper case; `request` has the fields of the request by their names in lower case, the lines of one
-    joined by commas. Ranges (RFC 9110, 14) and conditions (13) count for GET (conditions for HEAD, too) and the
-    `status` 200; anything else has been decided by whoever answers with a file.
+    Ranges (RFC 9110, 14) apply to GET, conditions (RFC 9110, 13) to GET and HEAD. Both apply only if `status` is 200.
+
+    ```python
+    from gridproxy.http import answer
+
+    part = answer("GET", {"range": "bytes=0-9"}, [("etag", '"a"')], 100)
+    assert (part.status, part.spans) == (206, [(0, 10)])
+    ```
+
+    Args:
+        method: The request method in upper case.
+        request: The request's fields, names in lower case. Repeated fields are joined by commas.
+        fields: The fields that describe the file, for example from `describe`.
+        length: The file's length in bytes.
+        status: The status of a response with the whole file.
+
+    Returns:
+        The status, the fields and the spans to send.
     """
-    said = dict(fields)
+    described = dict(fields)
     whole = [(name, value) for name, value in fields if name != "content-length"]
     if status == 200 and method in ("GET", "HEAD"):
-        validators = Validators(said.get("etag"), parse_date(said.get("last-modified", "")))
+        validators = Validators(described.get("etag"), parse_date(described.get("last-modified", "")))
         verdict = evaluate(method, request, validators)
         if verdict is Verdict.NOT_MODIFIED:
-            return Answer(304, _without(whole, _OF_CONTENT), [])
+            return Answer(304, _without(whole, _CONTENT_FIELDS), [])
         if verdict is Verdict.FAILED:
             return _refusal(412, whole)
-        # RFC 9110, 14.2: no other method than GET has ranges.
+        # RFC 9110, 14.2 defines ranges for GET only.
         if method == "GET" and "range" in request and range_applies(request, validators):
             spans = parse_ranges(request["range"], length)
             if spans is not None:
-                return _partial(whole, said.get("content-type", OCTET_STREAM), spans, length)
+                return _partial(whole, described.get("content-type", OCTET_STREAM), spans, length)
     content: list[Span] = [] if method == "HEAD" else [(0, length)]
     return Answer(status, [*whole, ("content-length", str(length))], content)
 
@@ -83,8 +104,8 @@ def _partial(fields: list[Field], media_type: str, spans: list[Span], length: in
 
 
 def _refusal(status: int, fields: list[Field], *own: Field) -> Answer:
-    # Nor is it to be kept as long as the file would be.
-    kept = _without(fields, _OF_CONTENT | _OF_CACHES)
+    # A cache must not keep an error for as long as the file.
+    kept = _without(fields, _CONTENT_FIELDS | _CACHE_FIELDS)
     return Answer(status, [*kept, *own, ("content-length", "0")], [])
 
 

@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110, 13): does the client have it already, and is it still the same?"""
+"""Conditional requests (RFC 9110, 13)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from datetime import datetime
 
 from .dates import parse_date
 
-CONDITIONS = frozenset(
-    {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"},
-)
-"""The fields, in lower case, that can make more, or less, of an answer than the whole of the file."""
+CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"})
+"""The request fields, in lower case, that can change a response from the whole file to something else."""
 
 _ENTITY_TAG = re.compile('(?P<weak>W/)?(?P<opaque>"[\x21\x23-\x7e\x80-\xff]*")')
 
 
 class Verdict(enum.Enum):
-    """What the preconditions of a request say: go on, answer 304, or answer 412."""
+    """The result of the preconditions of a request: perform it, answer 304, or answer 412."""
 
     PERFORM = "perform"
     NOT_MODIFIED = "not modified"
@@ -28,10 +26,9 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Validators:
-    """What tells one state of a resource from another; None where there is no such thing.
+    """The validators of a file (RFC 9110, 8.8). None means that the file has no such validator.
 
-    `etag` has its quotes (and `W/`, where it is weak). `last_modified` is in UTC and whole seconds, as `parse_date`
-    gives it.
+    `etag` includes its quotes, and `W/` if it is weak. `last_modified` is in UTC and whole seconds.
     """
 
     etag: str | None
@@ -39,9 +36,24 @@ class Validators:
 
 
 def evaluate(method: str, request: Mapping[str, str], validators: Validators) -> Verdict:
-    """The preconditions of a request for something that exists, in the order of RFC 9110, 13.2.2.
+    """Evaluate the preconditions of a request for an existing file, in the order of RFC 9110, 13.2.2.
 
-    `method` and `request` are as in `answer`. `If-Range` is no precondition: see `range_applies`.
+    `If-Range` is evaluated by `range_applies` instead.
+
+    ```python
+    from gridproxy.http import Validators, Verdict, evaluate
+
+    verdict = evaluate("GET", {"if-none-match": '"a"'}, Validators('"a"', None))
+    assert verdict is Verdict.NOT_MODIFIED
+    ```
+
+    Args:
+        method: The request method in upper case.
+        request: The request's fields, names in lower case.
+        validators: The validators of the stored file.
+
+    Returns:
+        Whether to perform the request, answer 304, or answer 412.
     """
     reading = method in ("GET", "HEAD")
     if "if-match" in request:
@@ -58,10 +70,22 @@ def evaluate(method: str, request: Mapping[str, str], validators: Validators) ->
 
 
 def range_applies(request: Mapping[str, str], validators: Validators) -> bool:
-    """Whether `If-Range`, if there is one, lets the Range field count: the client's part is of this very state.
+    """Check whether `If-Range` (RFC 9110, 13.1.5) allows the Range field to be applied.
 
-    RFC 9110, 13.1.5. A date is as good as its second: of two files that a URL had within one, the second could be taken
-    for the first.
+    A date has a resolution of one second, so it cannot distinguish two files of the same second.
+
+    ```python
+    from gridproxy.http import Validators, range_applies
+
+    assert not range_applies({"if-range": '"old"'}, Validators('"new"', None))
+    ```
+
+    Args:
+        request: The request's fields, names in lower case.
+        validators: The validators of the stored file.
+
+    Returns:
+        True if there is no `If-Range` field, or if it matches the stored file.
     """
     condition = request.get("if-range")
     if condition is None:
@@ -73,7 +97,7 @@ def range_applies(request: Mapping[str, str], validators: Validators) -> bool:
 
 
 def _modified_since(value: str | None, validators: Validators) -> bool | None:
-    """None where the field is to be ignored: it is absent, no date, or there is nothing to compare it with."""
+    """Return None if the field is absent or is not a date, or if the file has no date to compare it with."""
     date = None if value is None else parse_date(value)
     if date is None or validators.last_modified is None:
         return None

@@ -1,4 +1,4 @@
-"""HTTP dates (RFC 9110, 5.6.7): written in the one form, read in all three."""
+"""HTTP dates (RFC 9110, 5.6.7): written as IMF-fixdate, read in all three forms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
 _TIME = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LONG_DAY = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
-# Not strptime, whose names of months and days are those of the process's locale.
+# strptime would expect the names of months and days in the locale of the process.
 _FORMS = (
     re.compile(f"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT"),
     re.compile(f"{_LONG_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT"),
@@ -20,14 +20,33 @@ _FORMS = (
 
 
 def format_date(moment: datetime) -> str:
-    """A `moment` of any time zone as an IMF-fixdate, in UTC and whole seconds: `Sun, 06 Nov 1994 08:49:37 GMT`."""
+    """Format an aware datetime of any time zone as an IMF-fixdate, in UTC and whole seconds.
+
+    ```python
+    from datetime import UTC, datetime
+    from gridproxy.http import format_date
+
+    assert format_date(datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)) == "Sun, 06 Nov 1994 08:49:37 GMT"
+    ```
+    """
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
 def parse_date(value: str, *, now: datetime | None = None) -> datetime | None:
-    """The moment that an HTTP-date names, in UTC; None for anything else, which the RFC wants ignored.
+    """Parse an HTTP date.
 
-    `now`, in UTC, is what years of two digits are taken to be near to; by default this moment.
+    ```python
+    from gridproxy.http import parse_date
+
+    assert parse_date("Sun, 06 Nov 1994 08:49:37 GMT").year == 1994
+    ```
+
+    Args:
+        value: The value of a header field.
+        now: The time, in UTC, that decides the century of a two-digit year. Defaults to the current time.
+
+    Returns:
+        The date in UTC, or None if `value` is not an HTTP date. RFC 9110 requires recipients to ignore such a field.
     """
     for form in _FORMS:
         found = form.fullmatch(value)
@@ -37,7 +56,7 @@ def parse_date(value: str, *, now: datetime | None = None) -> datetime | None:
         return None
     year = int(found["year"])
     if len(found["year"]) == 2:
-        # RFC 9110: what lies more than 50 years ahead is the last year in the past with these two digits.
+        # RFC 9110: a year more than 50 years ahead means the most recent past year with these two digits.
         this_year = (now or datetime.now(UTC)).year
         year += this_year // 100 * 100
         if year > this_year + 50:

@@ -1,14 +1,22 @@
-"""What the header fields of an answer tell about a stored file."""
+"""The header fields that describe a stored file."""
 
 from __future__ import annotations
 
 import base64
+import unicodedata
+from urllib.parse import quote
 
 from gridproxy.gridfs.records.file_info import FileInfo
 
 from .dates import format_date
-from .disposition import content_disposition
 from .media_types import can_run, checked_media_type
+
+# The longest file name that common file systems accept.
+_LONGEST_NAME = 255
+# The attr-char set of RFC 8187 without letters and digits.
+_ATTRIBUTE = "!#$&+-.^_`|~"
+# Few recipients undo backslashes, and some decode percent signs (RFC 6266, appendix D).
+_UNSAFE = str.maketrans(dict.fromkeys('"\\%/', "_"))
 
 
 def describe(
@@ -18,13 +26,26 @@ def describe(
     filename: str | None = None,
     disposition: str | None = None,
 ) -> dict[str, str]:
-    """The fields of a 200, by names in lower case: type, validators, digest, the name to save it by; not the length.
+    """Return the fields of a 200 response: type, validators, digest and file name, but not the length.
 
-    `media_type` and `filename` stand in for those of the record. `disposition` is "inline" or "attachment"; None
-    decides by the type: what a browser could run is an attachment.
+    ```python
+    from gridproxy.http import describe
+
+    info = await Bucket(client["zoo"]).upload(b"a marmot", filename="marmot.txt")
+    assert describe(info)["content-type"] == "text/plain; charset=utf-8"
+    ```
+
+    Args:
+        info: The record of the stored file.
+        media_type: Replaces the type in the record.
+        filename: Replaces the name in the record.
+        disposition: "inline" or "attachment". By default, types that a browser can run are attachments.
+
+    Returns:
+        The fields, names in lower case.
     """
     kind = checked_media_type(media_type or info.content_type)
-    # Text is UTF-8 where nobody says otherwise, as in Starlette's responses; and as `put` encodes a str.
+    # Starlette's responses also default to UTF-8 for text, and `put` encodes a str as UTF-8.
     if kind.startswith("text/") and "charset=" not in kind.lower():
         kind += "; charset=utf-8"
     fields = {
@@ -44,8 +65,70 @@ def describe(
 
 
 def repr_digest(sha256: str) -> str:
-    """The value of Repr-Digest (RFC 9530) for a SHA-256 in hex: that of the whole file, whatever part is sent.
+    """Return the value of Repr-Digest (RFC 9530), which covers the whole file even if only a part is sent.
 
-    Raises ValueError for what is no hex.
+    ```python
+    from gridproxy.http import repr_digest
+
+    assert repr_digest("00ff") == "sha-256=:AP8=:"
+    ```
+
+    Args:
+        sha256: The file's SHA-256 in hex digits.
+
+    Raises:
+        ValueError: `sha256` is not hex.
     """
     return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode('ascii')}:"
+
+
+def content_disposition(kind: str, filename: str | None) -> str:
+    """Return the value of Content-Disposition (RFC 6266, 8187), with an additional ASCII name if it is needed.
+
+    Only the last part of a path is used, shortened to 255 characters. Control characters are removed, as are characters
+    that change the direction of writing and could disguise an ending (`gpj.exe` shown as `exe.jpg`).
+
+    ```python
+    from gridproxy.http import content_disposition
+
+    assert content_disposition("inline", "a/b.png") == 'inline; filename="b.png"'
+    ```
+
+    Args:
+        kind: "inline" or "attachment".
+        filename: The name to offer to the client.
+
+    Returns:
+        The field's value, which is `kind` alone if no usable name remains.
+    """
+    name = _safe_name(filename or "")
+    if not name:
+        return kind
+    ascii_name = _ascii(name)
+    plain = f'{kind}; filename="{ascii_name}"'
+    return plain if ascii_name == name else f"{plain}; filename*=UTF-8''{quote(name, safe=_ATTRIBUTE)}"
+
+
+def _safe_name(filename: str) -> str:
+    last = next((part for part in reversed(filename.replace("\\", "/").split("/")) if part), "")
+    name = "".join(each for each in last if not _is_hidden(each)).strip()
+    if not name.strip("."):
+        return ""
+    if len(name) > _LONGEST_NAME:
+        stem, dot, suffix = name.rpartition(".")
+        ending = dot + suffix if stem and len(suffix) < 16 else ""
+        name = name[: _LONGEST_NAME - len(ending)] + ending
+    return name
+
+
+def _is_hidden(character: str) -> bool:
+    # Control characters, surrogates (which cannot be encoded), line and paragraph separators.
+    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+        return True
+    return unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+
+
+def _ascii(name: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", name)
+    bare = "".join(each for each in decomposed if not unicodedata.combining(each))
+    return "".join(each if " " <= each <= "~" else "_" for each in bare).translate(_UNSAFE)

@@ -1,25 +1,37 @@
-"""The Range field (RFC 9110, 14): which bytes were asked for."""
+"""Range requests (RFC 9110, 14) and multipart/byteranges responses."""
 
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Sequence
 
 Span = tuple[int, int]
-"""Bytes from the first number to the second, exclusive; the file's first byte is 0."""
+"""The first offset in bytes, and the offset after the last byte."""
 
 MAX_RANGES = 100
-"""More ranges than any honest client asks for at once; each may cost a read of a chunk (RFC 9110, 14.2 and 17.15)."""
+"""The largest number of ranges in one request: each may need to read a chunk (RFC 9110, 14.2 and 17.15)."""
 
-# Short enough for int(), which refuses endless digits; long enough for any number that means something.
+# int() rejects numbers with too many digits.
 _RANGE = re.compile("(?P<first>[0-9]{1,400})-(?P<last>[0-9]{0,400})|-(?P<suffix>[0-9]{1,400})")
 
 
 def parse_ranges(value: str, length: int) -> list[Span] | None:
-    """The spans of a representation of `length` bytes that a Range field (`bytes=0-99`) asks for, in its order.
+    """Parse a Range field such as `bytes=0-99`. Ranges that overlap or touch are merged.
 
-    An empty list means that none can be satisfied (416), None that the field is to be ignored: another unit than
-    bytes, bad syntax, more than `MAX_RANGES` ranges. Ranges that overlap or touch become one.
+    ```python
+    from gridproxy.http import parse_ranges
+
+    assert parse_ranges("bytes=0-9, -5", 100) == [(0, 10), (95, 100)]
+    ```
+
+    Args:
+        value: The value of the field.
+        length: The file's length in bytes.
+
+    Returns:
+        The spans in the order of the field. An empty list means that none can be satisfied (416). None means that the
+        field must be ignored: it has another unit, a syntax error, or more than `MAX_RANGES` ranges.
     """
     unit, _, ranges = value.partition("=")
     asked = [each for part in ranges.split(",") if (each := part.strip(" \t"))]
@@ -33,7 +45,7 @@ def parse_ranges(value: str, length: int) -> list[Span] | None:
         if found["suffix"] is not None:
             start, stop = max(0, length - int(found["suffix"])), length
             if not length and int(found["suffix"]):
-                return None  # satisfiable, and no Content-Range can say so: the whole of nothing is the answer
+                return None  # Content-Range cannot express an empty range, so send the whole empty file.
         else:
             start = int(found["first"])
             stop = int(found["last"]) + 1 if found["last"] else length
@@ -45,7 +57,7 @@ def parse_ranges(value: str, length: int) -> list[Span] | None:
 
 
 def _coalesced(spans: Sequence[Span]) -> list[Span]:
-    """No byte twice, in the order asked: the place of a merged span is that of its first part."""
+    """Merge the spans. A merged span has the place of its first part."""
     merged: list[Span] = []
     for start, stop in sorted(spans):
         if merged and start <= merged[-1][1]:
@@ -60,5 +72,62 @@ def _coalesced(spans: Sequence[Span]) -> list[Span]:
 
 
 def content_range(span: Span | None, length: int) -> str:
-    """The value of Content-Range for a file of `length` bytes (RFC 9110, 14.4); without a span that of a 416."""
+    """Return the value of Content-Range (RFC 9110, 14.4).
+
+    ```python
+    from gridproxy.http import content_range
+
+    assert content_range((0, 10), 100) == "bytes 0-9/100"
+    ```
+
+    Args:
+        span: The bytes that are sent, or None for a 416 response.
+        length: The file's length in bytes.
+    """
     return f"bytes */{length}" if span is None else f"bytes {span[0]}-{span[1] - 1}/{length}"
+
+
+class Multipart:
+    """The frame of a multipart/byteranges body (RFC 9110, 14.6): `opening(span)`, the span's bytes, ..., `closing`.
+
+    ```python
+    from gridproxy.http import Multipart
+
+    frame = Multipart([(0, 5), (10, 15)], 100, "text/plain")
+    body = frame.opening((0, 5)) + b"first" + frame.opening((10, 15)) + b"other" + frame.closing
+    assert len(body) == frame.content_length
+    ```
+
+    Args:
+        spans: The parts of the file.
+        length: The length of the whole file in bytes.
+        media_type: The file's type, for example from `checked_media_type`.
+        boundary: The text between the parts. It is random by default, because the content is not searched for it.
+    """
+
+    def __init__(self, spans: Sequence[Span], length: int, media_type: str, boundary: str | None = None) -> None:
+        self.boundary: str = boundary or secrets.token_hex(16)
+        self._spans = spans
+        self._length = length
+        self._media_type = media_type
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the whole body."""
+        return f"multipart/byteranges; boundary={self.boundary}"
+
+    @property
+    def content_length(self) -> int:
+        """The length of the whole body in bytes."""
+        parts = sum(len(self.opening(span)) + span[1] - span[0] for span in self._spans)
+        return parts + len(self.closing)
+
+    def opening(self, span: Span) -> bytes:
+        """Return the bytes before a part. The first line break belongs to the delimiter (RFC 2046)."""
+        fields = f"Content-Type: {self._media_type}\r\nContent-Range: {content_range(span, self._length)}"
+        return f"\r\n--{self.boundary}\r\n{fields}\r\n\r\n".encode("latin-1")
+
+    @property
+    def closing(self) -> bytes:
+        """The bytes after the last part."""
+        return f"\r\n--{self.boundary}--\r\n".encode("latin-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TypeGuard
 
 from pymongo.asynchronous import client_session
@@ -9,15 +10,17 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from .client_state import Client
 
+# The session that pymongo's `session.bind()` set for the calls of a block. Older versions have no `bind()`.
+BOUND_SESSION: ContextVar[object] | None = getattr(client_session, "_SESSION", None)
+
 
 def bound_session(client: Client | None) -> AsyncClientSession | None:
     """Return the session that pymongo's `session.bind()` set for this call, if it belongs to `client` (None: to any).
 
-    pymongo 4.20 has no public way to read it, and older versions have no `bind()`. Without this check a write could
-    join the caller's transaction by accident and put chunks into it.
+    pymongo 4.20 has no public way to read it. Without this check a write could join the caller's transaction by
+    accident and put chunks into it.
     """
-    variable = getattr(client_session, "_SESSION", None)
-    session = None if variable is None else variable.get()
+    session = None if BOUND_SESSION is None else BOUND_SESSION.get()
     if not isinstance(session, AsyncClientSession):
         return None
     return session if client is None or session.client is client else None

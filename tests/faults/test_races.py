@@ -166,7 +166,7 @@ async def test_a_repeated_request_puts_no_chunk_beside_another_uploads(
         await bucket.store.chunks.insert_one({"files_id": "mine", "n": 0, "data": OTHER[:CHUNK]})
         raise AutoReconnect("the answer was lost")
 
-    monkeypatch.setattr(Store, "insert_small_file", lost)
+    monkeypatch.setattr(Store, "insert_small_files", lost)
     with pytest.raises(UploadInProgress):
         await bucket.upload(SMALL, id="mine")
     assert [chunk["data"] async for chunk in bucket.store.chunks.find()] == [OTHER[:CHUNK]]
@@ -181,7 +181,7 @@ async def test_a_repeated_request_makes_no_file_of_another_uploads_chunks(
         await store.chunks.insert_many([chunks[0], {"files_id": "mine", "n": 1, "data": OTHER[CHUNK:]}])
         raise AutoReconnect("the connection broke in its midst")
 
-    monkeypatch.setattr(Store, "insert_small_file", lost)
+    monkeypatch.setattr(Store, "insert_small_files", lost)
     with pytest.raises(UploadInProgress):
         await bucket.upload(SMALL, id="mine")
     assert [chunk["data"] async for chunk in bucket.store.chunks.find()] == [OTHER[CHUNK:]]
@@ -190,7 +190,7 @@ async def test_a_repeated_request_makes_no_file_of_another_uploads_chunks(
 
 async def test_the_loser_takes_back_nothing_of_the_winners(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bytes in the same millisecond: the winner's record looks as the loser's would."""
-    insert_small_file = Store.insert_small_file
+    insert_small_file = Store.insert_small_files
 
     async def late(store: Store, chunks: list[Record], records: list[Record]) -> None:
         winner = [{**chunk, "_id": f"of the winner {chunk['n']}"} for chunk in chunks]
@@ -198,7 +198,7 @@ async def test_the_loser_takes_back_nothing_of_the_winners(bucket: Bucket, monke
         await store.files.insert_many(records)
         await insert_small_file(store, chunks, records)
 
-    monkeypatch.setattr(Store, "insert_small_file", late)
+    monkeypatch.setattr(Store, "insert_small_files", late)
     with pytest.raises((FileAlreadyStored, UploadInProgress)):
         await bucket.upload(SMALL, id="mine")
     assert await stored_files(bucket.database) == {"mine": SMALL}

@@ -32,13 +32,13 @@ async def test_two_requests_store_the_file_if_one_failed(
 async def test_a_request_whose_answer_was_lost_is_found_to_have_landed(
     failing: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    insert_small_file = Store.insert_small_file
+    insert_small_files = Store.insert_small_files
 
     async def unanswered(store: Store, *documents: list[Record]) -> None:
-        await insert_small_file(store, *documents)
+        await insert_small_files(store, *documents)
         raise AutoReconnect("the answer was lost")
 
-    monkeypatch.setattr(Store, "insert_small_file", unanswered)
+    monkeypatch.setattr(Store, "insert_small_files", unanswered)
     info = await failing.upload(SMALL, id="mine")
     assert await stored_files(database) == {info.id: SMALL}
 
@@ -54,7 +54,7 @@ async def test_the_rest_of_a_request_that_landed_in_part_follows(
             await database["fs.files"].insert_many(records)
         raise AutoReconnect("the connection broke in its midst")
 
-    monkeypatch.setattr(Store, "insert_small_file", torn)
+    monkeypatch.setattr(Store, "insert_small_files", torn)
     info = await failing.upload(SMALL, id="mine")
     assert await stored_files(database) == {info.id: SMALL}
 
@@ -166,7 +166,7 @@ async def test_an_unreachable_server_is_not_an_unknown_outcome(
         raise ServerSelectionTimeoutError("nothing was sent")
 
     monkeypatch.setattr(Store, "insert_record", unreachable)
-    monkeypatch.setattr(Store, "insert_small_file", unreachable)
+    monkeypatch.setattr(Store, "insert_small_files", unreachable)
     for data in (b"", SMALL, LARGE):
         with pytest.raises(ServerSelectionTimeoutError, match="nothing was sent"):
             await failing.upload(data)

@@ -429,7 +429,7 @@ async def test_a_failure_anywhere_leaves_none_of_them(
     photo = file_of_pictures()
     await photo.put(picture("PNG"))
     before = photo.id
-    real, calls = Store.insert_small_file, iter(range(10))
+    real, calls = Store.insert_small_files, iter(range(10))
 
     async def refused(self: Store, *arguments: Any) -> None:
         if next(calls) == failing:
@@ -437,7 +437,7 @@ async def test_a_failure_anywhere_leaves_none_of_them(
         await real(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Store, "insert_small_file", refused)
+        patched.setattr(Store, "insert_small_files", refused)
         with pytest.raises(OperationFailure, match="not today"):
             await photo.replace(picture())
     assert photo.id == before
@@ -450,14 +450,14 @@ async def test_a_failure_anywhere_leaves_none_of_them(
 async def test_a_cancellation_anywhere_leaves_none_of_them(
     cancelled_at: int, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = Store.insert_small_file, iter(range(10))
+    real, calls = Store.insert_small_files, iter(range(10))
 
     async def cancelling(self: Store, *arguments: Any) -> None:
         if next(calls) == cancelled_at:
             putting.cancel()
         await real(self, *arguments)
 
-    monkeypatch.setattr(Store, "insert_small_file", cancelling)
+    monkeypatch.setattr(Store, "insert_small_files", cancelling)
     putting = asyncio.ensure_future(file_of_pictures().put(picture()))
     await asyncio.wait({putting})
     assert putting.cancelled()
@@ -465,7 +465,7 @@ async def test_a_cancellation_anywhere_leaves_none_of_them(
 
 
 async def test_a_clean_up_that_fails_is_noted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = Store.insert_small_file, iter(range(10))
+    real, calls = Store.insert_small_files, iter(range(10))
 
     async def refused(self: Store, *arguments: Any) -> None:
         if next(calls) == 3:
@@ -475,7 +475,7 @@ async def test_a_clean_up_that_fails_is_noted(database: Database, monkeypatch: p
     async def fails(*arguments: Any) -> None:
         raise OperationFailure("nor this", 1)
 
-    monkeypatch.setattr(Store, "insert_small_file", refused)
+    monkeypatch.setattr(Store, "insert_small_files", refused)
     monkeypatch.setattr(Store, "delete_records", fails)
     with pytest.raises(OperationFailure, match="not today") as caught:
         await file_of_pictures().put(picture())
@@ -483,14 +483,14 @@ async def test_a_clean_up_that_fails_is_noted(database: Database, monkeypatch: p
 
 
 async def unanswered(database: Database, monkeypatch: pytest.MonkeyPatch, which: int) -> OutcomeUnknown:
-    real, calls = Store.insert_small_file, iter(range(10))
+    real, calls = Store.insert_small_files, iter(range(10))
 
     async def unknown(self: Store, chunks: Any, records: Any) -> None:
         await real(self, chunks, records)
         if next(calls) == which:
             raise OutcomeUnknown(records[0]["_id"])
 
-    monkeypatch.setattr(Store, "insert_small_file", unknown)
+    monkeypatch.setattr(Store, "insert_small_files", unknown)
     with pytest.raises(OutcomeUnknown) as caught:
         await file_of_pictures().put(picture())
     return caught.value

@@ -212,6 +212,7 @@ class Document(BaseDocument):
             UploadInProgress: A file of the document is being written.
 
         ```python
+        animal = await Animal(genus="Pika").save()
         await animal.reload()
         ```
         """

@@ -83,6 +83,9 @@ class Limits:
         )
 
 
+NO_LIMITS = Limits()
+
+
 def checked_content_types(types: Iterable[str] | str | None) -> tuple[str, ...] | None:
     """Return the patterns in lower case. Raises `BadOption` if one is not valid or the extra `sniff` is missing."""
     if types is None:

@@ -31,8 +31,7 @@ class DownloadStream(ByteReceiveStream):
         anyio.BusyResourceError: Another task is reading from the stream.
 
     ```python
-    info = await Bucket(client["zoo"]).upload(b"some content")
-    async with Bucket(client["zoo"]).stream(info.id) as stream:
+    async with bucket.stream(info.id) as stream:
         assert b"".join([block async for block in stream]) == b"some content"
     ```
     """
@@ -47,7 +46,7 @@ class DownloadStream(ByteReceiveStream):
         """Return the record of the file, which is fetched together with the first bytes.
 
         ```python
-        async with Bucket(client["zoo"]).stream(info.id) as stream:
+        async with bucket.stream(info.id) as stream:
             assert (await stream.info()).length == 12
         ```
         """
@@ -64,7 +63,7 @@ class DownloadStream(ByteReceiveStream):
             BadOption: `max_bytes` is less than 1.
 
         ```python
-        async with Bucket(client["zoo"]).stream(info.id) as stream:
+        async with bucket.stream(info.id) as stream:
             assert await stream.receive(4) == b"some"
         ```
         """
@@ -100,8 +99,7 @@ class DownloadStream(ByteReceiveStream):
         """Close the stream, cancel its running reads and wait for them.
 
         ```python
-        info = await Bucket(client["zoo"]).upload(b"some content")
-        stream = Bucket(client["zoo"]).stream(info.id)
+        stream = bucket.stream(info.id)
         await stream.aclose()
         ```
         """
@@ -122,8 +120,7 @@ class Reader:
         FileClosed: The reader was closed.
 
     ```python
-    info = await Bucket(client["zoo"]).upload(b"some content")
-    async with Bucket(client["zoo"]).file(info.id).open() as reader:
+    async with bucket.file(info.id).open() as reader:
         assert await reader.seek(5) == 5
         assert await reader.read() == b"content"
     ```
@@ -177,8 +174,7 @@ class Reader:
         """Close the reader and drop its fetched bytes.
 
         ```python
-        info = await Bucket(client["zoo"]).upload(b"some content")
-        reader = await Bucket(client["zoo"]).file(info.id).open()
+        reader = await bucket.file(info.id).open()
         await reader.aclose()
         ```
         """
@@ -215,7 +211,7 @@ class Reader:
             BadOption: The new position is before the start, or `whence` is not valid.
 
         ```python
-        async with Bucket(client["zoo"]).file(info.id).open() as reader:
+        async with bucket.file(info.id).open() as reader:
             assert await reader.seek(-7, 2) == 5
         ```
         """
@@ -235,7 +231,7 @@ class Reader:
         """Return the next `size` bytes, or all remaining ones if `size` is negative or None. Fewer only at the end.
 
         ```python
-        async with Bucket(client["zoo"]).file(info.id).open() as reader:
+        async with bucket.file(info.id).open() as reader:
             assert await reader.read(4) == b"some"
         ```
         """
@@ -247,7 +243,7 @@ class Reader:
         """Return the bytes up to and including the next newline, or all remaining ones. Empty at the end.
 
         ```python
-        async with Bucket(client["zoo"]).file(info.id).open() as reader:
+        async with bucket.file(info.id).open() as reader:
             assert await reader.readline() == b"some content"
         ```
         """

@@ -32,7 +32,8 @@ def utc_milliseconds(moment: datetime) -> datetime:
 
 def utc_now() -> datetime:
     """Return the current time in UTC, cut to the milliseconds of BSON."""
-    return utc_milliseconds(datetime.now(UTC))
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class FileInfo:
             CorruptFile: The length or the chunk size is not valid.
 
         ```python
-        record = await client["zoo"]["fs.files"].find_one({"_id": info.id})
+        record = await bucket.store.files.find_one({"_id": info.id})
         assert FileInfo.from_record(record) == info
         ```
         """

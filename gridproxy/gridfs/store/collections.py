@@ -7,6 +7,7 @@ because a write without a session would join a transaction that `session.bind()`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from bson import ObjectId
@@ -25,7 +26,7 @@ from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.records.ids import id_filter, is_plain_id
 from gridproxy.runtime.client_state import Client, ClientState, state_of
 from gridproxy.runtime.session_lock import lock
-from gridproxy.runtime.sessions import bound_session, in_transaction
+from gridproxy.runtime.sessions import BOUND_SESSION, bound_session, in_transaction
 
 DEFAULT_NAME = "fs"
 DEFAULT_CHUNK_SIZE = 255 * 1024
@@ -62,11 +63,13 @@ class Store:
         read_preference: _ServerMode | None = None,
     ) -> None:
         self.database: AsyncDatabase[Any] = store_database(database)
+        self.client: Client = database.client
         _check_name(name)
         check_chunk_size(chunk_size)
         if checksum not in ("sha256", None):
             raise BadOption(f"checksum is 'sha256' or None, not {checksum!r}")
         self.name = name
+        self.key: tuple[str, str] = (database.name, name)  # identifies the bucket in its client
         self.chunk_size = chunk_size
         self.checksum = checksum
         concern = write_concern or database.write_concern
@@ -88,6 +91,11 @@ class Store:
         except InvalidName as error:
             raise BadOption(f"{name!r} cannot be a bucket's name: {error}") from None
 
+    @cached_property
+    def encodes_as_client(self) -> bool:
+        """Whether the client's codec options, which its bulk write uses, are those of the database."""
+        return self.client.codec_options == self.codec_options
+
     def same_as(self, other: Store) -> bool:
         """Return whether both are the same bucket of the same client."""
         return self.client is other.client and self.key == other.key
@@ -100,24 +108,16 @@ class Store:
         """The bucket and its database in words, for error messages."""
         return f"the bucket {self.name!r} of the database {self.database.name!r}"
 
-    @property
-    def client(self) -> Client:
-        """The client that runs all operations."""
-        return self.database.client
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """The database and bucket names, which identify the bucket in its client."""
-        return self.database.name, self.name
-
-    @property
+    @cached_property
     def state(self) -> ClientState:
         """The state of the client."""
         return state_of(self.client)
 
     def session_for(self, session: Session | None) -> Session | None:
         """Return the caller's session: the given one, else the one that `session.bind()` set."""
-        return session or bound_session(self.client)
+        if session is not None or BOUND_SESSION is None or BOUND_SESSION.get() is None:
+            return session
+        return bound_session(self.client)
 
     def own_session(self) -> Session:
         """Return a new session outside the caller's transactions. Use it in `async with`, which ends it."""
@@ -308,12 +308,11 @@ class Store:
 
     # Both
 
-    async def insert_small_file(self, chunks: Sequence[Record], records: Sequence[Record]) -> None:
+    async def insert_small_files(self, chunks: Sequence[Record], records: Sequence[Record]) -> None:
         """Insert chunks, then records, in one round trip (client bulk write, MongoDB 8.0), which is not atomic."""
-        writes = [
-            *(InsertOne(chunk, namespace=self.chunks.full_name) for chunk in chunks),
-            *(InsertOne(record, namespace=self.files.full_name) for record in records),
-        ]
+        to_chunks, to_files = self.chunks.full_name, self.files.full_name
+        writes = [InsertOne(chunk, namespace=to_chunks) for chunk in chunks]
+        writes += [InsertOne(record, namespace=to_files) for record in records]
         async with self.state.limit, self.own_session() as session:
             await self.client.bulk_write(writes, session=session, ordered=True, write_concern=self.files.write_concern)
 

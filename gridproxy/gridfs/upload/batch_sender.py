@@ -56,6 +56,8 @@ class BatchSender:
 
     def check(self) -> None:
         """Raise the first failure, if there was one."""
+        if not self._in_flight and self._error is None:
+            return
         for task in [task for task in self._in_flight if task.done()]:
             size = self._in_flight.pop(task)
             error = task.exception()

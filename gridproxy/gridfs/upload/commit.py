@@ -189,7 +189,7 @@ async def insert_small_files(store: Store, files: Sequence[tuple[Sequence[Record
     Raises the errors of `insert_record`, and `UploadInProgress` if an id has chunks of another upload.
     """
     try:
-        await store.insert_small_file(
+        await store.insert_small_files(
             [chunk for chunks, _ in files for chunk in chunks], [record for _, record in files]
         )
     except (InvalidOperation, OperationFailure, ConnectionFailure) as error:

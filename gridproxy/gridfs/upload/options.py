@@ -13,15 +13,16 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidDocument
 from bson.int64 import Int64
+from pymongo.asynchronous.client_session import AsyncClientSession
 
 from gridproxy.errors import BadId, BadMetadata, BadOption, DuplicateKey, type_name
-from gridproxy.gridfs.content.limits import Limits
+from gridproxy.gridfs.content.limits import NO_LIMITS, Limits
 from gridproxy.gridfs.content.sniffing import OCTET_STREAM
 from gridproxy.gridfs.records.chunks import CHUNK_KEYS, MAX_DOCUMENT, check_chunk_size
 from gridproxy.gridfs.records.file_info import utc_milliseconds, utc_now
 from gridproxy.gridfs.records.ids import check_id
+from gridproxy.runtime.progress import Progress
 
-_NO_LIMITS = Limits()
 _COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
@@ -36,10 +37,12 @@ class UploadRequest:
     chunk_size: int | None = None
     encoding: str = "utf-8"
     expires_at: datetime | None = None
-    limits: Limits = _NO_LIMITS
+    limits: Limits = NO_LIMITS
 
     def completed_by(self, filename: str | None, content_type: str | None) -> UploadRequest:
         """Return the request with the names of its source for those that the caller did not give."""
+        if filename is None and self.filename is None:
+            return self if content_type is None or self.content_type else replace(self, content_type=content_type)
         if filename is not None and self.filename is None:
             check_filename(filename)
         name = filename if self.filename is None else self.filename
@@ -82,6 +85,15 @@ class UploadOptions(TypedDict, total=False):
     """The same as a timedelta or a number of seconds from now."""
 
 
+class TransferOptions(UploadOptions, total=False):
+    """What a call that uploads can be told besides."""
+
+    session: AsyncClientSession | None
+    """A session of pymongo's. In a transaction only the record takes part in it."""
+    progress: Progress | None
+    """Called with (bytes done, bytes in all or None). An awaitable that it returns is awaited."""
+
+
 def split_metadata(keywords: Mapping[str, Any]) -> tuple[UploadOptions, dict[str, Any]]:
     """Split keywords into the options of an upload and all others, which are metadata."""
     known = UploadOptions.__annotations__
@@ -90,7 +102,7 @@ def split_metadata(keywords: Mapping[str, Any]) -> tuple[UploadOptions, dict[str
 
 
 def upload_request(
-    *, limits: Limits = _NO_LIMITS, more_metadata: Mapping[str, Any] | None = None, **options: Unpack[UploadOptions]
+    *, limits: Limits = NO_LIMITS, more_metadata: Mapping[str, Any] | None = None, **options: Unpack[UploadOptions]
 ) -> UploadRequest:
     """Check the options of an upload.
 
@@ -108,11 +120,14 @@ def upload_request(
         check_id(id)
     if chunk_size is not None:
         check_chunk_size(chunk_size)
-    named = {} if content_type is None else {"content_type": content_type}
-    merged = merge_metadata(options.get("metadata"), {**named, **(more_metadata or {})})
+    merged: dict[str, Any] = {}
+    if more_metadata or content_type is not None or options.get("metadata") is not None:
+        named = {} if content_type is None else {"content_type": content_type}
+        merged = merge_metadata(options.get("metadata"), {**named, **(more_metadata or {})})
     declared = merged.pop("content_type", None)
     if declared is not None and not isinstance(declared, str):
         raise BadOption(f"content_type is a str such as 'image/png', not {type_name(declared)}")
+    expires_at, expires_after = options.get("expires_at"), options.get("expires_after")
     return UploadRequest(
         id=id,
         filename=filename,
@@ -120,7 +135,7 @@ def upload_request(
         metadata=merged,
         chunk_size=chunk_size,
         encoding=encoding,
-        expires_at=_expiry(options.get("expires_at"), options.get("expires_after")),
+        expires_at=None if expires_at is None and expires_after is None else _expiry(expires_at, expires_after),
         limits=limits,
     )
 

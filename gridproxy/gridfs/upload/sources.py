@@ -81,6 +81,8 @@ def open_source(source: object, *, encoding: str = "utf-8") -> Source:
     """Return the source for any kind of input, without I/O. Raises `BadSource` if bytes cannot be read from it."""
     if isinstance(source, Source):
         return source
+    if type(source) is bytes:
+        return _Bytes(source)
     if isinstance(source, Streamed):
         return source.as_source()
     if isinstance(source, bytes | bytearray | memoryview | str):

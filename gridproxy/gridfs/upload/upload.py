@@ -18,6 +18,7 @@ import anyio.lowlevel
 from bson import ObjectId
 
 from gridproxy.errors import BadOption, BadSource, BufferFull, FileClosed, TooLarge, type_name
+from gridproxy.gridfs.content.limits import NO_LIMITS
 from gridproxy.gridfs.records.chunks import BATCH_BYTES, Splitter, chunks_per_batch
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
@@ -70,9 +71,10 @@ class Upload:
         self._total = total  # the expected number of bytes, None if it is unknown
         self._reported = -1
         self.info: FileInfo | None = None
-        self._content_check = ContentCheck(request.limits)
+        # Most uploads have no limits.
+        self._content_check = None if request.limits == NO_LIMITS else ContentCheck(request.limits)
         self._sender = BatchSender(store, self.id, self.session, shared_id=request.id is not None, majority=staging)
-        self._tx_log = None if staging else transaction_log_of(self.session)
+        self._tx_log = None if staging or self.session is None else transaction_log_of(self.session)
         self._splitter = Splitter(self.chunk_size)
         self._per_batch = chunks_per_batch(self.chunk_size)
         self._batch: list[bytes] = []
@@ -96,7 +98,8 @@ class Upload:
         check_record(self.request.record(self.id, 0, self.chunk_size, None), self.chunk_size, self.store.codec_options)
         if self.request.id is not None:
             await check_id_is_free(self.store, self.id, self.session)
-        await ensure_indexes(self.store)
+        if self.store.key not in self.store.state.indexed:
+            await ensure_indexes(self.store)
         self.state = State.OPEN
         if self._tx_log is not None:
             self._tx_log.add_upload(self)
@@ -104,10 +107,11 @@ class Upload:
     def feed(self, data: bytes | memoryview) -> None:
         """Accept `data`, which must not change any more, without sending it."""
         self.check_open()
-        try:
-            self._content_check.feed(data, self.length)
-        except TooLarge as error:
-            raise self._sender.fail(error) from None
+        if self._content_check is not None:
+            try:
+                self._content_check.feed(data, self.length)
+            except TooLarge as error:
+                raise self._sender.fail(error) from None
         self.length += len(data)
         for chunk in self._splitter.feed(data):
             self._batch.append(chunk)
@@ -147,7 +151,7 @@ class Upload:
         A cancellation loses no byte that was accepted before.
         """
         self._sender.check()
-        if not await self._may_send():
+        if self._content_check is not None and not await self._may_send(self._content_check):
             return  # less than the head was received
         while self._ready:
             await self._sender.wait_for_slot()
@@ -157,17 +161,17 @@ class Upload:
                 for _ in range(2):
                     await asyncio.sleep(0)
         self._unawaited = 0
-        if self.state is State.OPEN:
+        if self._progress is not None and self.state is State.OPEN:
             await self._report(self._sender.stored, self._total)
 
-    async def _may_send(self, *, whole: bool = False) -> bool:
+    async def _may_send(self, check: ContentCheck, *, whole: bool = False) -> bool:
         """Return whether batches may be sent: after the check of the head, or of the `whole` content."""
-        if self._content_check.done:
+        if check.done:
             return True
-        if not (whole or self._content_check.has_head):
+        if not (whole or check.has_head):
             return False
         try:
-            content_type = await self._content_check.run(self.request.content_type, self._describe)
+            content_type = await check.run(self.request.content_type, self._describe)
         except Exception as error:
             self._sender.fail(error)
             raise
@@ -206,9 +210,11 @@ class Upload:
         self.state = State.CLOSING
         try:
             self._sender.check()
-            await self._may_send(whole=True)
-            # Report before the record is inserted: a failing callback must not leave an unknown file behind.
-            await self._report(self.length, self.length)
+            if self._content_check is not None:
+                await self._may_send(self._content_check, whole=True)
+            if self._progress is not None:
+                # Report before the record is inserted: a failing callback must not leave an unknown file behind.
+                await self._report(self.length, self.length)
             record = await work()
             if self._tx_log is not None and not self._tx_log.open:
                 self._sender.undo_log.abandon_record()
@@ -222,23 +228,23 @@ class Upload:
         # The upload may have been shielded from anyio's cancellation so far, and from here on it is.
         await anyio.lowlevel.checkpoint_if_cancelled()
         if self._fits_one_request():
-            return await self._publish_small()
+            self._batch_rest()
+            documents = self._sender.prepare(self._ready.popleft())
+            record = self._finished_record()
+            await self._sender.undo_log.insert_small_file(documents, record)
+            return record
         record = await self._send_rest()
         await self._sender.undo_log.insert_record(record)
-        return record
-
-    async def _publish_small(self) -> Record:
-        self._batch_rest()
-        documents = self._sender.prepare(self._ready.popleft())
-        record = self._finished_record()
-        await self._sender.undo_log.insert_small_file(documents, record)
         return record
 
     def _fits_one_request(self) -> bool:
         # An empty file is only a record. A single insert can tell a repetition from another upload's record.
         small = not self._sender.begun and not self._ready and 0 < self.length <= BATCH_BYTES
-        shared = small and self.session is None and self.store.state.bulk_write
-        return shared and same_encoding(self.store, self.request.record(self.id, 0, self.chunk_size, None))
+        if not small or self.session is not None or not self.store.state.bulk_write:
+            return False
+        return self.store.encodes_as_client or same_encoding(
+            self.store, self.request.record(self.id, 0, self.chunk_size, None)
+        )
 
     async def _send_rest(self) -> Record:
         self._batch_rest()
@@ -342,8 +348,8 @@ async def _receive(
         request = request.completed_by(opened.name, opened.content_type)
         upload = Upload(store, request, session, progress, opened.size, staging)
         try:
-            if opened.size is not None:  # a source that declares too many bytes is not read
-                request.limits.check_size(opened.size)
+            if opened.size is not None and request.limits.max_size is not None:
+                request.limits.check_size(opened.size)  # a source that declares too many bytes is not read
             await upload.start()
             while block := await opened.read():
                 upload.feed(block)
@@ -386,7 +392,7 @@ async def _close_after(source: Source, cause: BaseException) -> None:
 
 def check_repeatable(source: Source, session: Session | None) -> None:
     """Raise `BadSource` for a source that can be read only once in a transaction that may be repeated."""
-    tx_log = transaction_log_of(session)
+    tx_log = None if session is None else transaction_log_of(session)
     if tx_log is not None and tx_log.repeated and not source.repeatable:
         raise BadSource(
             f"{source.what} can be read only once, and with_transaction() may run its callback again: "
