@@ -146,10 +146,7 @@ class Upload:
         return _Written(self, count)
 
     async def flow(self) -> None:
-        """Send every full batch, at most four at once. Returns when all of them are in flight.
-
-        A cancellation loses no byte that was accepted before.
-        """
+        """Send every full batch, at most four at once. A cancellation loses no byte that was accepted before."""
         self._sender.check()
         if self._content_check is not None and not await self._may_send(self._content_check):
             return  # less than the head was received
