@@ -174,7 +174,7 @@ async def test_an_error_in_the_block_comes_out_itself_and_nothing_is_stored(buck
 # Writers
 
 
-async def test_a_full_buffer_takes_nothing_and_what_it_has_can_still_leave(bucket: Bucket) -> None:
+async def test_a_full_buffer_refuses_writes_and_can_still_be_sent(bucket: Bucket) -> None:
     file = AsyncGridFile(bucket=bucket)
     await file.new_file(chunk_size=255 * CHUNK)
     block = b"x" * (UNAWAITED_BYTES // 8)

@@ -265,7 +265,7 @@ async def test_a_cancelled_close_leaves_nothing(bucket: Bucket, data: bytes) -> 
     await cancelled_everywhere(make, stride=LONG if data is LARGE else 1)
 
 
-async def test_a_cancelled_abort_has_taken_everything_back(bucket: Bucket) -> None:
+async def test_a_cancelled_abort_has_removed_everything(bucket: Bucket) -> None:
     async def make() -> Work:
         file = AsyncGridFile(bucket=bucket)
         await file.new_file()

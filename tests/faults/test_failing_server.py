@@ -115,7 +115,7 @@ async def test_a_connection_that_breaks_once_goes_unnoticed(
         await failing.delete(info.id)
 
 
-async def test_a_record_that_landed_without_the_wished_durability_is_taken_back(
+async def test_a_record_without_the_wanted_durability_is_removed(
     server: FailingServer, failing: Bucket, database: Database
 ) -> None:
     file = AsyncGridFile(bucket=failing)

@@ -126,7 +126,7 @@ async def test_a_server_that_refuses_to_copy_a_chunk_is_understood(
 
 @pytest.mark.parametrize("data", [EMPTY, SMALL, LARGE], ids=["empty", "small", "large"])
 @pytest.mark.parametrize("bulk_write", [True, False], ids=["8.0", "before 8.0"])
-async def test_an_id_taken_by_an_empty_file_meanwhile_gets_no_chunk(
+async def test_an_id_of_a_concurrent_empty_file_gets_no_chunk(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, data: bytes, bulk_write: bool
 ) -> None:
     await bucket.upload(EMPTY, id="mine", filename="the first")
@@ -139,7 +139,7 @@ async def test_an_id_taken_by_an_empty_file_meanwhile_gets_no_chunk(
 
 
 @pytest.mark.parametrize("data", [EMPTY, SMALL, LARGE], ids=["empty", "small", "large"])
-async def test_an_id_that_is_taken_is_refused_before_a_byte_is_sent(bucket: Bucket, data: bytes) -> None:
+async def test_an_id_in_use_is_refused_before_a_byte_is_sent(bucket: Bucket, data: bytes) -> None:
     await bucket.upload(OTHER, id="mine")
     with pytest.raises(FileAlreadyStored):
         await bucket.upload(data, id="mine")
@@ -224,7 +224,7 @@ async def test_a_cancelled_loser_takes_back_nothing_of_the_winners(
     assert await stored_files(bucket.database) == {"mine": EMPTY}
 
 
-async def test_a_file_is_not_aborted_while_somebody_else_closes_it(bucket: Bucket) -> None:
+async def test_a_file_is_not_aborted_while_another_task_closes_it(bucket: Bucket) -> None:
     file = AsyncGridFile(bucket=bucket)
     await file.new_file()
     file.write(LARGE)

@@ -20,7 +20,7 @@ LARGE = bytes(range(256)) * 22  # five chunks and a half: three batches
 BATCHES = 3
 
 
-async def test_the_two_steps_store_what_the_one_request_could_not(
+async def test_two_requests_store_the_file_if_one_failed(
     server: FailingServer, failing: Bucket, database: Database
 ) -> None:
     await server.fail("bulkWrite", closeConnection=True)
@@ -63,7 +63,7 @@ async def test_the_rest_of_a_request_that_landed_in_part_follows(
 
 
 @pytest.mark.parametrize("data", [b"", LARGE], ids=["nothing", "several batches"])
-async def test_a_record_that_lands_at_the_second_attempt_is_a_success(
+async def test_a_record_that_is_inserted_by_the_second_attempt_is_a_success(
     server: FailingServer, failing: Bucket, database: Database, data: bytes
 ) -> None:
     # pymongo repeats once by itself; the third time it goes well.
@@ -159,7 +159,9 @@ async def test_a_cancelled_insert_that_the_server_is_slow_with_leaves_nothing(
     assert await stored_files(database) == {}
 
 
-async def test_no_server_at_all_is_no_unknown_outcome(failing: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreachable_server_is_not_an_unknown_outcome(
+    failing: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def unreachable(*_: Any) -> None:
         raise ServerSelectionTimeoutError("nothing was sent")
 

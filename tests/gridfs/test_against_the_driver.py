@@ -51,7 +51,7 @@ class Breaking:
         return bytes(min(size, CHUNK))
 
 
-async def test_a_short_read_is_taken_for_the_end_there_and_read_on_here(database: Database) -> None:
+async def test_a_short_read_ends_an_upload_of_the_driver_but_not_ours(database: Database) -> None:
     data = bytes(range(256)) * 40
     id = await AsyncGridFSBucket(database, "theirs").upload_from_stream("a", ShortReads(data))
     stream = await AsyncGridFSBucket(database, "theirs").open_download_stream(id)

@@ -14,7 +14,7 @@ from ..traffic import watched
 DATA = bytes(range(256)) * 4  # 1024 bytes, which is 11 chunks of 100
 
 
-async def test_a_copy_keeps_what_is_not_given(bucket: Bucket, database: Database) -> None:
+async def test_a_copy_keeps_options_that_are_not_given(bucket: Bucket, database: Database) -> None:
     info = await bucket.upload(
         DATA, filename="a.txt", content_type="image/x-odd", metadata={"owner": 7}, expires_after=3600, chunk_size=64
     )
@@ -30,7 +30,7 @@ async def test_a_copy_keeps_what_is_not_given(bucket: Bucket, database: Database
     assert await orphans(database) == []
 
 
-async def test_a_copy_takes_what_is_given(bucket: Bucket) -> None:
+async def test_a_copy_has_the_given_options(bucket: Bucket) -> None:
     info = await bucket.upload(DATA, filename="a.txt", metadata={"owner": 7})
     copy = await bucket.copy(info.id, new_id="b", filename="b.png", metadata={"x": 1}, expires_after=3600)
     assert (copy.id, copy.filename, copy.content_type) == ("b", "b.png", "text/plain")
@@ -52,7 +52,7 @@ async def test_a_copy_of_an_empty_file_without_a_chunk_size_has_one(bucket: Buck
     assert (copy.length, copy.chunk_size) == (0, 100)
 
 
-async def test_a_copy_keeps_what_other_writers_left(bucket: Bucket, database: Database) -> None:
+async def test_a_copy_keeps_the_records_of_other_drivers(bucket: Bucket, database: Database) -> None:
     await database["fs.files"].insert_one(
         {"_id": 1, "length": 2, "chunkSize": 100, "contentType": "a/b", "metadata": {"dotted": {"a": 1}}}
     )

@@ -62,7 +62,7 @@ def sync_read(database: SyncDatabase[dict[str, Any]], id: object) -> tuple[bytes
 
 
 @pytest.mark.parametrize(("chunk_size", "length"), SIZES)
-async def test_what_pymongo_wrote_is_read_here(
+async def test_a_file_of_pymongo_is_read_here(
     database: Database, sync_database: SyncDatabase[dict[str, Any]], chunk_size: int, length: int
 ) -> None:
     data = content(length)
@@ -82,7 +82,7 @@ async def test_what_pymongo_wrote_is_read_here(
 
 
 @pytest.mark.parametrize(("chunk_size", "length"), SIZES)
-async def test_pymongo_reads_what_is_written_here(
+async def test_pymongo_reads_a_file_of_gridproxy(
     database: Database, sync_database: SyncDatabase[dict[str, Any]], chunk_size: int, length: int
 ) -> None:
     data = content(length)
@@ -128,7 +128,7 @@ async def test_pymongo_reads_sixty_megabytes_that_are_written_here(
 # One bucket, used by both
 
 
-async def test_pymongo_finds_renames_and_deletes_what_is_written_here(database: Database) -> None:
+async def test_pymongo_finds_renames_and_deletes_a_file_of_gridproxy(database: Database) -> None:
     theirs = AsyncGridFSBucket(database, "photos")
     ours = Bucket(database, "photos", chunk_size=10)
     first = await ours.upload(b"first", filename="a")

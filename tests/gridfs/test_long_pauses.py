@@ -67,7 +67,9 @@ async def old_staged(bucket: Bucket, chunks_made: Ago, **options: Any) -> Staged
 # Staged
 
 
-async def test_what_the_collector_took_is_not_published(bucket: Bucket, database: Database, chunks_made: Ago) -> None:
+async def test_chunks_that_the_garbage_collector_removed_are_not_published(
+    bucket: Bucket, database: Database, chunks_made: Ago
+) -> None:
     staged = await old_staged(bucket, chunks_made)
     assert (await bucket.collect_garbage(HOUR, dry_run=False)).orphans == Tally(1, 3, 3 * CHUNK)
     with pytest.raises(CorruptFile, match="3 of its 3 chunks are gone"):
@@ -86,7 +88,7 @@ async def test_of_half_a_file_nothing_stays(bucket: Bucket, database: Database, 
     assert await contents(database) == (0, 0)
 
 
-async def test_what_the_collector_left_is_published_and_counts_as_new(
+async def test_chunks_that_the_garbage_collector_kept_are_published_as_new(
     bucket: Bucket, database: Database, chunks_made: Ago
 ) -> None:
     staged = await old_staged(bucket, chunks_made)
@@ -126,9 +128,7 @@ async def test_published_again_it_is_left_as_it_is(bucket: Bucket, database: Dat
     assert await contents(database) == (1, 2)
 
 
-async def test_published_deleted_and_published_again_is_no_file_without_bytes(
-    bucket: Bucket, database: Database
-) -> None:
+async def test_publishing_again_after_a_delete_makes_no_empty_file(bucket: Bucket, database: Database) -> None:
     staged = await bucket.stage(bytes(3 * CHUNK))
     await bucket.delete((await bucket.publish(staged)).id)
     with pytest.raises(CorruptFile):
@@ -259,7 +259,7 @@ async def test_many_files_are_as_old_as_their_sending(bucket: Bucket, monkeypatc
 
 
 @pytest.mark.parametrize("remove", ["delete", "discard"])
-async def test_an_upload_whose_id_is_deleted_meanwhile_is_no_file(
+async def test_an_upload_whose_id_is_deleted_stores_no_file(
     bucket: Bucket, database: Database, small_batches: None, remove: str
 ) -> None:
     """Who sees chunks without a record, and takes them for an orphan's, damages nobody's file."""
@@ -274,7 +274,7 @@ async def test_an_upload_whose_id_is_deleted_meanwhile_is_no_file(
     assert await contents(database) == (0, 0)
 
 
-async def test_nor_is_what_was_staged(bucket: Bucket, database: Database) -> None:
+async def test_staged_content_whose_id_is_discarded_stores_no_file(bucket: Bucket, database: Database) -> None:
     staged = await bucket.stage(bytes(3 * CHUNK))
     await bucket.discard(staged.id)
     with pytest.raises(CorruptFile, match="its first chunk is gone"):
@@ -282,7 +282,9 @@ async def test_nor_is_what_was_staged(bucket: Bucket, database: Database) -> Non
     assert await contents(database) == (0, 0)
 
 
-async def test_nor_what_a_transaction_stores(bucket: Bucket, database: Database, small_batches: None) -> None:
+async def test_an_upload_in_a_transaction_whose_id_is_deleted_stores_no_file(
+    bucket: Bucket, database: Database, small_batches: None
+) -> None:
     with pytest.raises(CorruptFile, match="its first chunk is gone"):
         async with gridproxy.transaction(database.client) as tx:
             writer = await bucket.open_upload(session=tx.session)
@@ -294,7 +296,7 @@ async def test_nor_what_a_transaction_stores(bucket: Bucket, database: Database,
     assert await contents(database) == (0, 0)
 
 
-async def test_what_a_majority_has_not_yet_is_there(mongodb_uri: str, database: Database, small_batches: None) -> None:
+async def test_chunks_without_a_majority_are_found(mongodb_uri: str, database: Database, small_batches: None) -> None:
     """A bucket that reads by "majority" and writes by less would miss its own chunks, when the record is in."""
     async with observed(mongodb_uri, database.name) as (observing, commands):
         bucket = Bucket(observing, chunk_size=CHUNK, read_concern=ReadConcern("majority"))

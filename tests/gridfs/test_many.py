@@ -139,7 +139,7 @@ async def test_progress_tells_the_bytes_of_all_files_so_far(database: Database) 
 # Records of many ids
 
 
-async def test_stat_many_gives_what_is_there_by_id(bucket: Bucket) -> None:
+async def test_stat_many_returns_existing_files_by_id(bucket: Bucket) -> None:
     infos = [await bucket.upload(b"x" * number, id=number) for number in range(5)]
     await bucket.upload(b"", id="expired", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
     found = await bucket.stat_many([3, "missing", 1, 3, "expired", None, ObjectId()])
@@ -169,7 +169,7 @@ async def test_stat_many_takes_a_pattern_for_a_value(bucket: Bucket) -> None:
     assert await bucket.stat_many([re.compile("a"), (1, 2)]) == {}
 
 
-async def test_stat_many_refuses_what_no_dict_can_have_as_a_key(bucket: Bucket) -> None:
+async def test_stat_many_refuses_unhashable_ids(bucket: Bucket) -> None:
     class Frozen(dict[str, int]):
         def __hash__(self) -> int:  # type: ignore[override]  # as the frozen dicts of some libraries
             return 1

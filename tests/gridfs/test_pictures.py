@@ -89,7 +89,7 @@ async def test_another_process_finds_them(database: Database) -> None:
     assert await other.variants["wide"].read() == await photo.variants["wide"].read()
 
 
-async def test_a_file_that_is_no_picture_has_no_measures_and_no_variants() -> None:
+async def test_a_plain_file_has_no_picture_size_and_no_variants() -> None:
     file = AsyncGridFile()
     await file.put(b"no picture")
     assert (file.width, file.height, file.format, file.variants) == (None, None, None, {})
@@ -98,7 +98,7 @@ async def test_a_file_that_is_no_picture_has_no_measures_and_no_variants() -> No
         await file.thumbnail.read()
 
 
-async def test_what_mongoengine_wrote_is_read_and_removed(database: Database) -> None:
+async def test_a_picture_of_mongoengine_is_read_and_removed(database: Database) -> None:
     files = database["fs.files"]
     bucket = Bucket(database)
     thumbnail, photo = [(await bucket.upload(data)).id for data in (b"thumbnail", b"photo")]
@@ -136,7 +136,7 @@ async def test_they_go_with_the_picture(way: str, database: Database) -> None:
     assert await contents(database) == (left, left)
 
 
-async def test_removing_a_plain_file_costs_what_it_cost(mongodb_uri: str, database: Database) -> None:
+async def test_removing_a_plain_file_needs_no_further_requests(mongodb_uri: str, database: Database) -> None:
     ids = [info.id for info in await Bucket(database).upload_many([b"1", b"2", b"3"])]
     async with observed(mongodb_uri, database.name) as (other, commands):
         bucket = Bucket(other)
@@ -148,7 +148,7 @@ async def test_removing_a_plain_file_costs_what_it_cost(mongodb_uri: str, databa
 
 
 @pytest.mark.parametrize("many", [True, False])
-async def test_what_a_record_only_claims_to_own_stays(many: bool, database: Database) -> None:
+async def test_files_that_a_record_only_mentions_are_kept(many: bool, database: Database) -> None:
     bucket = Bucket(database)
     victim = await bucket.upload(b"somebody else's")
     claim = await bucket.upload(b"mine", metadata={"thumbnail_id": victim.id, "variants": {"a": victim.id, "b": None}})
@@ -177,7 +177,7 @@ async def test_legacy_metadata_of_null_are_no_hindrance(database: Database) -> N
     "data",
     [b"", b"no picture", picture()[:900], b"GIF89a" + bytes(9), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"],
 )
-async def test_what_cannot_be_decoded_is_refused(data: bytes, database: Database) -> None:
+async def test_an_undecodable_picture_is_refused(data: bytes, database: Database) -> None:
     with pytest.raises(PictureRefused, match="not a picture") as caught:
         await file_of_pictures().put(data, filename="marmot.jpg")
     assert isinstance(caught.value, FileRefused)
@@ -212,7 +212,7 @@ async def test_all_frames_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.actual == 3 * 40 * 30
 
 
-async def test_limits_hold_for_what_came_and_validators_for_what_is_stored(database: Database) -> None:
+async def test_limits_check_received_bytes_and_validators_stored_ones(database: Database) -> None:
     seen: list[FileInfo] = []
     data = picture()
     photo = file_of_pictures(
@@ -243,7 +243,7 @@ async def test_without_a_limit_of_its_own_a_picture_has_one_all_the_same(monkeyp
         await file_of_pictures().put(picture())
 
 
-async def test_the_content_type_is_what_it_is_whatever_it_was_called() -> None:
+async def test_the_content_type_is_that_of_the_stored_bytes() -> None:
     photo = file_of_pictures()
     await photo.put(picture("PNG"), filename="marmot.jpg", content_type="image/jpeg")
     assert photo.content_type == "image/png"
@@ -306,7 +306,7 @@ def animated(kind: str = "GIF") -> bytes:
     return target.getvalue()
 
 
-async def test_a_picture_that_needs_nothing_is_stored_as_it_came() -> None:
+async def test_a_picture_that_needs_no_change_is_stored_unchanged() -> None:
     for data in (picture(), picture("JPEG", progressive=True), animated(), picture("PNG", mode="P")):
         photo = file_of_pictures(ImageOptions(size=(500, 500)))
         await photo.put(data)
@@ -401,7 +401,7 @@ async def test_kinds_of_pictures(kind: str, mode: str) -> None:
     assert (photo.format, photo.content_type) == (kind, Image.MIME[kind])
 
 
-async def test_what_shows_through_a_palette_still_does() -> None:
+async def test_a_transparent_palette_stays_transparent() -> None:
     image = Image.new("P", (400, 300), 1)
     target = BytesIO()
     image.save(target, "PNG", transparency=1)
@@ -496,7 +496,7 @@ async def unanswered(database: Database, monkeypatch: pytest.MonkeyPatch, which:
     return caught.value
 
 
-async def test_a_picture_that_may_be_there_keeps_what_belongs_to_it(
+async def test_a_picture_with_unknown_outcome_keeps_its_variants(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = await unanswered(database, monkeypatch, 3)
@@ -514,7 +514,7 @@ async def test_a_variant_that_may_be_there_is_all_that_is_left(
     assert (await Bucket(database).stat(error.id)).metadata["variant_of"]
 
 
-async def test_an_id_that_is_taken_leaves_the_file_and_no_variants(database: Database) -> None:
+async def test_an_id_in_use_keeps_the_file_and_leaves_no_variants(database: Database) -> None:
     photo = file_of_pictures()
     await photo.put(picture(), id="marmot")
     with pytest.raises(gridproxy.FileAlreadyStored):
@@ -571,7 +571,7 @@ async def test_a_copy_that_fails_leaves_none_of_them(
     assert await contents(database) == (4, 4)
 
 
-async def test_a_copy_that_may_be_there_keeps_what_belongs_to_it(
+async def test_a_copy_with_unknown_outcome_keeps_its_variants(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = file_of_pictures(ImageOptions(thumbnail_size=(9, 9)))
@@ -652,7 +652,7 @@ async def test_in_a_transaction_of_ours_they_come_and_go_with_it(database: Datab
     assert await contents(database) == (0, 0)
 
 
-async def test_the_check_counts_what_belongs_to_pictures_as_held(database: Database) -> None:
+async def test_the_check_counts_variants_as_referenced(database: Database) -> None:
     photo = file_of_pictures()
     await photo.put(picture())
     await database["zoo"].insert_one({"photo": photo.id})

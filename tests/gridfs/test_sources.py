@@ -120,14 +120,14 @@ async def test_nothing_is_an_empty_source(source: object) -> None:
     assert await content(source) == b""
 
 
-async def test_a_str_is_encoded_as_told() -> None:
+async def test_a_str_is_encoded_with_the_given_encoding() -> None:
     assert await content("mårmot") == "mårmot".encode()
     assert await drained(open_source("mårmot", encoding="latin-1")) == "mårmot".encode("latin-1")
     with pytest.raises(UnicodeEncodeError):
         open_source("mårmot", encoding="ascii")
 
 
-async def test_what_changes_after_the_call_does_not_change_the_source() -> None:
+async def test_a_source_is_a_copy_of_mutable_data() -> None:
     changing, numbers = bytearray(DATA), array.array("B", DATA)
     sources = [open_source(changing), open_source(memoryview(changing)), open_source(numbers)]
     changing[:] = b"x" * 5000
@@ -154,7 +154,7 @@ def test_as_bytes_gives_bytes_of_its_own(data: str | bytes) -> None:
 
 
 @pytest.mark.parametrize("data", [None, 5, 1.5, [1], [b"a"], object(), io.BytesIO(b"a")], ids=shown)
-def test_as_bytes_refuses_what_is_neither_bytes_like_nor_a_str(data: object) -> None:
+def test_as_bytes_refuses_other_types_than_str_and_bytes_like(data: object) -> None:
     with pytest.raises(BadSource, match=f"not .*{type(data).__name__}"):
         as_bytes(data, "utf-8")
 
@@ -196,7 +196,7 @@ async def test_a_path_of_bytes_is_read_and_has_no_name(path: Path) -> None:
 # Files
 
 
-async def test_a_file_is_read_from_where_it_stands_and_never_closed(path: Path) -> None:
+async def test_a_file_is_read_from_its_position_and_not_closed(path: Path) -> None:
     with path.open("rb") as file:
         file.seek(100)
         source = open_source(file)
@@ -231,7 +231,7 @@ async def test_files_of_every_kind_are_read_whole(path: Path) -> None:
         assert await content(packed) == DATA
 
 
-async def test_a_size_is_known_where_it_costs_nothing(path: Path) -> None:
+async def test_a_size_is_known_if_it_needs_no_read(path: Path) -> None:
     async def size(file: object) -> int | None:
         source = open_source(file)
         await source.prepare()
@@ -488,7 +488,7 @@ async def test_a_source_is_a_source() -> None:
     assert open_source(source) is source
 
 
-def test_an_empty_file_is_no_source() -> None:
+def test_an_empty_file_proxy_is_refused_as_a_source() -> None:
     with pytest.raises(FileMissing, match="empty"):
         open_source(AsyncGridFile())
 
@@ -499,7 +499,7 @@ def test_an_empty_file_is_no_source() -> None:
 @pytest.mark.parametrize(
     "source", [None, 5, 1.5, True, object(), {}, {"a": b"b"}, bytes, io.BytesIO, len, ShortReads], ids=shown
 )
-def test_what_bytes_cannot_be_read_from_is_named(source: object) -> None:
+def test_an_unsupported_source_is_refused_by_its_type(source: object) -> None:
     with pytest.raises(BadSource, match=f"{type(source).__name__} cannot be read as bytes"):
         open_source(source)
 
@@ -535,7 +535,7 @@ async def test_a_file_in_text_mode_is_named(path: Path) -> None:
 
 
 @pytest.mark.parametrize("item", [None, 5, ["a"], object()], ids=shown)
-async def test_an_item_that_is_no_bytes_is_named(item: object) -> None:
+async def test_an_item_that_is_not_bytes_is_refused_by_its_type(item: object) -> None:
     async def later() -> AsyncIterator[object]:
         yield b"a"
         yield item
@@ -571,7 +571,7 @@ async def test_a_file_that_gives_no_bytes_is_named(given: object) -> None:
             await content(odd)
 
 
-async def test_a_non_blocking_file_with_nothing_to_read_is_no_source() -> None:
+async def test_a_non_blocking_file_without_data_is_refused() -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     with (

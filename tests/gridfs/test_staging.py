@@ -11,7 +11,7 @@ from ..observing import Database, contents
 DATA = bytes(range(256)) * 4  # 1024 bytes, which is 11 chunks of 100
 
 
-async def test_what_is_staged_is_no_file_until_it_is_published(bucket: Bucket, database: Database) -> None:
+async def test_staged_content_is_not_a_file_until_it_is_published(bucket: Bucket, database: Database) -> None:
     staged = await bucket.stage(DATA, filename="a.txt", metadata={"owner": 7}, id="a")
     assert await contents(database) == (0, 11)
     with pytest.raises(FileMissing):
@@ -27,7 +27,7 @@ async def test_what_is_staged_is_no_file_until_it_is_published(bucket: Bucket, d
     assert await bucket.verify("a") == info
 
 
-async def test_what_is_staged_can_be_uploaded_or_discarded(bucket: Bucket, database: Database) -> None:
+async def test_staged_content_can_be_uploaded_or_discarded(bucket: Bucket, database: Database) -> None:
     info = await bucket.upload(await bucket.stage(b"a", filename="a"))
     assert await bucket.read(info.id) == b"a"
     with pytest.raises(BadOption, match="give them to stage"):

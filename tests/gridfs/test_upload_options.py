@@ -41,7 +41,7 @@ def test_nothing_asked_is_an_upload_without_a_name() -> None:
     assert (request.chunk_size, request.encoding, request.expires_at, request.limits) == (None, "utf-8", None, Limits())
 
 
-def test_content_type_and_further_keywords_land_in_the_metadata_of_the_record() -> None:
+def test_content_type_and_further_keywords_are_stored_in_the_metadata() -> None:
     request = upload_request(
         filename="a/b.png", content_type="image/png", metadata={"owner": 7}, more_metadata={"reviewed": False}
     )
@@ -99,7 +99,7 @@ def test_a_content_type_is_a_str_wherever_it_is_said(arguments: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("encoding", ["klingon", 5, None, "", "a\0b", "rot13", "hex"], ids=shown)
-def test_an_encoding_that_is_none_for_text_is_refused(encoding: Any) -> None:
+def test_an_encoding_that_cannot_encode_text_is_refused(encoding: Any) -> None:
     refused(BadOption, "encoding", encoding=encoding)
 
 
@@ -109,12 +109,12 @@ def test_a_chunk_size_that_no_chunk_can_have_is_refused(chunk_size: int) -> None
 
 
 @pytest.mark.parametrize("chunk_size", [1.0, "4", True, Decimal(4)], ids=shown)
-def test_a_chunk_size_that_is_no_whole_number_is_refused(chunk_size: Any) -> None:
+def test_a_chunk_size_that_is_not_a_whole_number_is_refused(chunk_size: Any) -> None:
     refused(BadOption, "chunk_size is a whole number", chunk_size=chunk_size)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 255 * 1024, LARGEST_CHUNK])
-def test_chunk_sizes_from_one_byte_to_the_largest_are_taken(chunk_size: int) -> None:
+def test_chunk_sizes_from_one_byte_to_the_largest_are_accepted(chunk_size: int) -> None:
     assert upload_request(chunk_size=chunk_size).chunk_size == chunk_size
 
 
@@ -190,7 +190,7 @@ def test_a_file_expires_at_a_moment_or_after_a_time() -> None:
     ],
     ids=shown,
 )
-def test_an_expiry_that_is_no_moment_is_refused(arguments: dict[str, Any], match: str) -> None:
+def test_an_invalid_expiry_is_refused(arguments: dict[str, Any], match: str) -> None:
     refused(BadOption, match, **arguments)
 
 
@@ -223,7 +223,7 @@ def test_the_content_type_is_guessed_by_the_name(filename: str, kind: str | None
     assert upload_request().completed_by(filename, None).content_type == kind
 
 
-def test_what_the_caller_said_comes_before_the_guess_and_that_before_what_the_source_declares() -> None:
+def test_a_content_type_is_the_callers_then_the_guess_then_the_sources() -> None:
     assert upload_request(content_type="a/b").completed_by("x.png", "c/d").content_type == "a/b"
     assert upload_request().completed_by("x.png", "c/d").content_type == "image/png"
     assert upload_request().completed_by("x.unheard-of", "c/d").content_type == "c/d"
@@ -269,7 +269,7 @@ def test_a_uuid_needs_codec_options_that_say_how() -> None:
     checked(options=standard, id=uuid.uuid4(), metadata={"owner": uuid.uuid4()})
 
 
-def test_a_record_that_is_no_document_for_its_size_is_refused() -> None:
+def test_a_record_that_is_too_large_for_a_document_is_refused() -> None:
     checked(metadata={"text": "x" * (MAX_DOCUMENT - 1000)})
     with pytest.raises(BadMetadata, match="the record would have 16"):
         checked(metadata={"text": "x" * MAX_DOCUMENT})

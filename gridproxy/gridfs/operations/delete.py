@@ -1,7 +1,4 @@
-"""The removal of files: first the record, so that no reader opens half a file, then the chunks.
-
-Inside a transaction only the record is removed. Its commit, or the garbage collector, removes the chunks.
-"""
+"""The removal of files: first the record, then the chunks. In a transaction, its commit removes the chunks."""
 
 from __future__ import annotations
 

@@ -23,10 +23,7 @@ async def update_file(
     more: Mapping[str, Any],
     session: Session | None,
 ) -> FileInfo:
-    """Set and unset metadata keys in one step and return the new info. The old metadata may be null.
-
-    Raises `FileMissing`, and `BadMetadata` for keys that cannot be stored or edited (`sha256`).
-    """
+    """Set and unset metadata keys in one step and return the new info. Raises `FileMissing` and `BadMetadata`."""
     setting = merge_metadata(changes, more)
     if isinstance(unset, str | bytes):
         raise BadMetadata(f"unset needs an iterable of keys such as [{unset!r}], not one key")

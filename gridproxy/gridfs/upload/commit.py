@@ -1,7 +1,4 @@
-"""The insert of the record, which makes a file visible.
-
-An insert without an answer is repeated. A record that is found then under the same id may be our own.
-"""
+"""The insert of the record, which makes a file visible. It is repeated if no answer arrives."""
 
 from __future__ import annotations
 

@@ -38,10 +38,7 @@ class ContentCheck:
             self._head += data[: HEAD_BYTES - len(self._head)]
 
     async def run(self, declared: str | None, described: Callable[[str | None], FileInfo]) -> str | None:
-        """Check the head and return the content type to store. `described` returns the info for the validators.
-
-        Raises `ContentTypeRefused`, `FileRefused`, or any other error of a validator.
-        """
+        """Check the head and return the content type to store. `described` returns the validators' info."""
         async with self._lock:  # concurrent writers run the check once
             if not self.done:
                 head = bytes(self._head)

@@ -1,7 +1,4 @@
-"""Every kind of input as one stream of blocks of bytes.
-
-Only `open_source` knows the kinds of input. A source closes what it opened itself, and nothing that the caller opened.
-"""
+"""Every kind of input as one stream of blocks of bytes. A source closes only what it opened itself."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ class Staged:
     `Bucket.stage` makes it. `Bucket.publish`, `put` and `replace` make a file of it, and `Bucket.discard` removes it.
 
     ```python
-    bucket = gridproxy.Bucket(client.zoo)
     staged = await bucket.stage(b"roar", filename="lion.txt")
     info = await bucket.publish(staged)
     assert info.id == staged.id

@@ -1,7 +1,4 @@
-"""The undo of one new file: remove its record first, then its chunks by their `_id`s.
-
-Readers never see half a file that way, and chunks of another upload under the same id are kept.
-"""
+"""The undo of one new file: its record first, then its own chunks, so that no reader sees half a file."""
 
 from __future__ import annotations
 

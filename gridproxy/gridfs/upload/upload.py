@@ -146,10 +146,7 @@ class Upload:
         return _Written(self, count)
 
     async def flow(self) -> None:
-        """Send every full batch, at most four at once. Returns when all of them are in flight.
-
-        A cancellation loses no byte that was accepted before.
-        """
+        """Send every full batch, at most four at once. A cancellation loses no byte that was accepted before."""
         self._sender.check()
         if self._content_check is not None and not await self._may_send(self._content_check):
             return  # less than the head was received
@@ -240,11 +237,11 @@ class Upload:
     def _fits_one_request(self) -> bool:
         # An empty file is only a record. A single insert can tell a repetition from another upload's record.
         small = not self._sender.begun and not self._ready and 0 < self.length <= BATCH_BYTES
-        if not (small and self.session is None and self.store.state.bulk_write):
+        if not small or self.session is not None or not self.store.state.bulk_write:
             return False
-        if self.store.encodes_as_client:
-            return True
-        return same_encoding(self.store, self.request.record(self.id, 0, self.chunk_size, None))
+        return self.store.encodes_as_client or same_encoding(
+            self.store, self.request.record(self.id, 0, self.chunk_size, None)
+        )
 
     async def _send_rest(self) -> Record:
         self._batch_rest()

@@ -23,7 +23,7 @@ class Writer:
     chunks.
 
     ```python
-    async with gridproxy.Bucket(client.zoo).open_upload(filename="roar.txt") as writer:
+    async with bucket.open_upload(filename="roar.txt") as writer:
         await writer.write("roar ")
         await writer.writelines([b"roar", b"!"])
     assert writer.info.length == 10
