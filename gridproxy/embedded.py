@@ -1,23 +1,23 @@
-"""A throw-away MongoDB-compatible server, for trials and tests.
+"""A temporary MongoDB-compatible server for experiments and tests.
 
 ```python
-from gridproxy.embedded import EmbeddedServer
+from gridproxy.embedded import EmbeddedServer, EmbeddedServerUnavailable, server_uri
 
 with EmbeddedServer() as server:
-    client = AsyncMongoClient(server.uri)
+    database = AsyncMongoClient(server.uri)["zoo"]
 ```
 
-`python -m gridproxy.embedded` runs one until Ctrl-C and prints its address. The server is SecantusDB's daemon
-(`pip install 'gridproxy-mongo[embedded]'`). It always runs as a process of its own and is never imported: its
-licence is the GPL, and it would share our interpreter's lock.
+`python -m gridproxy.embedded` runs a server until Ctrl-C and prints its address. The server is SecantusDB's daemon
+(`pip install 'gridproxy-mongo[embedded]'`). It runs in a separate process and is never imported, because its licence
+is the GPL and because it would block this interpreter.
 
-Three processes are at work, because a parent that is killed with SIGKILL can clean up nothing:
+There are three processes, because a program that is killed with SIGKILL cannot clean up:
 
     your program ──pipe──> supervisor (this file, run as a script) ──child──> secantusd-py
 
-The supervisor owns the server and its temporary folder. Whatever ends your program closes the pipe as well;
-then the supervisor stops the server and removes the folder. The server listens on the loopback interface, but
-without a password: keep nothing in it that other users of the machine must not see.
+The supervisor owns the server and its temporary folder. The end of your program closes the pipe. Then the supervisor
+stops the server and deletes the folder. The server listens on the loopback interface without a password, so other
+users of the machine can read its data.
 """
 
 from __future__ import annotations
@@ -51,26 +51,39 @@ _LISTENING = re.compile(rb"listening on 127\.0\.0\.1:(\d+)")
 _SUPERVISE = "--supervise"
 _TERMINATE_SECONDS = 5.0
 _SUPERVISOR_SECONDS = 15.0
-_SET_URI = "set MONGODB_URI to the address of a MongoDB that you have (mongodb://host:27017/?replicaSet=rs0)"
+_SET_URI = "set MONGODB_URI to the address of an existing MongoDB (mongodb://host:27017/?replicaSet=rs0)"
 
 
 class EmbeddedServerUnavailable(RuntimeError):
-    """The embedded server can't be started; the message says why, and what to install or to set instead."""
+    """The embedded server cannot be started. The message says why, and what to install or to set.
+
+    ```python
+    try:
+        uri = EmbeddedServer().uri
+    except (EmbeddedServerUnavailable, RuntimeError) as error:
+        print(error)
+    ```
+    """
 
 
 class EmbeddedServer:
-    """One SecantusDB server on a loopback port, as a context manager or by `start()` and `stop()`.
+    """A SecantusDB server on a loopback port. Use it as a context manager, or call `start()` and `stop()`.
 
-    Making the object does no I/O. The server ends with the `with` block, at `stop()`, when the object is
-    forgotten, at the interpreter's exit, and when this process dies in any other way, SIGKILL included.
-    `start()` and `stop()` block for half a second each: beside a running event loop use a worker thread.
+    Creating the object does no I/O. The server ends with the `with` block, with `stop()`, when the object is garbage
+    collected, and at the end of this process, even if that is killed. `start()` and `stop()` block for half a second
+    each, so call them in a worker thread if an event loop is running.
+
+    ```python
+    server = EmbeddedServer(sync_on_commit=False, start_timeout=60.0)
+    assert not server.running
+    ```
 
     Args:
-        storage_path: a folder for the data, made if it is missing, and kept; a later server reopens it.
-            Without it the data lie in a temporary folder that goes when the server stops.
-        sync_on_commit: whether acknowledged writes survive `kill()`; without it writes are faster.
-        port: the port to listen on, 127.0.0.1 only; 0 takes a free one.
-        start_timeout: seconds until `start()` gives up.
+        storage_path: A folder for the data, which is created if it is missing. A later server can reopen it. By default
+            the data is in a temporary folder that is deleted when the server stops.
+        sync_on_commit: Whether acknowledged writes survive `kill()`. Writes are faster without it.
+        port: The port on 127.0.0.1, or 0 for a free one.
+        start_timeout: The number of seconds after which `start()` fails.
     """
 
     def __init__(
@@ -103,40 +116,40 @@ class EmbeddedServer:
 
     @property
     def uri(self) -> str:
-        """The address for a client; it stays the same over `kill()` and `start()`.
+        """The address for a client, which `kill()` and `start()` do not change.
 
         Raises:
-            RuntimeError: the server has not been started, or was stopped.
+            RuntimeError: The server is not started.
         """
         if self._port is None:
-            raise RuntimeError("the embedded server has no address: it is not started")
-        # pymongo's monitor notices a stopped server, and lets a client close, only once per heartbeat.
+            raise RuntimeError("the embedded server has no address because it is not started: call start() first")
+        # A client of pymongo notices a stopped server, and can be closed, only once per heartbeat.
         return f"mongodb://127.0.0.1:{self._port}/?heartbeatFrequencyMS=500"
 
     @property
     def pid(self) -> int | None:
-        """The server's process id; None before `start()` and after `kill()` or `stop()`."""
+        """The server's process id, or None before `start()` and after `kill()` or `stop()`."""
         return self._pid
 
     @property
     def folder(self) -> Path | None:
-        """The temporary folder: the log, and the data unless `storage_path` was given. None when stopped."""
+        """The temporary folder with the log, and the data unless `storage_path` was given. None if stopped."""
         return None if self._supervisor is None else self._supervisor.folder
 
     @property
     def running(self) -> bool:
-        """Whether the server's process is alive at this moment."""
+        """Whether the server's process is running."""
         with contextlib.suppress(EmbeddedServerUnavailable):
             if self._supervisor is not None and self._pid is not None:
                 return self._supervisor.exit_code() is None
         return False
 
     def start(self) -> None:
-        """Starts the server and returns once it answers; after `kill()` with the same data on the same port.
+        """Start the server and wait until it answers. After `kill()` it has the same data and the same port.
 
         Raises:
-            EmbeddedServerUnavailable: it is not installed, or ended, or gave no answer in `start_timeout`.
-            RuntimeError: it is running already.
+            EmbeddedServerUnavailable: The server is not installed, ended, or did not answer within `start_timeout`.
+            RuntimeError: The server is running already.
         """
         if self.running:
             raise RuntimeError("the embedded server is running already")
@@ -154,7 +167,7 @@ class EmbeddedServer:
             raise
 
     def stop(self) -> None:
-        """Stops the server and removes the temporary folder; a server that is stopped already is no error."""
+        """Stop the server and delete the temporary folder. Does nothing if the server is not running."""
         if self._supervisor is not None:
             self._supervisor.close()
         if self._unwatch is not None:
@@ -162,14 +175,14 @@ class EmbeddedServer:
         self._supervisor = self._unwatch = self._port = self._pid = None
 
     def kill(self) -> None:
-        """Ends the server as a crash would, with no chance to tidy up; `start()` brings it back.
+        """End the server like a crash would. `start()` restarts it.
 
         Raises:
-            EmbeddedServerUnavailable: the process that watches over it is gone.
-            RuntimeError: the server has not been started.
+            EmbeddedServerUnavailable: The supervisor process has ended.
+            RuntimeError: The server is not started.
         """
         if self._supervisor is None:
-            raise RuntimeError("the embedded server can't be killed: it is not started")
+            raise RuntimeError("the embedded server cannot be killed because it is not started")
         self._supervisor.ask("kill")
         self._pid = None
 
@@ -181,13 +194,13 @@ class EmbeddedServer:
         return [*command, "--sync-on-commit"] if self._sync_on_commit else command
 
     def _wait_until_ready(self, supervisor: _Supervisor, deadline: float) -> None:
-        # Imported late: the supervisor runs this file without the user's packages, and must start quickly.
+        # The supervisor runs this file without the user's packages and must start quickly.
         from pymongo import MongoClient  # noqa: PLC0415
         from pymongo.errors import PyMongoError  # noqa: PLC0415
 
         too_slow = f"{_DAEMON} did not answer within {self._start_timeout:g} s"
         while True:
-            # In this order, because the last words of a dying server would be missed in the other.
+            # Reading the log before the exit code could miss the last lines of a server that ends.
             code = supervisor.exit_code()
             found = _LISTENING.search(supervisor.read_log())
             if code is not None:
@@ -198,9 +211,11 @@ class EmbeddedServer:
                 raise EmbeddedServerUnavailable(too_slow + supervisor.log_tail())
             time.sleep(0.02)
         self._port = int(found[1])
-        left = max(1, int((deadline - time.monotonic()) * 1000))
+        milliseconds = max(1, int((deadline - time.monotonic()) * 1000))
         try:
-            with MongoClient[dict[str, Any]](self.uri, timeoutMS=left, serverSelectionTimeoutMS=left) as client:
+            with MongoClient[dict[str, Any]](
+                self.uri, timeoutMS=milliseconds, serverSelectionTimeoutMS=milliseconds
+            ) as client:
                 client.admin.command("hello")
         except PyMongoError as error:
             raise EmbeddedServerUnavailable(too_slow + supervisor.log_tail()) from error
@@ -208,16 +223,24 @@ class EmbeddedServer:
 
 @contextlib.contextmanager
 def server_uri(*, sync_on_commit: bool = True) -> Iterator[tuple[str, str]]:
-    """Gives `(uri, label)`: the server that MONGODB_URI names, or else an embedded one for the block.
+    """Use the server in MONGODB_URI, or an embedded server for the block.
 
-    The label is one line for people that says which server it is; no user name or password is in it.
-    `sync_on_commit` is for the embedded one: without it writes are faster, and a crash of it loses some.
+    ```python
+    with server_uri(sync_on_commit=False) as (uri, label):
+        print(label)
+    ```
+
+    Args:
+        sync_on_commit: Whether acknowledged writes survive a crash of the embedded server. False is faster.
+
+    Yields:
+        The address, and a line of text that names the server without user name and password.
 
     Raises:
         EmbeddedServerUnavailable: MONGODB_URI is not set, and no embedded server can be started.
     """
     if uri := os.environ.get("MONGODB_URI"):
-        yield uri, f"MongoDB at {_hosts(uri)}, as MONGODB_URI says"
+        yield uri, f"MongoDB at {_hosts(uri)} (from MONGODB_URI)"
         return
     with EmbeddedServer(sync_on_commit=sync_on_commit) as server:
         yield server.uri, f"embedded SecantusDB at {_hosts(server.uri)} (MONGODB_URI is not set)"
@@ -225,12 +248,12 @@ def server_uri(*, sync_on_commit: bool = True) -> Iterator[tuple[str, str]]:
 
 def _hosts(uri: str) -> str:
     authority, *rest = re.split("[/?]", uri.partition("://")[2], maxsplit=1)
-    # A password with a bare slash in it is cut in two here: then show nothing, rather than half of it.
+    # A slash in a password splits it here, and a part of it must not be shown.
     return "an undisclosed address" if "@" in "".join(rest) else authority.rpartition("@")[2]
 
 
 def _find_daemon() -> str:
-    # Beside the interpreter first: while a virtual environment is not activated, PATH names another, or none.
+    # PATH does not contain a virtual environment that is not activated.
     user_scripts = sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))
     for folder in (str(Path(sys.executable).parent), sysconfig.get_path("scripts"), user_scripts, None):
         if found := shutil.which(_DAEMON, path=folder):
@@ -242,21 +265,21 @@ def _find_daemon() -> str:
             f"but none for Python {version}; {_SET_URI}"
         )
     raise EmbeddedServerUnavailable(
-        f"no embedded server: {_DAEMON} is neither beside {sys.executable} nor on PATH; "
+        f"no embedded server: {_DAEMON} is neither next to {sys.executable} nor on PATH; "
         f"pip install 'gridproxy-mongo[embedded]', or {_SET_URI}"
     )
 
 
 class _Supervisor:
-    """Our end of the pipe to the process that owns the server; orders and their answers are JSON lines."""
+    """The connection to the supervisor process. Orders and answers are JSON lines."""
 
     def __init__(self) -> None:
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        # Named here and made there: so it has an owner who removes it from the moment it exists.
+        # The supervisor creates the folder, so it can always delete it.
         self.folder = Path(tempfile.gettempdir(), f"gridproxy-{secrets.token_hex(8)}")
-        # In a session of its own it does not hear a Ctrl-C at the terminal. Isolated (-I), because modules in
-        # this script's folder would shadow the standard library's, and PYTHONWARNINGS is not meant for it.
+        # A new session protects the supervisor from Ctrl-C. Option -I prevents that modules in this script's folder
+        # shadow those of the standard library, and that PYTHONWARNINGS applies.
         self._process = subprocess.Popen(
             [sys.executable, "-I", str(Path(__file__).resolve()), _SUPERVISE, str(self.folder)],
             stdin=subprocess.PIPE,
@@ -281,9 +304,9 @@ class _Supervisor:
         return "; its log ends with:\n    " + "\n    ".join(lines) if lines else "; its log is empty"
 
     def close(self) -> None:
-        """Closes the pipe, which is the order to stop, and waits; may be called again when interrupted."""
+        """Close the pipe, which stops the supervisor, and wait. Can be called again after an interruption."""
         if os.getpid() != self._owner:
-            return  # a forked child inherits our finalizers, but the server is not the child's to stop
+            return  # A forked child inherits the finalizer but must not stop the server.
         self._orders.close()
         try:
             code = self._process.wait(_SUPERVISOR_SECONDS)
@@ -292,7 +315,7 @@ class _Supervisor:
             code = self._process.wait()
         self._answers.close()
         if code != 0:
-            # The process group's id stays taken for as long as the orphaned server is a member of it.
+            # The group's id is not reused as long as the server is a member of the group.
             with contextlib.suppress(OSError, AttributeError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -303,21 +326,23 @@ class _Supervisor:
             self._orders.write(json.dumps({"order": order, **details}).encode() + b"\n")
             line = self._answers.readline()
         if not line:
-            raise EmbeddedServerUnavailable("the process that watches over the embedded server is gone")
+            raise EmbeddedServerUnavailable(
+                "the supervisor process of the embedded server has ended: call stop() and start()"
+            )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise EmbeddedServerUnavailable(f"{_DAEMON} can't be run: {answer['error']}")
+            raise EmbeddedServerUnavailable(f"{_DAEMON} cannot be run: {answer['error']}")
         return answer
 
 
 def _supervise(folder: Path) -> None:
-    """The supervisor's life: it carries out orders from standard input, and cleans up at their end."""
+    """Run the supervisor: execute orders from standard input and clean up at its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     folder.mkdir(mode=0o700)
     server: subprocess.Popen[bytes] | None = None
     try:
-        # Without --config the daemon would take a secantusd.toml from its working folder or the user's home.
+        # Without --config the daemon reads secantusd.toml from its working folder or the user's home.
         (folder / "empty.toml").touch()
         (folder / "cwd").mkdir()
         for line in sys.stdin.buffer:
@@ -343,7 +368,7 @@ def _supervise(folder: Path) -> None:
 
 
 def _spawn(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
-    # Meant for the user's own code; for the daemon they would mean slowness, or a warning that ends it.
+    # These settings are for the user's code. They would slow the daemon down, or end it with a warning.
     unwanted = ("COVERAGE_", "PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG", "PYTHONTRACEMALLOC")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     with (folder / "log").open("wb") as log:
@@ -368,7 +393,7 @@ def _end(server: subprocess.Popen[bytes], folder: Path) -> None:
         except subprocess.TimeoutExpired:
             if time.monotonic() >= deadline:
                 server.kill()
-        # The daemon sleeps in accept() for two more seconds after SIGTERM, unless somebody knocks.
+        # After SIGTERM the daemon waits in accept() for two seconds, unless a connection arrives.
         with contextlib.suppress(OSError):
             if found:
                 socket.create_connection(("127.0.0.1", int(found[1])), timeout=0.1).close()
@@ -378,10 +403,12 @@ def _main(arguments: Sequence[str]) -> int:
     if arguments[:1] == [_SUPERVISE]:
         _supervise(Path(arguments[1]))
         return 0
-    description = "Runs a throw-away MongoDB-compatible server until Ctrl-C, and prints its address."
+    description = "Run a temporary MongoDB-compatible server until Ctrl-C, and print its address."
     parser = argparse.ArgumentParser(prog="python -m gridproxy.embedded", description=description)
     parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one)")
-    parser.add_argument("--storage-path", metavar="FOLDER", help="a folder to keep the data in (default: none)")
+    parser.add_argument(
+        "--storage-path", metavar="FOLDER", help="a folder for persistent data (default: a temporary folder)"
+    )
     options = parser.parse_args(arguments)
     try:
         with EmbeddedServer(port=options.port, storage_path=options.storage_path) as server:
@@ -389,7 +416,7 @@ def _main(arguments: Sequence[str]) -> int:
             print("Ctrl-C stops it.", file=sys.stderr, flush=True)
             while server.running:
                 time.sleep(0.2)
-            print("The server has ended by itself.", file=sys.stderr)
+            print("The server has ended.", file=sys.stderr)
     except KeyboardInterrupt:
         return 0
     except EmbeddedServerUnavailable as error:

@@ -1,9 +1,9 @@
-"""A gallery to drop pictures and videos on, in one command.
+"""Run the gallery, a page for pictures and videos.
 
     pip install 'gridproxy-mongo[gallery]'
     python examples/gallery
 
-Uses the server that MONGODB_URI names, else an embedded one that is gone afterwards (`--keep FOLDER` keeps its data).
+It uses the server in MONGODB_URI, or an embedded server whose data is deleted afterwards unless `--keep` is given.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ def server(folder: str | None) -> Iterator[tuple[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python examples/gallery", description="A gallery on MongoDB's GridFS.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one")
-    parser.add_argument("--keep", metavar="FOLDER", help="a folder for the embedded server's data")
+    parser.add_argument("--port", type=int, default=8000, help="0 selects a free port")
+    parser.add_argument("--keep", metavar="FOLDER", help="a folder for the data of the embedded server")
     options = parser.parse_args()
     try:
         with server(options.keep) as (uri, label), socket.create_server((options.host, options.port)) as listener:
             print(f"server: {label}")
-            print(f"gallery: http://{options.host}:{listener.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
+            print(f"gallery: http://{options.host}:{listener.getsockname()[1]}  (Ctrl-C stops it)", flush=True)
             config = uvicorn.Config(gallery(uri), log_level="warning", timeout_graceful_shutdown=3)
             with suppress(KeyboardInterrupt):
                 uvicorn.Server(config).run(sockets=[listener])
     except EmbeddedServerUnavailable as error:
-        sys.exit(f"no server to run on: {error}")
+        sys.exit(f"no server is available: {error}")
     except OSError as error:
         sys.exit(f"port {options.port} cannot be used: {error}")
 

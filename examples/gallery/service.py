@@ -1,7 +1,7 @@
-"""A gallery: pictures and videos in GridFS, a Beanie document for each.
+"""A gallery of pictures and videos in GridFS, with one Beanie document for each.
 
-Uploads go straight from the socket into the database, block by block; what comes out of it can be sought in, resumed
-and cached. There is no folder of files, no temporary file, and nothing left behind when a browser goes away midway.
+Uploads are streamed from the socket to the database without temporary files. An upload that a browser interrupts leaves
+nothing behind. Browsers can seek in the files, resume downloads and cache them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gridproxy.adapters.starlette import GridFileResponse, RequestBody, exceptio
 STATIC = Path(__file__).parent / "static"
 LARGEST = 512 * 1024 * 1024
 
-# What may be stored, and what becomes of it; the snapshot saves the list of items a query for their files.
+# With the snapshot, the list of items needs no query for the files.
 MEDIA = FileOptions(
     bucket="media",
     store="snapshot",
@@ -47,11 +47,11 @@ class Item(FileDocument, Document):
 
     class Settings:
         name = "items"
-        use_revision = True  # of two who replace a file at once, one is told
+        use_revision = True  # Of two concurrent replacements, one fails.
 
 
 class Shown(BaseModel):
-    """An item as the page gets it."""
+    """The form of an item that the page receives."""
 
     id: str
     name: str
@@ -69,13 +69,13 @@ def shown(item: Item) -> Shown:
         type=file.content_type or "",
         size=file.length,
         added=file.upload_date,
-        # The file's id in the address: after a replace it is another one, so no browser shows the old picture.
+        # A replacement changes the file's id and so the address, which prevents that browsers show the old picture.
         url=f"/items/{item.id}/file?v={file.id}",
     )
 
 
 def gallery(uri: str) -> FastAPI:
-    """Return the service, on the database that the address names, or on "gallery"."""
+    """Create the service on the database in the address, or on "gallery"."""
 
     @asynccontextmanager
     async def connected(app: FastAPI) -> AsyncIterator[None]:
@@ -83,7 +83,7 @@ def gallery(uri: str) -> FastAPI:
             await init_beanie(database=client.get_default_database("gallery"), document_models=[Item])
             yield
 
-    # What is too large is a 413, of another type a 415, not there a 404.
+    # The handlers answer 413 for too large files, 415 for other types, 404 for missing files.
     app = FastAPI(
         title="Gallery", lifespan=connected, exception_handlers=exception_handlers, dependencies=[Depends(from_here)]
     )
@@ -99,15 +99,15 @@ def gallery(uri: str) -> FastAPI:
     @app.post("/items", status_code=201)
     async def add(name: Name, request: Request) -> Shown:
         item = Item(name=name, file=RequestBody(request, filename=name))
-        await item.insert()  # stores the file, then the document: both, or neither
+        await item.insert()  # Stores the file and then the document, or neither.
         return shown(item)
 
     @app.put("/items/{id}/file")
     async def replace(id: PydanticObjectId, name: Name, request: Request) -> Shown:
         item = await found(id)
         item.name = name
-        item.file = RequestBody(request, filename=name)  # type: ignore[assignment]  # content, not a file yet
-        await item.save()  # stores the new file, then the document; and only then the old file goes
+        item.file = RequestBody(request, filename=name)  # type: ignore[assignment]  # save() accepts content
+        await item.save()  # Stores the new file and the document, then deletes the old file.
         return shown(item)
 
     @app.delete("/items/{id}", status_code=204)
@@ -125,7 +125,7 @@ def gallery(uri: str) -> FastAPI:
 
     @app.exception_handler(RevisionIdWasChanged)
     async def too_late(request: Request, error: RevisionIdWasChanged) -> JSONResponse:
-        return JSONResponse({"detail": "Somebody else has changed this item; load the page again."}, 409)
+        return JSONResponse({"detail": "Another user has changed this item. Reload the page."}, 409)
 
     app.mount("/static", StaticFiles(directory=STATIC))
     return app
@@ -134,11 +134,11 @@ def gallery(uri: str) -> FastAPI:
 async def found(id: PydanticObjectId) -> Item:
     item = await Item.get(id)
     if item is None:
-        raise HTTPException(404, "This item is not here any more.")
+        raise HTTPException(404, "This item does not exist any more.")
     return item
 
 
 async def from_here(request: Request, sec_fetch_site: Annotated[str | None, Header()] = None) -> None:
-    """No page of another site changes anything here: browsers say whose page it is that asks."""
+    """Refuse changes that pages of other sites request. Browsers send the site in Sec-Fetch-Site."""
     if request.method not in ("GET", "HEAD") and sec_fetch_site not in (None, "none", "same-origin"):
-        raise HTTPException(403, "Another site's page has asked for this.")
+        raise HTTPException(403, "Requests from other sites are not allowed.")

@@ -1,7 +1,7 @@
-"""gridproxy on the command line: ls, put, get, rm, stat, verify, check, gc. Needs the extra `cli` (click and rich).
+"""The command line: ls, put, get, rm, stat, verify, check, gc. Needs the extra `cli` (click and rich).
 
-`gridproxy --help`, and `gridproxy put --help`, tell what each command takes, in which units, and the exit codes.
-`gridproxy.__main__` is where it starts.
+`gridproxy --help` and `gridproxy put --help` list the arguments, their units, and the exit codes. The entry point is
+`gridproxy.__main__`.
 """
 
 from .group import cli

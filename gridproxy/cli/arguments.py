@@ -1,6 +1,6 @@
-"""What commands are told: ids, durations and references as people write them; options that all commands have.
+"""Parsing of arguments: ids, durations and references, and the options that all commands have.
 
-What cannot be meant raises click's `BadParameter` or `UsageError`, before there is a client.
+Invalid arguments raise click's `BadParameter` or `UsageError` before a client is created.
 """
 
 from __future__ import annotations
@@ -26,76 +26,74 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def duration(value: str) -> timedelta:
-    """The duration that is meant: 90s, 30m, 12h, 1d, 1w, or seconds without a letter."""
+    """Parse a duration: 90s, 30m, 12h, 1d, 1w, or a number of seconds."""
     found = _DURATION.fullmatch(value)
     if found is None:
-        raise click.BadParameter(f"{value!r} is no duration such as 90s, 30m, 12h, 1d or 1w")
+        raise click.BadParameter(f"{value!r} is not a duration such as 90s, 30m, 12h, 1d or 1w")
     try:
         return timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
     except OverflowError:
-        raise click.BadParameter(f"{value!r} is longer than can be counted") from None
+        raise click.BadParameter(f"{value!r} is too long") from None
 
 
 def id_of(value: str) -> object:
-    """The id that is meant: 24 hex digits, Extended JSON in braces, or the text itself."""
+    """Parse an id: 24 hex digits, Extended JSON in braces, or a text."""
     if value.startswith("{"):
         try:
             return json_util.loads(value)
         except (ValueError, TypeError, BSONError) as error:
-            raise click.BadParameter(f'{value!r} is no Extended JSON such as {{"$numberInt": "7"}}: {error}') from None
+            raise click.BadParameter(f'{value!r} is not Extended JSON such as {{"$numberInt": "7"}}: {error}') from None
     return ObjectId(value) if ObjectId.is_valid(value) else value
 
 
 def pair(value: str) -> tuple[str, str]:
-    """The two sides of the first `=`."""
+    """Split a value at the first `=`."""
     key, equals, text = value.partition("=")
     if not equals:
-        raise click.BadParameter(f"{value!r} is no KEY=VALUE")
+        raise click.BadParameter(f"{value!r} is not of the form KEY=VALUE")
     return key, text
 
 
 def _reference(value: str) -> tuple[str, str]:
     collection, _, path = value.partition(":" if ":" in value else ".")
     if not collection or not path:
-        raise click.BadParameter(f"{value!r} is no reference such as animals.photo (or zoo.animals:photo)")
+        raise click.BadParameter(f"{value!r} is not a reference such as animals.photo (or zoo.animals:photo)")
     return collection, path
 
 
-def one_of(**given: object) -> None:
-    """Refuse anything but exactly one of them."""
-    if [bool(value) for value in given.values()].count(True) != 1:
-        raise click.UsageError(f"Give one of these: {', '.join(given)}.")
+def one_of(**values: object) -> None:
+    """Raise `UsageError` unless exactly one of the values is true."""
+    if [bool(value) for value in values.values()].count(True) != 1:
+        raise click.UsageError(f"Give exactly one of: {', '.join(values)}.")
 
 
-def references_option(function: F) -> F:
-    """The option that says where documents hold files."""
-    return click.option(
-        "--reference",
-        "references",
-        multiple=True,
-        type=_reference,
-        metavar="COLLECTION.PATH",
-        help="Where documents hold files: animals.photo, zoos.rooms.photos, zoo.animals:photo; repeatable.",
-    )(function)
+references_option = click.option(
+    "--reference",
+    "references",
+    multiple=True,
+    type=_reference,
+    metavar="COLLECTION.PATH",
+    help="A field that contains files: animals.photo, zoos.rooms.photos, zoo.animals:photo. Repeatable.",
+)
 
 
 def connection_options(function: F) -> F:
-    """The options that say where the bucket lies, and how to answer."""
+    """Add the options for the bucket and the output."""
     options = [
         click.option(
             "--uri",
             metavar="URI",
-            help="The server's address; default: $MONGODB_URI, which is better: whoever lists processes sees this one.",
+            help="The server's address. Default: $MONGODB_URI, which hides a password from other users of the machine.",
         ),
-        click.option("--db", metavar="NAME", help="The database; default: the one in the URI's path."),
-        click.option("--bucket", metavar="NAME", help="The bucket; default: fs."),
+        click.option("--db", metavar="NAME", help="The database. Default: the one in the URI's path."),
+        click.option("--bucket", metavar="NAME", help="The bucket. Default: fs."),
         click.option(
             "--timeout",
             type=click.FloatRange(min=0, min_open=True),
             metavar="SECONDS",
-            help="How long to wait for a server; default: 10.",
+            help="How long to wait for a server. Default: 10.",
         ),
-        click.option("--json", "as_json", is_flag=True, help="For programs: a JSON document, or one on each line."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON: one document on each line."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -103,14 +101,14 @@ def connection_options(function: F) -> F:
 
 
 def command(function: Callable[..., Work]) -> click.Command:
-    """A command; its function checks what it was told, and returns the work to do."""
+    """Create a command from a function that checks its arguments and returns the work to do."""
 
-    def invoke(context: click.Context, /, **told: Any) -> None:
+    def invoke(context: click.Context, /, **arguments: Any) -> None:
         names = ("uri", "db", "bucket", "timeout", "as_json")
-        connection = Connection(**{name: told.pop(name) for name in names})
-        outside = Connection(uri=os.environ.get("MONGODB_URI"))
-        context.exit(run(connection.completed_by(context.obj).completed_by(outside), function(**told)))
+        connection = Connection(**{name: arguments.pop(name) for name in names})
+        environment = Connection(uri=os.environ.get("MONGODB_URI"))
+        context.exit(run(connection.completed_by(context.obj).completed_by(environment), function(**arguments)))
 
-    # What click finds on a function (its help, and the options that were put on it) belongs to the whole.
-    whole = functools.update_wrapper(click.pass_context(invoke), function)
-    return click.command(function.__name__, epilog=EXIT_CODES)(connection_options(whole))
+    # click reads the help and the options from the function that it calls.
+    wrapped = functools.update_wrapper(click.pass_context(invoke), function)
+    return click.command(function.__name__, epilog=EXIT_CODES)(connection_options(wrapped))

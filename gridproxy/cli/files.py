@@ -1,4 +1,4 @@
-"""Commands on files: ls, stat, put, get."""
+"""Commands on files: ls, stat, put, get, rm."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ import click
 from gridproxy.bucket import Bucket
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.upload.sources import SourceLike
+from gridproxy.upkeep.bucket_scanner import BucketScanner, Orphan, open_scanner
 
 from .arguments import STDIO, command, duration, id_of, one_of, pair
-from .running import USAGE, Stop, Work
+from .running import MISSING, TAKEN, USAGE, Stop, Work
 from .screen import Screen, file_document, readable_size, shown_id
 
 # Listing
@@ -29,12 +30,16 @@ from .screen import Screen, file_document, readable_size, shown_id
 
 @command
 @click.argument("prefix", default="")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many files at most.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The largest number of files.")
 @click.option(
-    "--sort", default="filename", show_default=True, metavar="KEY", help="A key of the record; -KEY for downwards."
+    "--sort",
+    default="filename",
+    show_default=True,
+    metavar="KEY",
+    help="A key of the record, or -KEY for descending order.",
 )
 def ls(prefix: str, limit: int | None, sort: str) -> Work:
-    """List the files, or those whose names begin with PREFIX."""
+    """List the files, or only those whose names begin with PREFIX."""
 
     async def work(bucket: Bucket, screen: Screen) -> None:
         query = {"filename": {"$regex": f"^{re.escape(prefix)}"}} if prefix else {}
@@ -66,11 +71,11 @@ def _row(info: FileInfo) -> list[str]:
 @click.argument("id", type=id_of, required=False)
 @click.option("--name", metavar="FILENAME", help="The newest file of this name, instead of an id.")
 def stat(id: object, name: str | None) -> Work:
-    """Show one file's record."""
+    """Show the record of a file."""
     one_of(ID=id is not None, **{"--name": name is not None})
 
     async def work(bucket: Bucket, screen: Screen) -> None:
-        info = await bucket.stat(await _id_of(bucket, id, name))
+        info = await bucket.stat(id if name is None else (await bucket.by_name(name)).id)
         document = file_document(info)
         if screen.as_json:
             screen.document(document)
@@ -85,34 +90,30 @@ def stat(id: object, name: str | None) -> Work:
     return work
 
 
-async def _id_of(bucket: Bucket, id: object, name: str | None) -> object:
-    return id if name is None else (await bucket.by_name(name)).id
-
-
-# In and out
+# Storing and reading
 
 
 @command
 @click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--name", metavar="FILENAME", help="The file's name; default: the base name of the source.")
-@click.option("--content-type", metavar="TYPE", help="Default: a guess by the name.")
+@click.option("--name", metavar="FILENAME", help="The file's name. Default: the base name of the source.")
+@click.option("--content-type", metavar="TYPE", help="The media type. Default: derived from the name.")
 @click.option(
     "--meta",
     "metadata",
     multiple=True,
     type=pair,
     metavar="KEY=VALUE",
-    help="A key of the metadata and its text; repeatable.",
+    help="A key of the metadata and its text. Repeatable.",
 )
-@click.option("--id", "id", type=id_of, metavar="ID", help="The id; default: a new one.")
-@click.option("--chunk-size", type=int, metavar="BYTES", help="Default: 261120 (255 KiB).")
+@click.option("--id", "id", type=id_of, metavar="ID", help="The id. Default: a new one.")
+@click.option("--chunk-size", type=int, metavar="BYTES", help="The size of a chunk. Default: 261120 (255 KiB).")
 @click.option("--expires-after", type=duration, help="When the file expires: 90s, 30m, 12h, 1d, 1w.")
 def put(
     sources: Sequence[str], name: str | None, id: object, metadata: Sequence[tuple[str, str]], **options: Any
 ) -> Work:
-    """Store files; - is stdin.  A file is there whole or not at all."""
+    """Store files. - is stdin. An interrupted upload leaves no incomplete file."""
     if len(sources) > 1 and (id is not None or name is not None):
-        raise click.UsageError("--id and --name are for one source.")
+        raise click.UsageError("--id and --name need exactly one source.")
 
     async def work(bucket: Bucket, screen: Screen) -> None:
         for source in sources:
@@ -139,15 +140,19 @@ def _stdin() -> SourceLike:
 
 
 async def _blocks_of(descriptor: int) -> AsyncIterator[bytes]:
-    """What can be read, by a thread that nobody has to wait for: an interrupted command must not hang on a terminal."""
+    """Read blocks in a daemon thread, so that an interrupted command does not wait for input."""
     loop = asyncio.get_running_loop()
     blocks: asyncio.Queue[bytes | OSError] = asyncio.Queue(maxsize=4)
 
     def read() -> None:
-        # Where the loop is over, nobody wants to know any more.
+        # The loop may be closed already.
         with suppress(RuntimeError, CancelledError):
             while True:
-                block = _read(descriptor)
+                block: bytes | OSError
+                try:
+                    block = os.read(descriptor, 1 << 20)
+                except OSError as error:
+                    block = error
                 asyncio.run_coroutine_threadsafe(blocks.put(block), loop).result()
                 if not block or isinstance(block, OSError):
                     return
@@ -159,28 +164,27 @@ async def _blocks_of(descriptor: int) -> AsyncIterator[bytes]:
         yield block
 
 
-def _read(descriptor: int) -> bytes | OSError:
-    try:
-        return os.read(descriptor, 1 << 20)
-    except OSError as error:
-        return error
-
-
 @command
 @click.argument("id_or_destination", nargs=-1, metavar="[ID] [DESTINATION]")
 @click.option("--name", metavar="FILENAME", help="The file of this name, instead of an id.")
-@click.option("--revision", type=int, default=-1, show_default=True, help="Of a name: 0 is the oldest, -1 the newest.")
+@click.option(
+    "--revision",
+    type=int,
+    default=-1,
+    show_default=True,
+    help="The revision of the name: 0 is the oldest, -1 the newest.",
+)
 def get(id_or_destination: Sequence[str], name: str | None, revision: int) -> Work:
-    """Write a file to DESTINATION; - is stdout.
+    """Write a file to DESTINATION. - is stdout.
 
-    Without one it goes into this folder under its own name, and never over a file that is there.  Nobody sees half a
-    file: it is written beside, and renamed when it is whole.
+    Without a DESTINATION the file is written to the current folder under its own name, unless that name exists. The
+    destination is renamed from a temporary file, so it is never incomplete.
     """
     rest = list(id_or_destination)
     id = id_of(rest.pop(0)) if name is None and rest else None
     one_of(ID=id is not None, **{"--name": name is not None})
     if len(rest) > 1:
-        raise click.UsageError("One destination is enough.")
+        raise click.UsageError("Give at most one DESTINATION.")
 
     async def work(bucket: Bucket, screen: Screen) -> None:
         file = bucket.file(id) if name is None else await bucket.by_name(name, revision)
@@ -204,12 +208,96 @@ def get(id_or_destination: Sequence[str], name: str | None, revision: int) -> Wo
 
 
 def _own_name(info: FileInfo) -> str:
-    # The name is somebody else's: it leads to no other folder, and over no file.
+    # Another client chose the name, so it must not lead to another folder or to an existing file.
     name = PurePosixPath((info.filename or "").replace("\\", "/")).name or shown_id(info.id)
-    # Nor is it to be one that a shell, or whoever else comes by, reads at its start, or that a terminal obeys. On
-    # Windows a colon leads elsewhere.
+    # Refuse hidden files, which a shell may execute, control characters, and drives of Windows.
     if name.startswith(".") or Path(name).name != name or not name.isprintable():
-        raise Stop(USAGE, f"the file's name {info.filename!r} is none for a file here: give a DESTINATION")
-    if os.path.lexists(name):  # a link that leads to nothing leads somewhere all the same
-        raise Stop(USAGE, f"{name} is there already: give a DESTINATION to write over it")
+        raise Stop(USAGE, f"the name {info.filename!r} cannot be used for a local file: give a DESTINATION")
+    if os.path.lexists(name):  # This is also true for a broken link.
+        raise Stop(USAGE, f"{name} exists already: give a DESTINATION to overwrite it")
     return name
+
+
+# Removing
+
+
+@command
+@click.argument("ids", nargs=-1, type=id_of)
+@click.option("--name", metavar="FILENAME", help="Remove every revision of this name, instead of ids.")
+@click.option("--force", is_flag=True, help="Also remove chunks that may belong to a running upload.")
+def rm(ids: Sequence[object], name: str | None, force: bool) -> Work:
+    """Remove files.
+
+    Chunks of an ID without a file are removed, too, unless they are younger than an hour and may belong to a running
+    upload.
+    """
+    one_of(IDS=ids, **{"--name": name is not None})
+
+    async def work(bucket: Bucket, screen: Screen) -> int | None:
+        removal = _Removal(bucket, force)
+        if name is not None:
+            removal.files = await bucket.delete_by_name(name)
+        else:
+            async with open_scanner(bucket.store) as scanner:
+                for id in ids:
+                    await removal.remove(id, scanner)
+        removal.show(screen)
+        return TAKEN if removal.refused else MISSING if removal.missing else None
+
+    return work
+
+
+class _Removal:
+    """The ids that were removed, and those that were not."""
+
+    def __init__(self, bucket: Bucket, force: bool) -> None:
+        self.files = 0
+        self.missing: list[object] = []
+        self.orphans: list[Orphan] = []
+        self.refused: list[Orphan] = []
+        self._bucket = bucket
+        self._force = force
+
+    async def remove(self, id: object, scanner: BucketScanner) -> None:
+        if await scanner.is_stored(id):
+            self.files += await self._bucket.delete_many([id])
+            return
+        found = await scanner.orphans_among([id])
+        if not found:
+            self.missing.append(id)
+            return
+        [orphan] = found
+        if not self._force and (orphan.since is None or orphan.is_young(await scanner.server_time())):
+            self.refused.append(orphan)
+            return
+        await self._bucket.discard(id)
+        self.orphans.append(orphan)
+
+    def show(self, screen: Screen) -> None:
+        if screen.as_json:
+            document: dict[str, Any] = {"removed": self.files, "missing": self.missing}
+            for key, orphans in (("orphans", self.orphans), ("refused", self.refused)):
+                if orphans:
+                    document[key] = [{"id": each.id, "chunks": each.chunks, "bytes": each.bytes} for each in orphans]
+            screen.document(document)
+        elif self.files or not self.orphans:
+            screen.line(f"removed {self.files} {'file' if self.files == 1 else 'files'}")
+        for orphan in self.orphans:
+            if not screen.as_json:
+                screen.line(f"removed {_describe(orphan)}, under the id {shown_id(orphan.id)}")
+        for id in self.missing:
+            screen.note(f"no file is stored under the id {id!r}", style="red")
+        for orphan in self.refused:
+            screen.note(_refusal(orphan), style="red")
+
+
+def _refusal(orphan: Orphan) -> str:
+    later = "" if orphan.since is None else ", or `gridproxy gc --delete` once they are old enough"
+    return (
+        f"no file is stored under the id {shown_id(orphan.id)}, but {_describe(orphan)}. They were kept because an "
+        f"upload may be running. To remove them, use `gridproxy rm --force ID`{later}"
+    )
+
+
+def _describe(orphan: Orphan) -> str:
+    return f"{orphan.describe()} ({readable_size(orphan.bytes)})"

@@ -1,4 +1,4 @@
-"""The command that all others hang on."""
+"""The command group `gridproxy`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from .arguments import connection_options
-from .files import get, ls, put, stat
-from .removing import rm
+from .files import get, ls, put, rm, stat
 from .running import EXIT_CODES, Connection
 from .upkeep import check, gc, verify
 
@@ -22,9 +21,9 @@ from .upkeep import check, gc, verify
 @connection_options
 @click.pass_context
 def cli(context: click.Context, /, **connection: Any) -> None:
-    """Files in MongoDB GridFS.
+    """Manage files in MongoDB GridFS.
 
-    Ids are given as hex digits or as text (other kinds as Extended JSON, {"$numberInt": "7"}). The options below may
-    stand before or behind the command.
+    An id is a sequence of hex digits, a text, or Extended JSON such as {"$numberInt": "7"}. The options below can be
+    given before or after the command.
     """
     context.obj = Connection(**connection)

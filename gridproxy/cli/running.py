@@ -1,6 +1,6 @@
-"""One command's run: from its options to a bucket, and from whatever is raised to an exit code.
+"""Run one command: connect to the bucket, and turn errors into exit codes.
 
-A signal ends a command as a cancellation does: what it had begun is taken back, and only then does it leave.
+A signal cancels a command. It exits after the cancelled operation has been rolled back.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -43,18 +43,18 @@ FOUND, USAGE, MISSING, SERVER, TAKEN, LOCAL = 1, 2, 3, 4, 5, 6
 _INTERRUPTED, _TERMINATED, _PIPE_CLOSED = 130, 143, 141
 EXIT_CODES = """\b
 Exit codes:
-  0    all is well, or done
-  1    something was found: by check, or a corrupt file by verify or get
-  2    the command cannot be meant like that
-  3    there is no such file
-  4    the server cannot be reached, or refuses
-  5    the id is taken, or is being written at this moment
+  0    success
+  1    check found a problem, or verify or get found a corrupt file
+  2    the arguments are invalid
+  3    the file does not exist
+  4    the server cannot be reached, or refuses the command
+  5    the id is in use, or an upload with it is running
   6    a local file cannot be read or written
-  130  interrupted (143 terminated, 141 nobody reads the output any more)"""
+  130  interrupted (143: terminated, 141: the output pipe was closed)"""
 
 _SELECTION_SECONDS = 10.0
 _NO_DATABASE = (
-    "no database is named: give --db, or name it in the URI's path, which ends where a ? begins its options: "
+    "no database is given: use --db, or add it to the URI's path before the options: "
     "mongodb://host:27017/database?option=value"
 )
 _CREDENTIALS = re.compile(r"//(?P<user>[^/@]*?):(?P<password>.*)@")
@@ -63,7 +63,7 @@ Work = Callable[[Bucket, Screen], Awaitable[int | None]]
 
 
 class Stop(Exception):
-    """Ends a command with a message and an exit code."""
+    """An error that ends a command with a message and an exit code."""
 
     def __init__(self, code: int, message: str) -> None:
         self.code = code
@@ -72,7 +72,7 @@ class Stop(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """Where the bucket lies, as the command was told; None for what it was not told."""
+    """The connection options of a command. None means that an option was not given."""
 
     uri: str | None = None
     db: str | None = None
@@ -81,20 +81,14 @@ class Connection:
     as_json: bool = False
 
     def completed_by(self, other: Connection) -> Connection:
-        """The same with what `other` was told where this one was not."""
-        return replace(
-            self,
-            uri=self.uri or other.uri,
-            db=self.db or other.db,
-            bucket=self.bucket or other.bucket,
-            timeout=other.timeout if self.timeout is None else self.timeout,
-            as_json=self.as_json or other.as_json,
-        )
+        """Return the options with those of `other` for missing ones."""
+        names = [field.name for field in fields(self)]
+        return replace(self, **{name: getattr(self, name) or getattr(other, name) for name in names})
 
     def client(self) -> AsyncMongoClient[dict[str, Any]]:
-        """A client that gives up on an unreachable server soon enough for somebody who waits."""
+        """Create a client with a short server selection timeout."""
         if not self.uri:
-            raise Stop(USAGE, "no server is named: give --uri, or set MONGODB_URI")
+            raise Stop(USAGE, "no server is given: use --uri, or set MONGODB_URI")
         options: dict[str, Any] = {"appname": "gridproxy"}
         if self.timeout is not None or "serverselectiontimeoutms" not in self.uri.lower():
             seconds = _SELECTION_SECONDS if self.timeout is None else self.timeout
@@ -102,16 +96,16 @@ class Connection:
         try:
             return AsyncMongoClient(self.uri, connect=False, **options)
         except (ConfigurationError, InvalidURI, ValueError) as error:
-            # The text may quote any part of an address that is not well formed, and a password with it.
+            # The error's text may contain any part of a malformed address, including a password.
             raise Stop(
                 USAGE,
-                f"the server's address cannot be read ({type(error).__name__}); it is not shown, since there may be a "
-                "password in it. It looks like mongodb://user:password@host:27017/database, user and password "
+                f"the server's address cannot be read ({type(error).__name__}). It is not shown because it may contain "
+                "a password. The format is mongodb://user:password@host:27017/database, with user and password "
                 "percent-encoded",
             ) from None
 
     def bucket_of(self, client: AsyncMongoClient[dict[str, Any]]) -> Bucket:
-        """The bucket that is meant."""
+        """Return the bucket that the options select."""
         try:
             database = client[self.db] if self.db else client.get_default_database()
         except ConfigurationError:
@@ -119,7 +113,7 @@ class Connection:
         return Bucket(database, self.bucket or "fs")
 
     def without_password(self, text: str) -> str:
-        """The text as it may be shown."""
+        """Replace the password in a text."""
         found = _CREDENTIALS.search(self.uri or "")
         if found:
             for secret in {found["password"], unquote(found["password"])} - {""}:
@@ -128,31 +122,31 @@ class Connection:
 
 
 def run(connection: Connection, work: Work) -> int:
-    """Do `work` on the bucket; the exit code. Whatever goes wrong has been said then."""
+    """Run `work` on the bucket, show its errors, and return the exit code."""
     screen = Screen(connection.as_json)
     try:
-        with _warnings_told(connection, screen):
-            return asyncio.run(_ended_by_signals(connection, work, screen))
+        with _show_warnings(connection, screen):
+            return asyncio.run(_run_until_signal(connection, work, screen))
     except KeyboardInterrupt:
-        screen.failure("Interrupted", "interrupted; what was begun has been taken back")
+        screen.failure("Interrupted", "interrupted, and the unfinished operation was rolled back")
         return _INTERRUPTED
     except asyncio.CancelledError:
-        screen.failure("Terminated", "terminated; what was begun has been taken back")
+        screen.failure("Terminated", "terminated, and the unfinished operation was rolled back")
         return _TERMINATED
     except BrokenPipeError:
-        # Python flushes stdout once more at its exit, and would complain about the same thing.
+        # Python flushes stdout again at exit, which would print the same error.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
     except (Stop, GridProxyError, PyMongoError, OSError) as error:
         name = "Usage" if isinstance(error, Stop) else type(error).__name__
-        screen.failure(name, connection.without_password(_said(error)))
+        screen.failure(name, connection.without_password(_message(error)))
         return _code_of(error)
 
 
 @contextmanager
-def _warnings_told(connection: Connection, screen: Screen) -> Iterator[None]:
-    """pymongo warns of options in the URI that it does not know."""
+def _show_warnings(connection: Connection, screen: Screen) -> Iterator[None]:
+    """Show the warnings of pymongo about unknown options in the URI."""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
@@ -163,10 +157,10 @@ def _warnings_told(connection: Connection, screen: Screen) -> Iterator[None]:
                 screen.note(connection.without_password(f"warning: {warning.message}"))
 
 
-async def _ended_by_signals(connection: Connection, work: Work, screen: Screen) -> int:
+async def _run_until_signal(connection: Connection, work: Work, screen: Screen) -> int:
     task = asyncio.current_task()
     assert task is not None
-    # Handlers are there neither on Windows nor outside the main thread.
+    # Windows and threads other than the main one do not support signal handlers.
     with suppress(NotImplementedError, RuntimeError, ValueError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with connection.client() as client:
@@ -188,12 +182,12 @@ def _code_of(error: Exception) -> int:
     return LOCAL
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, ServerSelectionTimeoutError):
-        # What follows is the whole topology, once for each server.
-        return f"no server answers: {str(error).partition(', Timeout:')[0]}"
+        # The rest of the message repeats the whole topology for each server.
+        return f"no server responds: {str(error).partition(', Timeout:')[0]}"
     if isinstance(error, OperationFailure):
-        return f"the server refuses: {str(error).partition(', full error:')[0]}"
+        return f"the server refuses the command: {str(error).partition(', full error:')[0]}"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__

@@ -1,7 +1,7 @@
-"""What a command shows: tables for people, tab-separated lines for pipes, JSON for programs; progress beside it.
+"""Output of the commands: tables in a terminal, tab-separated lines in a pipe, JSON for programs.
 
-What was found goes to stdout. Progress, notes and errors go to stderr. Names that others chose reach no terminal as
-they are: whatever is not printable in them is escaped.
+Results are written to stdout. Progress, notes and errors are written to stderr. Unprintable characters in names that
+other clients chose are escaped, because a terminal would interpret them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -37,28 +37,28 @@ _JSON = json_util.RELAXED_JSON_OPTIONS
 
 
 class Screen:
-    """Where one command's output goes."""
+    """The output of one command."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self._out = Console(highlight=False, soft_wrap=False)
         self._err = Console(stderr=True, highlight=False)
 
-    # What was found
+    # Results, on stdout
 
     def document(self, value: Mapping[str, Any]) -> None:
-        """One JSON document on a line of its own."""
+        """Print a JSON document on one line."""
         click.echo(_as_json(plain(value)))
 
     def line(self, *cells: str, style: str = "") -> None:
-        """One line for people, or for a pipe."""
+        """Print one line."""
         if self._out.is_terminal:
             self._out.print(Text("  ".join(map(printable, cells)), style=style), soft_wrap=True)
         else:
             click.echo("\t".join(map(printable, cells)))
 
     def table(self, columns: Mapping[str, str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
-        """Rows below their titles: `columns` says "left" or "right" of each; `styles` is one for each row, or none."""
+        """Print a table. `columns` maps titles to "left" or "right". `styles` has a style for each row, or is empty."""
         if not self._out.is_terminal:
             for row in rows:
                 click.echo("\t".join(map(printable, row)))
@@ -67,7 +67,7 @@ class Screen:
             return
         table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False, header_style="bold")
         for title, side in columns.items():
-            # Ids have to be copied from here, so it is the other columns that give way.
+            # Users copy ids from here, so only other columns wrap.
             wrap = title in ("NAME", "WHAT IS WRONG", "VALUE")
             table.add_column(title, justify="right" if side == "right" else "left", no_wrap=not wrap, overflow="fold")
         for at, row in enumerate(rows):
@@ -75,7 +75,7 @@ class Screen:
         self._out.print(table)
 
     def fields(self, values: Mapping[str, str]) -> None:
-        """Names and values below each other."""
+        """Print names and values."""
         if not self._out.is_terminal:
             for name, value in values.items():
                 click.echo(f"{printable(name)}\t{printable(value)}")
@@ -85,36 +85,32 @@ class Screen:
             grid.add_row(Text(printable(name), style="bold"), Text(printable(value), overflow="fold"))
         self._out.print(grid)
 
-    # Beside it
+    # Progress, notes and errors, on stderr
 
     def note(self, text: str, style: str = "dim") -> None:
-        """A word beside the output; none where JSON is wanted."""
+        """Print a note, unless the output is JSON."""
         if not self.as_json:
             self._err.print(Text(printable(text), style=style), soft_wrap=True)
 
     def failure(self, error: str, message: str) -> None:
-        """What went wrong, on stderr."""
+        """Print an error."""
         if self.as_json:
             click.echo(_as_json({"error": error, "message": message}), err=True)
             return
         line = Text("gridproxy: ", style="bold red").append(Text(printable(message), style="not bold default"))
         self._err.print(line, soft_wrap=True)
 
-    @contextmanager
-    def bytes_bar(self, title: str, *, beside_bytes: bool = False) -> Iterator[Callback]:
-        """A bar of bytes while the block runs, where somebody looks at it; its callback is a `progress=`.
+    def bytes_bar(self, title: str, *, beside_bytes: bool = False) -> AbstractContextManager[Callback]:
+        """Show a progress bar of bytes, and yield a callback for `progress=`.
 
-        `beside_bytes` says that a file's bytes go to stdout meanwhile: into a terminal both would mix.
+        With `beside_bytes` a file is written to stdout, so the bar is hidden if that is a terminal.
         """
         hidden = beside_bytes and self._out.is_terminal
-        with self._bar(title, DownloadColumn(), TransferSpeedColumn(), hidden=hidden) as callback:
-            yield callback
+        return self._bar(title, DownloadColumn(), TransferSpeedColumn(), hidden=hidden)
 
-    @contextmanager
-    def count_bar(self, title: str) -> Iterator[Callback]:
-        """A bar of things that are counted while the block runs."""
-        with self._bar(title, MofNCompleteColumn()) as callback:
-            yield callback
+    def count_bar(self, title: str) -> AbstractContextManager[Callback]:
+        """Show a progress bar of counted items, and yield a callback for `progress=`."""
+        return self._bar(title, MofNCompleteColumn())
 
     @contextmanager
     def _bar(self, title: str, *columns: ProgressColumn, hidden: bool = False) -> Iterator[Callback]:
@@ -137,19 +133,19 @@ class Screen:
 
 
 def printable(text: str) -> str:
-    """The text with escapes in the place of what a terminal would obey, or not show."""
+    """Escape the unprintable characters of a text."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _as_json(value: object) -> str:
-    """JSON on one line, as readable as a terminal may get it."""
+    """Encode a value as JSON on one line, with unprintable characters escaped."""
     text = json.dumps(value, ensure_ascii=False)
-    # Outside of strings there is nothing that is not printable; in them this is another spelling of the same.
+    # Unprintable characters only occur in strings, in which an escape has the same meaning.
     return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def readable_size(size: int) -> str:
-    """Bytes as people say them: `999 B`, `1.5 MB`."""
+    """Format a number of bytes: `999 B`, `1.5 MB`."""
     if size < 1000:
         return f"{size} B"
     power = min(6, int(math.log10(size)) // 3)
@@ -157,7 +153,7 @@ def readable_size(size: int) -> str:
 
 
 def plain(value: object) -> Any:
-    """What JSON can say of a value: ObjectIds as hex, moments in ISO 8601, the rest as MongoDB's Extended JSON."""
+    """Convert a value for JSON: ObjectIds to hex, datetimes to ISO 8601, other types to Extended JSON."""
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -172,23 +168,15 @@ def plain(value: object) -> Any:
 
 
 def file_document(info: FileInfo) -> dict[str, Any]:
-    """One file as `--json` shows it."""
-    document = {
-        "id": info.id,
-        "filename": info.filename,
-        "length": info.length,
-        "content_type": info.content_type,
-        "upload_date": info.upload_date,
-        "chunk_size": info.chunk_size,
-        "sha256": info.sha256,
-        "metadata": dict(info.metadata),
-    }
+    """Return the form of a file that `--json` shows."""
+    names = ("id", "filename", "length", "content_type", "upload_date", "chunk_size", "sha256")
+    document = {**{name: getattr(info, name) for name in names}, "metadata": dict(info.metadata)}
     if info.expires_at is not None:
         document["expires_at"] = info.expires_at
     return document
 
 
 def shown_id(id: object) -> str:
-    """An id as it is shown, and as a command takes it back."""
+    """Format an id so that a command accepts it as an argument."""
     shown = plain(id)
     return shown if isinstance(shown, str) else json.dumps(shown)

@@ -1,4 +1,4 @@
-"""Commands of upkeep: verify, check, gc."""
+"""Maintenance commands: verify, check, gc."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .screen import Screen, readable_size, shown_id
 
 @command
 @click.argument("ids", nargs=-1, type=id_of)
-@click.option("--name", metavar="FILENAME", help="The newest file of this name, instead of ids.")
-@click.option("--all", "everything", is_flag=True, help="Every file in the bucket.")
+@click.option("--name", metavar="FILENAME", help="Verify the newest file of this name, instead of ids.")
+@click.option("--all", "everything", is_flag=True, help="Verify every file in the bucket.")
 def verify(ids: Sequence[object], name: str | None, everything: bool) -> Work:
-    """Read files again, and compare sizes and SHA-256; exit code 1 where one is corrupt."""
+    """Read files and compare their sizes and SHA-256. The exit code is 1 if a file is corrupt."""
     one_of(IDS=ids, **{"--name": name is not None, "--all": everything})
 
     async def work(bucket: Bucket, screen: Screen) -> int | None:
         corrupt = missing = good = 0
         with screen.bytes_bar("verifying") as progress:
-            async for id in _wanted(bucket, ids, name, everything):
+            async for id in _ids_to_verify(bucket, ids, name, everything):
                 reason = ""
                 try:
                     await bucket.verify(id, progress=progress)
                     good += 1
                 except FileMissing as error:
                     if everything:
-                        continue  # deleted since, or expired
+                        continue  # Another client has deleted it, or it has expired.
                     missing += 1
                     reason = str(error)
                 except CorruptFile as error:
@@ -50,7 +50,9 @@ def verify(ids: Sequence[object], name: str | None, everything: bool) -> Work:
     return work
 
 
-async def _wanted(bucket: Bucket, ids: Sequence[object], name: str | None, everything: bool) -> AsyncIterator[object]:
+async def _ids_to_verify(
+    bucket: Bucket, ids: Sequence[object], name: str | None, everything: bool
+) -> AsyncIterator[object]:
     if name is not None:
         yield (await bucket.by_name(name)).id
     for id in ids:
@@ -67,13 +69,13 @@ async def _wanted(bucket: Bucket, ids: Sequence[object], name: str | None, every
     type=duration,
     default="0s",
     metavar="DURATION",
-    help="Leave out chunks without a file, and unreferenced files, that are younger: 1h spares running uploads.",
+    help="Ignore chunks without a file and unreferenced files that are younger. 1h ignores running uploads.",
 )
 def check(references: Sequence[tuple[str, str]], older_than: timedelta) -> Work:
-    """Look for what is wrong in the bucket; exit code 1 where something is.
+    """Check the bucket for problems. The exit code is 1 if there are any.
 
-    Chunks without a file, files with missing or wrong chunks, expired files; with --reference, files that no document
-    points to, and documents that point to no file.  Nothing is changed.
+    Reports chunks without a file, files with missing or wrong chunks, and expired files. With --reference it also
+    reports files that no document points to, and documents that point to a missing file. Nothing is changed.
     """
 
     async def work(bucket: Bucket, screen: Screen) -> int | None:
@@ -105,28 +107,28 @@ def _size_of(finding: Finding) -> str:
     default="1d",
     show_default=True,
     metavar="DURATION",
-    help="Touch nothing that is younger; an hour at least.",
+    help="Keep everything that is younger. At least an hour.",
 )
 @click.option(
     "--dry-run/--no-dry-run",
     " /--delete",
     default=True,
-    help="Only tell what would be removed (the default); --delete removes it.",
+    help="Only report what would be removed (the default). --delete removes it.",
 )
 @click.option(
     "--unreferenced",
     is_flag=True,
-    help="Also files that no document points to; needs --reference for every place that holds files.",
+    help="Also remove files that no document points to. Needs --reference for every field that contains files.",
 )
 @references_option
 def gc(older_than: timedelta, dry_run: bool, unreferenced: bool, references: Sequence[tuple[str, str]]) -> Work:
-    """Remove what is left over: chunks without a file, and files that have expired.
+    """Collect garbage: chunks without a file, and expired files.
 
-    Without --delete it only tells.  Safe beside running uploads; interrupted, the next run goes on.
+    Without --delete it only reports them. Running uploads are not affected. If it is interrupted, run it again.
     """
 
     async def work(bucket: Bucket, screen: Screen) -> None:
-        with screen.count_bar("looking" if dry_run else "collecting") as progress:
+        with screen.count_bar("scanning" if dry_run else "collecting") as progress:
             report = await bucket.collect_garbage(
                 older_than, dry_run, unreferenced=unreferenced, references=references, progress=progress
             )
@@ -155,8 +157,8 @@ def _show_report(report: GarbageReport, screen: Screen) -> None:
     if rows:
         screen.table({"WHAT": "left", "IDS": "right", "CHUNKS": "right", "SIZE": "right", "": "left"}, rows)
     for id in report.contested:
-        screen.note(f"a file appeared under the id {id!r} meanwhile: verify it", style="red")
+        screen.note(f"a file appeared under the id {id!r} during the removal: verify it", style="red")
     if not report.removed.ids:
         screen.note("nothing to remove")
     elif report.dry_run:
-        screen.note("nothing was removed: --delete does that")
+        screen.note("nothing was removed: use --delete to remove it")

@@ -2,6 +2,12 @@
 
 Lengths and offsets are in bytes and start at 0. The end of a span is exclusive. Datetimes are time-zone aware.
 No header that a client sends raises an error.
+
+```python
+from datetime import UTC, datetime
+
+from gridproxy import http
+```
 """
 
 from .answer import Answer, answer

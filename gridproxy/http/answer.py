@@ -13,18 +13,8 @@ from .ranges import Multipart, Span, content_range, parse_ranges
 Field = tuple[str, str]
 
 # These fields describe the content, so a response without content omits them (RFC 9110, 15.4.5).
-_CONTENT_FIELDS = frozenset(
-    {
-        "accept-ranges",
-        "content-digest",
-        "content-disposition",
-        "content-encoding",
-        "content-language",
-        "content-range",
-        "content-type",
-        "last-modified",
-        "repr-digest",
-    }
+_CONTENT_FIELDS = frozenset({"accept-ranges", "last-modified", "repr-digest"}).union(
+    f"content-{each}" for each in ("digest", "disposition", "encoding", "language", "range", "type")
 )
 _CACHE_FIELDS = frozenset({"cache-control", "expires"})
 
@@ -37,9 +27,7 @@ class Answer:
     content. `multipart` is the frame around several spans, otherwise None.
 
     ```python
-    from gridproxy.http import Answer
-
-    not_found = Answer(404, [("content-length", "0")], [])
+    not_found = http.Answer(404, [("content-length", "0")], [])
     ```
     """
 
@@ -57,9 +45,7 @@ def answer(
     Ranges (RFC 9110, 14) apply to GET, conditions (RFC 9110, 13) to GET and HEAD. Both apply only if `status` is 200.
 
     ```python
-    from gridproxy.http import answer
-
-    part = answer("GET", {"range": "bytes=0-9"}, [("etag", '"a"')], 100)
+    part = http.answer("GET", {"range": "bytes=0-9"}, [("etag", '"a"')], 100)
     assert (part.status, part.spans) == (206, [(0, 10)])
     ```
 

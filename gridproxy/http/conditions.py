@@ -41,10 +41,8 @@ def evaluate(method: str, request: Mapping[str, str], validators: Validators) ->
     `If-Range` is evaluated by `range_applies` instead.
 
     ```python
-    from gridproxy.http import Validators, Verdict, evaluate
-
-    verdict = evaluate("GET", {"if-none-match": '"a"'}, Validators('"a"', None))
-    assert verdict is Verdict.NOT_MODIFIED
+    verdict = http.evaluate("GET", {"if-none-match": '"a"'}, http.Validators('"a"', None))
+    assert verdict is http.Verdict.NOT_MODIFIED
     ```
 
     Args:
@@ -75,9 +73,7 @@ def range_applies(request: Mapping[str, str], validators: Validators) -> bool:
     A date has a resolution of one second, so it cannot distinguish two files of the same second.
 
     ```python
-    from gridproxy.http import Validators, range_applies
-
-    assert not range_applies({"if-range": '"old"'}, Validators('"new"', None))
+    assert not http.range_applies({"if-range": '"old"'}, http.Validators('"new"', None))
     ```
 
     Args:

@@ -23,10 +23,7 @@ def format_date(moment: datetime) -> str:
     """Format an aware datetime of any time zone as an IMF-fixdate, in UTC and whole seconds.
 
     ```python
-    from datetime import UTC, datetime
-    from gridproxy.http import format_date
-
-    assert format_date(datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)) == "Sun, 06 Nov 1994 08:49:37 GMT"
+    assert http.format_date(datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)) == "Sun, 06 Nov 1994 08:49:37 GMT"
     ```
     """
     return format_datetime(moment.astimezone(UTC), usegmt=True)
@@ -36,9 +33,7 @@ def parse_date(value: str, *, now: datetime | None = None) -> datetime | None:
     """Parse an HTTP date.
 
     ```python
-    from gridproxy.http import parse_date
-
-    assert parse_date("Sun, 06 Nov 1994 08:49:37 GMT").year == 1994
+    assert http.parse_date("Sun, 06 Nov 1994 08:49:37 GMT").year == 1994
     ```
 
     Args:

@@ -29,10 +29,8 @@ def describe(
     """Return the fields of a 200 response: type, validators, digest and file name, but not the length.
 
     ```python
-    from gridproxy.http import describe
-
     info = await Bucket(client["zoo"]).upload(b"a marmot", filename="marmot.txt")
-    assert describe(info)["content-type"] == "text/plain; charset=utf-8"
+    assert http.describe(info)["content-type"] == "text/plain; charset=utf-8"
     ```
 
     Args:
@@ -68,9 +66,7 @@ def repr_digest(sha256: str) -> str:
     """Return the value of Repr-Digest (RFC 9530), which covers the whole file even if only a part is sent.
 
     ```python
-    from gridproxy.http import repr_digest
-
-    assert repr_digest("00ff") == "sha-256=:AP8=:"
+    assert http.repr_digest("00ff") == "sha-256=:AP8=:"
     ```
 
     Args:
@@ -89,9 +85,7 @@ def content_disposition(kind: str, filename: str | None) -> str:
     that change the direction of writing and could disguise an ending (`gpj.exe` shown as `exe.jpg`).
 
     ```python
-    from gridproxy.http import content_disposition
-
-    assert content_disposition("inline", "a/b.png") == 'inline; filename="b.png"'
+    assert http.content_disposition("inline", "a/b.png") == 'inline; filename="b.png"'
     ```
 
     Args:

@@ -26,9 +26,7 @@ def checked_media_type(value: str | None) -> str:
     The client that stored the file chose the type. Browsers use the last item if it looks like a list.
 
     ```python
-    from gridproxy.http import checked_media_type
-
-    assert checked_media_type("image/png, text/html") == "application/octet-stream"
+    assert http.checked_media_type("image/png, text/html") == "application/octet-stream"
     ```
 
     Args:
@@ -44,9 +42,7 @@ def can_run(media_type: str) -> bool:
     """Check whether a browser may run code from a file of this type: HTML, SVG and other XML, scripts.
 
     ```python
-    from gridproxy.http import can_run
-
-    assert can_run("image/svg+xml") and not can_run("image/png")
+    assert http.can_run("image/svg+xml") and not http.can_run("image/png")
     ```
     """
     return _RUNNABLE.fullmatch(media_type.partition(";")[0].strip().lower()) is not None

@@ -20,9 +20,7 @@ def parse_ranges(value: str, length: int) -> list[Span] | None:
     """Parse a Range field such as `bytes=0-99`. Ranges that overlap or touch are merged.
 
     ```python
-    from gridproxy.http import parse_ranges
-
-    assert parse_ranges("bytes=0-9, -5", 100) == [(0, 10), (95, 100)]
+    assert http.parse_ranges("bytes=0-9, -5", 100) == [(0, 10), (95, 100)]
     ```
 
     Args:
@@ -75,9 +73,7 @@ def content_range(span: Span | None, length: int) -> str:
     """Return the value of Content-Range (RFC 9110, 14.4).
 
     ```python
-    from gridproxy.http import content_range
-
-    assert content_range((0, 10), 100) == "bytes 0-9/100"
+    assert http.content_range((0, 10), 100) == "bytes 0-9/100"
     ```
 
     Args:
@@ -91,9 +87,7 @@ class Multipart:
     """The frame of a multipart/byteranges body (RFC 9110, 14.6): `opening(span)`, the span's bytes, ..., `closing`.
 
     ```python
-    from gridproxy.http import Multipart
-
-    frame = Multipart([(0, 5), (10, 15)], 100, "text/plain")
+    frame = http.Multipart([(0, 5), (10, 15)], 100, "text/plain")
     body = frame.opening((0, 5)) + b"first" + frame.opening((10, 15)) + b"other" + frame.closing
     assert len(body) == frame.content_length
     ```

@@ -1,4 +1,4 @@
-"""FieldHarness: what the suite has to be told of an ODM to try its file fields."""
+"""The interface between the contract and an ODM."""
 
 from __future__ import annotations
 
@@ -12,52 +12,56 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 
 class FieldHarness(ABC):
-    """An ODM, as the suite drives it. Subclass it, and give `check_field_adapter` an instance.
+    """An ODM as the contract uses it. Subclass it and pass an instance to `check_field_adapter`.
 
-    The class of documents has these fields, stored under the same names, and is importable (its documents are pickled):
+    The document class must be importable, because its documents are pickled. It has these fields, stored under the same
+    names:
 
     - `name`         a str or None, with a default
     - `photo`        a file in the bucket "fs"
-    - `album`        a list of such files, empty where nothing was given
+    - `album`        a list of such files, empty by default
     - `badge`        a file with `store="snapshot"`
     - `attached`     a file with `on_delete="delete"`
     - `limited`      a file with `max_size=1000` and `content_types=["text/plain", "image/png"]` (extra `sniff`)
     - `portrait`     a file with `image=ImageOptions(thumbnail_size=(8, 8, True))` (extra `images`)
 
-    `max_size` is in bytes, `thumbnail_size` in pixels. `collection` is the one that they are stored in, by a client of
-    the running event loop. The suite writes documents and files there, and removes none of what an ODM should have
-    removed: give it a database for trials.
+    `max_size` is in bytes, `thumbnail_size` in pixels. `session` is a session of pymongo or None. The methods raise the
+    errors of the ODM. Use a test database: the checks leave documents and files in it.
 
-    `session` is pymongo's, None for none. The methods raise what the ODM raises.
+    ```python
+    class MyHarness(FieldHarness):
+        name = "MyODM"
+        unsupported = {"lists: of files": "MyODM has no lists"}
+    ```
     """
 
     name: ClassVar[str]
-    """The ODM's name, for reports."""
+    """The ODM's name, which reports show."""
 
     unsupported: ClassVar[Mapping[str, str]] = {}
-    """Checks that this ODM cannot pass, by name, with the reason. Such a check must fail."""
+    """The names of checks that this ODM cannot pass, with the reasons. These checks must fail."""
 
     collection: AsyncCollection[dict[str, Any]]
-    """Where the documents are stored; "fs" lies in its database."""
+    """The collection of the documents, whose client belongs to the running event loop. Its database contains "fs"."""
 
     @abstractmethod
     def new(self, **values: Any) -> Any:
-        """A document with these values, not saved."""
+        """Create a document with these values, without saving it."""
 
     @abstractmethod
     async def save(self, document: Any, session: AsyncClientSession | None = None) -> None:
-        """Store the document, a new one or a changed one, by the ODM's ordinary call."""
+        """Save a new or changed document with the ODM's usual call."""
 
     @abstractmethod
     async def load(self, id: Any, session: AsyncClientSession | None = None) -> Any:
-        """The stored document of this `_id`, as another process would see it."""
+        """Load the document with this `_id` from the database."""
 
     @abstractmethod
     async def delete(self, document: Any, session: AsyncClientSession | None = None) -> None:
-        """Remove the document by the ODM's ordinary call."""
+        """Delete the document with the ODM's usual call."""
 
     def id_of(self, document: Any) -> Any:
-        """A saved document's `_id`; `document.id`, unless overridden."""
+        """Return the `_id` of a saved document, by default `document.id`."""
         return document.id
 
     @property

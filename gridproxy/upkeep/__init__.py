@@ -1,1 +1,1 @@
-"""Upkeep: what is wrong in a bucket, and what is left over. See `findings` for what is told of it."""
+"""Maintenance of a bucket: `check` reports problems, `collect_garbage` deletes leftovers."""

@@ -1,8 +1,8 @@
-"""Checking a bucket: what is in it that should not be, and what is missing."""
+"""Check a bucket for missing, wrong and leftover data."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from gridproxy.errors import CorruptFile
@@ -12,12 +12,18 @@ from gridproxy.gridfs.records.ids import id_key
 from gridproxy.gridfs.store.collections import Store
 from gridproxy.runtime.progress import Meter, Progress
 
-from .bucket_scanner import IDS_PER_QUERY, BucketScanner, open_scanner
-from .chunk_audit import Audit
-from .document_paths import DocumentPath, candidates, dangling, expected_size, unreferenced
-from .findings import Finding
+from .bucket_scanner import IDS_PER_QUERY, NOT_BYTES, BucketScanner, open_scanner
+from .document_paths import (
+    DocumentPath,
+    candidates,
+    dangling_references,
+    estimate_work,
+    expected_size,
+    unreferenced,
+)
+from .findings import Finding, FindingKind
 
-# Chunks whose sizes are asked for in one query, as many bytes as a server reads for it in a second or so.
+# A server needs about a second to read this many bytes for one query of chunk sizes.
 _BYTES_PER_QUERY = 1024**3
 _RECORD = {"length": 1, "chunkSize": 1, "uploadDate": 1, "filename": 1, "expires_at": 1}
 
@@ -25,9 +31,9 @@ _RECORD = {"length": 1, "chunkSize": 1, "uploadDate": 1, "filename": 1, "expires
 async def check_bucket(
     store: Store, references: Sequence[DocumentPath], older_than: timedelta, progress: Progress | None
 ) -> AsyncIterator[Finding]:
-    """Everything that is not as it should be; memory is bounded, whatever the bucket holds. See `Bucket.check`."""
+    """Yield every problem in the bucket, in bounded memory. See `Bucket.check`."""
     async with open_scanner(store) as scanner:
-        meter = Meter(progress, await _work(scanner, references))
+        meter = Meter(progress, 2 * await estimate_work(scanner, references))
         now = await scanner.server_time()
         before = now - older_than
         async for finding in _files(scanner, now, meter):
@@ -35,19 +41,11 @@ async def check_bucket(
         async for finding in _orphans(scanner, now, before if older_than else None, meter):
             yield finding
         if references:
-            async for finding in dangling(scanner, references, meter):
+            async for finding in dangling_references(scanner, references, meter):
                 yield finding
             async for finding in _unreferenced(scanner, references, now, before if older_than else None, meter):
                 yield finding
         await meter.finish()
-
-
-async def _work(scanner: BucketScanner, references: Sequence[DocumentPath]) -> int:
-    """About how many records, ids and documents there are to look at."""
-    total = 2 * await scanner.count(scanner.files)
-    for reference in references:
-        total += 2 * await scanner.count(reference.collection)
-    return total
 
 
 # Files
@@ -66,34 +64,34 @@ async def _files(scanner: BucketScanner, now: datetime, meter: Meter) -> AsyncIt
             if info.expired(now):
                 yield _expired(info)
         for group in group_by_bytes(infos, _BYTES_PER_QUERY, IDS_PER_QUERY):
-            for suspect in await _suspects(scanner, group):
-                for finding in await _confirmed(scanner, suspect):
+            for suspect in await _find_suspects(scanner, group):
+                for finding in await _confirm(scanner, suspect):
                     yield finding
         await meter.advance(len(page))
 
 
-async def _suspects(scanner: BucketScanner, infos: Sequence[FileInfo]) -> list[object]:
-    audits = await _audited(scanner, infos)
+async def _find_suspects(scanner: BucketScanner, infos: Sequence[FileInfo]) -> list[object]:
+    audits = await _audit(scanner, infos)
     return [info.id for info in infos if any(audits[id_key(info.id)].findings())]
 
 
-async def _confirmed(scanner: BucketScanner, id: object) -> list[Finding]:
-    """What is wrong with a file, asked once more of the primary: it may have been deleted meanwhile."""
+async def _confirm(scanner: BucketScanner, id: object) -> list[Finding]:
+    """Check a file again on the primary, because it may have been deleted during the first check."""
     record = await scanner.store.find_record(id, scanner.session, primary=True)
     if record is None:
         return []
     info = FileInfo.from_record(record)
-    audits = await _audited(scanner, [info], primary=True)
+    audits = await _audit(scanner, [info], primary=True)
     found = list(audits[id_key(info.id)].findings())
     return found if found and await scanner.is_stored(id) else []
 
 
-async def _audited(
+async def _audit(
     scanner: BucketScanner, infos: Sequence[FileInfo], *, primary: bool = False
-) -> dict[Hashable, Audit]:
-    audits = {id_key(info.id): Audit(info) for info in infos}
+) -> dict[Hashable, _ChunkAudit]:
+    audits = {id_key(info.id): _ChunkAudit(info) for info in infos}
     async for row in scanner.sizes([info.id for info in infos], primary=primary):
-        audits[id_key(row["files_id"])].take(row.get("n"), row["size"])
+        audits[id_key(row["files_id"])].add(row.get("n"), row["size"])
     return audits
 
 
@@ -121,7 +119,7 @@ async def _orphans(
             yield Finding(
                 kind="orphan",
                 id=orphan.id,
-                reason=orphan.describe() + ("; it may be an upload in progress" if orphan.is_young(now) else ""),
+                reason=orphan.describe() + (" (it may be an upload in progress)" if orphan.is_young(now) else ""),
                 chunks=orphan.chunks,
                 bytes=orphan.bytes,
                 since=orphan.since,
@@ -135,8 +133,8 @@ async def _orphans(
 async def _unreferenced(
     scanner: BucketScanner, references: Sequence[DocumentPath], now: datetime, before: datetime | None, meter: Meter
 ) -> AsyncIterator[Finding]:
-    async for some in candidates(scanner, now, before):
-        for record in (await unreferenced(scanner, references, some, meter)).values():
+    async for records in candidates(scanner, now, before):
+        for record in (await unreferenced(scanner, references, records, meter)).values():
             chunks, size = expected_size(record)
             uploaded = record.get("uploadDate")
             yield Finding(
@@ -147,3 +145,60 @@ async def _unreferenced(
                 bytes=size,
                 since=utc_milliseconds(uploaded) if isinstance(uploaded, datetime) else None,
             )
+
+
+# Chunks of one file
+
+
+class _ChunkAudit:
+    """The check of one file. Its chunks have to be added in ascending order of `n`."""
+
+    def __init__(self, info: FileInfo) -> None:
+        self._info = info
+        self._next = 0
+        self._seen: dict[FindingKind, tuple[int, str]] = {}
+
+    def add(self, n: object, size: int) -> None:
+        """Add a chunk with its stored number and its size in bytes (or `NOT_BYTES`)."""
+        if not (isinstance(n, int) or (isinstance(n, float) and n.is_integer())):
+            self._note("unreadable", f"a chunk has n={n!r}")
+            return
+        number = int(n)
+        if not 0 <= number < self._info.chunk_count:
+            if size:
+                self._note(
+                    "surplus",
+                    f"chunk {number} of {_size(size)} is beyond the {self._info.chunk_count} chunks of the file",
+                )
+            return
+        if number < self._next:
+            self._note("double", f"chunk {number} exists twice")
+            return
+        self._skip_to(number)
+        self._next = number + 1
+        expected = min(self._info.chunk_size, self._info.length - number * self._info.chunk_size)
+        if size == NOT_BYTES:
+            self._note("unreadable", f"chunk {number} contains no bytes")
+        elif size != expected:
+            self._note("short" if size < expected else "long", f"chunk {number} has {size} bytes instead of {expected}")
+
+    def _skip_to(self, number: int) -> None:
+        if number > self._next:
+            reason = f"chunk {self._next} of {self._info.chunk_count} is missing"
+            self._note("missing", reason, number - self._next)
+
+    def _note(self, kind: FindingKind, reason: str, count: int = 1) -> None:
+        before, first = self._seen.get(kind, (0, reason))
+        self._seen[kind] = before + count, first
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield one finding for each kind of problem, after all chunks were added."""
+        self._skip_to(self._info.chunk_count)
+        self._next = self._info.chunk_count
+        for kind, (count, first) in self._seen.items():
+            more = f", and {count - 1} more" if count > 1 else ""
+            yield Finding(kind=kind, id=self._info.id, reason=f"{first}{more}")
+
+
+def _size(size: int) -> str:
+    return "no bytes" if size == NOT_BYTES else f"{size} bytes"

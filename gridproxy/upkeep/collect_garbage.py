@@ -1,7 +1,7 @@
-"""Collecting garbage: chunks without a file, files that have expired, files that no document points to.
+"""The garbage collector: deletes chunks without a file, expired files, and files that no document points to.
 
-Every step leaves a state that the next run goes on from: a record goes before its chunks, and chunks whose record is
-gone are orphans. Whatever is decided from a list is looked at again just before it is removed.
+A run can be interrupted at any step. A record is deleted before its chunks, so the next run finds remaining chunks as
+orphans. Each file is checked again immediately before it is deleted.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from gridproxy.gridfs.store.collections import Record, Store
 from gridproxy.runtime.progress import Meter, Progress
 from gridproxy.runtime.tasks import run_to_completion
 
-from .bucket_scanner import YOUNGEST, BucketScanner, Orphan, check_age, open_scanner
-from .document_paths import DocumentPath, candidates, check_in_use, expected_size, unreferenced
+from .bucket_scanner import MIN_AGE, BucketScanner, Orphan, check_age, open_scanner
+from .document_paths import DocumentPath, candidates, check_in_use, estimate_work, expected_size, unreferenced
 from .findings import GarbageReport, Tally
 
-# Orphans that are removed after one walk over the bucket, so that no cursor waits meanwhile and memory is bounded.
-_ORPHANS_PER_WALK = 10_000
-# Files that are removed after one look at the documents.
-_FILES_PER_LOOK = 1000
+# Orphans that one scan collects before they are deleted. This bounds memory and the age of the cursor.
+_ORPHANS_PER_SCAN = 10_000
+# Files that are deleted after one scan of the documents.
+_FILES_PER_SCAN = 1000
 
 
 async def collect_bucket_garbage(
@@ -37,37 +37,30 @@ async def collect_bucket_garbage(
     progress: Progress | None,
     clock: Callable[[BucketScanner], Awaitable[datetime]] = BucketScanner.server_time,
 ) -> GarbageReport:
-    """Remove what is safe to remove, or tell what would be; see `Bucket.collect_garbage`, also for what is raised.
-
-    `clock` gives the moment that ages are measured to (aware, in UTC); another one is for tests.
-    """
-    if check_age(older_than) < YOUNGEST:
-        raise BadOption(f"older_than is {YOUNGEST} at least, not {older_than}: a running upload must not be touched")
+    """Delete garbage, or only report it. See `Bucket.collect_garbage`. Tests can replace `clock`, which returns UTC."""
+    if check_age(older_than) < MIN_AGE:
+        raise BadOption(f"older_than must be at least {MIN_AGE}, not {older_than}, because an upload may be running")
     if unreferenced and not references:
-        raise BadOption("unreferenced=True needs references=[('animals', 'photo'), ...]: every place that files are in")
+        raise BadOption(
+            "unreferenced=True needs references=[('animals', 'photo'), ...] with every field that contains files"
+        )
     async with open_scanner(store) as scanner:
         if unreferenced:
             await check_in_use(scanner, references)
         now = await clock(scanner)
-        collector = _Collector(scanner, now, now - older_than, dry_run, await _meter(scanner, references, progress))
+        meter = Meter(progress, await estimate_work(scanner, references))
+        collector = _Collector(scanner, now, now - older_than, dry_run, meter)
         await collector.expired()
         if unreferenced:
             await collector.unreferenced(references)
-        # Last, so that what a record's removal may have left is gone, too.
+        # This is last because deleting a record may have left chunks.
         await collector.orphans()
         await collector.meter.finish()
         return collector.report
 
 
-async def _meter(scanner: BucketScanner, references: Sequence[DocumentPath], progress: Progress | None) -> Meter:
-    total = await scanner.count(scanner.files)
-    for reference in references:
-        total += await scanner.count(reference.collection)
-    return Meter(progress, total)
-
-
 class _Collector:
-    """One run: what it found and removed so far stands in `report`."""
+    """One run. `report` contains what it has found and deleted so far."""
 
     def __init__(self, scanner: BucketScanner, now: datetime, before: datetime, dry_run: bool, meter: Meter) -> None:
         self.report = GarbageReport(dry_run=dry_run)
@@ -84,7 +77,7 @@ class _Collector:
     # Files
 
     async def expired(self) -> None:
-        """Files whose `expires_at` has passed, at once: everybody misses them already."""
+        """Delete expired files of any age, because they cannot be read any more."""
         expired = {"expires_at": {"$lte": self._now}}
         projection = {"length": 1, "chunkSize": 1}
         async for page in self._scanner.pages(self._scanner.files, projection, expired):
@@ -93,13 +86,13 @@ class _Collector:
             await self.meter.advance(len(page))
 
     async def unreferenced(self, references: Sequence[DocumentPath]) -> None:
-        """Old files that no document points to; the documents are looked at again before each thousand."""
-        async for some in candidates(self._scanner, self._now, self._before):
-            left: dict[Hashable, Record] = some
-            while left := await unreferenced(self._scanner, references, left, self.meter):
-                at_once = len(left) if self._dry_run else _FILES_PER_LOOK
-                for key in list(left)[:at_once]:
-                    record = left.pop(key)
+        """Delete old files that no document points to. The documents are read again before each thousand files."""
+        async for page in candidates(self._scanner, self._now, self._before):
+            remaining: dict[Hashable, Record] = page
+            while remaining := await unreferenced(self._scanner, references, remaining, self.meter):
+                limit = len(remaining) if self._dry_run else _FILES_PER_SCAN
+                for key in list(remaining)[:limit]:
+                    record = remaining.pop(key)
                     await self._remove_file("unreferenced", record, {"uploadDate": record["uploadDate"]})
 
     async def _remove_file(self, reason: str, record: Record, matching: dict[str, Any]) -> None:
@@ -107,7 +100,7 @@ class _Collector:
         if not self._dry_run:
             removed = await run_to_completion(self._remove(record["_id"], matching))
             if removed is None:
-                return  # it is another file by now, or somebody else removed it
+                return  # Another client has deleted or replaced the file.
             chunks = removed
         self._count(reason, Tally(1, chunks, size))
 
@@ -119,17 +112,17 @@ class _Collector:
     # Chunks without a file
 
     async def orphans(self) -> None:
-        """Chunks without a record, the youngest of which is old enough."""
+        """Delete chunks without a record if the youngest of them is old enough."""
         while True:
             self.report = replace(self.report, young=Tally(), unknown_age=Tally())
-            found, walked_all = await self._walk()
+            found, is_complete = await self._scan_orphans()
             for orphan in found:
                 await self._remove_orphan(orphan)
-            if walked_all:
+            if is_complete:
                 return
 
-    async def _walk(self) -> tuple[list[Orphan], bool]:
-        """What is to be removed, and whether that is all of it; what is to stay is counted."""
+    async def _scan_orphans(self) -> tuple[list[Orphan], bool]:
+        """Return orphans to delete, and whether these are all of them."""
         found: list[Orphan] = []
         async for ids in self._scanner.owners_of_chunks():
             for orphan in await self._scanner.orphans_among(ids):
@@ -141,7 +134,7 @@ class _Collector:
                 else:
                     found.append(orphan)
             await self.meter.advance(len(ids))
-            if len(found) >= _ORPHANS_PER_WALK:
+            if len(found) >= _ORPHANS_PER_SCAN:
                 return found, False
         return found, True
 
@@ -152,15 +145,15 @@ class _Collector:
 
     async def _remove_orphan(self, orphan: Orphan) -> None:
         removed = Tally(ids=1)
-        while some := await self._scanner.some_chunks(orphan):
-            # Asked after the chunks were seen: a staged upload may have been published meanwhile.
+        while chunks := await self._scanner.next_chunks(orphan):
+            # A staged upload may have been published since the orphan was found.
             if await self._scanner.is_stored(orphan.id):
                 break
-            await run_to_completion(self._store.delete_chunks_by_id(orphan.id, [chunk["_id"] for chunk in some]))
-            removed += Tally(0, len(some), sum(chunk["size"] for chunk in some))
+            await run_to_completion(self._store.delete_chunks_by_id(orphan.id, [chunk["_id"] for chunk in chunks]))
+            removed += Tally(0, len(chunks), sum(chunk["size"] for chunk in chunks))
         if removed.chunks:
             self._count("orphans", removed)
-        # And who published in the very last moment has to hear of it.
+        # A record that was inserted during the deletion belongs to a damaged file, which the report names.
         if await self._scanner.is_stored(orphan.id):
             self.report = replace(self.report, contested=(*self.report.contested, orphan.id))
 

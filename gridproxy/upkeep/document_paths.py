@@ -1,10 +1,8 @@
-"""Pointers: which files the documents of an application point to, and the files without any, or the other way round.
+"""Find the files that documents point to, files without a document, and documents that point to a missing file.
 
-A reference is a collection and a dotted path in its documents. Lists are gone through at every step, and so are maps at
-the path's end; `*` stands for every key of a map in its middle. What lies there is an id, its hex digits, a snapshot
-(a sub-document with `_id`), or a DBRef.
-
-Files point to files, too: a picture to its thumbnails.
+A reference is a collection and a dotted path in its documents. Every element of a list is searched, and every value of
+a map at the end of the path. `*` matches every key of a map within the path. A value can be an id, its hex digits, a
+snapshot (a sub-document with `_id`), or a DBRef. Records of pictures point to files, too: to their thumbnails.
 """
 
 from __future__ import annotations
@@ -28,26 +26,26 @@ from .findings import Finding
 
 References = Iterable[tuple[str | AsyncCollection[Any], str]]
 
-# Files that are looked for in the documents at once: the documents are read once for each hundred thousand files.
+# The documents are read once for this many files.
 _CANDIDATES = 100_000
 _EVERY_KEY = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentPath:
-    """Where documents point to files."""
+    """A path in the documents of a collection that contains references to files."""
 
     collection: AsyncCollection[Any]
     path: str
 
     @property
     def steps(self) -> list[str]:
-        """The path, key by key."""
+        """The keys of the path."""
         return self.path.split(".")
 
     @property
     def field(self) -> str:
-        """As much of the path as a query can name: a server knows no `*`, and projects no element of a list."""
+        """The part of the path that a query supports: no `*`, and no index of a list."""
         steps = self.steps
         for at, step in enumerate(steps):
             if step == _EVERY_KEY or step.isdigit():
@@ -56,38 +54,40 @@ class DocumentPath:
 
     @property
     def projection(self) -> dict[str, int] | None:
-        """What has to be read of a document."""
+        """The projection that loads the field."""
         return {self.field: 1} if self.field else None
 
 
 def parse_references(store: Store, references: References | None) -> list[DocumentPath]:
-    """The references as they were given; raises `BadOption` for what is none."""
+    """Parse the references. Raises `BadOption` for an invalid one."""
     if references is None:
         return []
     if isinstance(references, str | Mapping) or not isinstance(references, Iterable):
-        raise BadOption(f"references is a list such as [('animals', 'photo')], not {type_name(references)}")
-    return [_parsed(store, each) for each in references]
+        raise BadOption(f"references must be a list such as [('animals', 'photo')], not {type_name(references)}")
+    return [_parse_reference(store, each) for each in references]
 
 
-def _parsed(store: Store, given: object) -> DocumentPath:
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        # Not as it came: a collection shows the options of its client.
-        shown = repr(given) if isinstance(given, str) else type_name(given)
-        raise BadOption(f"a reference is a collection and a path, such as ('animals', 'photo'), not {shown}")
-    collection, path = given
+def _parse_reference(store: Store, value: object) -> DocumentPath:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        # The repr of a collection would show the options of its client.
+        shown = repr(value) if isinstance(value, str) else type_name(value)
+        raise BadOption(f"a reference must be a collection and a path such as ('animals', 'photo'), not {shown}")
+    collection, path = value
     if isinstance(collection, str) and collection:
         collection = store.database[collection]
     if not isinstance(collection, AsyncCollection):
-        raise BadOption(f"a reference's collection is a name or an AsyncCollection, not {type_name(collection)}")
+        raise BadOption(
+            f"the collection of a reference must be a name or an AsyncCollection, not {type_name(collection)}"
+        )
     if collection.database.client is not store.client:
-        raise BadOption(f"the collection {collection.name!r} is another client's than the bucket")
+        raise BadOption(f"the collection {collection.name!r} and the bucket must have the same client")
     if not isinstance(path, str) or not all(path.split(".")):
-        raise BadOption(f"a reference's path is a str such as 'photo' or 'rooms.photo', not {path!r}")
+        raise BadOption(f"the path of a reference must be a str such as 'photo' or 'rooms.photo', not {path!r}")
     return DocumentPath(collection, path)
 
 
 async def check_in_use(scanner: BucketScanner, references: Sequence[DocumentPath]) -> None:
-    """Raise `BadOption` for a reference that looks mistyped: with it every file would look unreferenced."""
+    """Raise `BadOption` if a reference seems mistyped, because every file would then look unreferenced."""
     for reference in references:
         collection = scanner.on_primary(reference.collection)
         if await collection.find_one({}, {"_id": 1}, session=scanner.session) is None:
@@ -96,14 +96,14 @@ async def check_in_use(scanner: BucketScanner, references: Sequence[DocumentPath
             )
             if not names:
                 raise BadOption(
-                    f"there is no collection {collection.name!r}: is the reference to its {reference.path!r} right? "
-                    "Nothing was removed"
+                    f"collection {collection.name!r} does not exist in database {collection.database.name!r}. "
+                    f"Check the reference to its {reference.path!r}. Nothing was deleted"
                 )
             continue
         if reference.field and not await _has_field(scanner, reference):
             raise BadOption(
-                f"no document of {collection.name!r} has a {reference.path!r}: is the reference right? "
-                "Nothing was removed"
+                f"no document in {collection.name!r} has the field {reference.path!r}. Check the reference. "
+                "Nothing was deleted"
             )
 
 
@@ -113,11 +113,16 @@ async def _has_field(scanner: BucketScanner, reference: DocumentPath) -> bool:
     return await collection.find_one(query, {"_id": 1}, session=scanner.session) is not None
 
 
-# What a document points to
+async def estimate_work(scanner: BucketScanner, references: Sequence[DocumentPath]) -> int:
+    """Estimate the number of records and documents."""
+    return sum([await scanner.count(each) for each in (scanner.files, *(path.collection for path in references))])
+
+
+# Ids in a document
 
 
 def ids_at(value: object, steps: Sequence[str]) -> Iterator[object]:
-    """Every id that lies in `value` at the end of a path."""
+    """Yield every id at the end of a path in `value`."""
     if isinstance(value, list):
         for each in value:
             yield from ids_at(each, steps)
@@ -139,19 +144,19 @@ def ids_at(value: object, steps: Sequence[str]) -> Iterator[object]:
         yield value.id if isinstance(value, DBRef) else value
 
 
-def _meant(id: object) -> list[object]:
-    """The ids of files that this may stand for."""
+def _possible_ids(id: object) -> list[object]:
+    """Return the file ids that a value can mean: hex digits can be a str or an ObjectId."""
     return [id, ObjectId(id)] if isinstance(id, str) and ObjectId.is_valid(id) else [id]
 
 
-def _links(scanner: BucketScanner) -> list[DocumentPath]:
-    """Where records point to further files: thumbnails, and those of MongoEngine's `ImageField`."""
+def _thumbnail_paths(scanner: BucketScanner) -> list[DocumentPath]:
+    """Return the paths in records that point to thumbnails, including those of MongoEngine's `ImageField`."""
     return [
         DocumentPath(scanner.files, path) for path in ("metadata.thumbnail_id", "metadata.variants", "thumbnail_id")
     ]
 
 
-# Documents that point to no file
+# Documents that point to a missing file
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,83 +166,82 @@ class _Pointer:
     id: object
 
 
-async def dangling(scanner: BucketScanner, references: Sequence[DocumentPath], meter: Meter) -> AsyncIterator[Finding]:
-    """The documents, and the records of pictures, that point to no file."""
-    for reference in [*references, *_links(scanner)]:
-        is_link = reference.collection is scanner.files
+async def dangling_references(
+    scanner: BucketScanner, references: Sequence[DocumentPath], meter: Meter
+) -> AsyncIterator[Finding]:
+    """Yield the documents, and the records of pictures, that point to a missing file."""
+    for reference in [*references, *_thumbnail_paths(scanner)]:
+        is_thumbnail = reference.collection is scanner.files
         pointers: list[_Pointer] = []
         async for page in scanner.pages(scanner.on_primary(reference.collection), reference.projection):
             for document in page:
                 pointers += [
                     _Pointer(reference, document["_id"], id)
                     for id in ids_at(document, reference.steps)
-                    # Metadata are the user's own: whatever else stands there is no link of ours.
-                    if isinstance(id, ObjectId) or not is_link
+                    # Other values in the metadata belong to the application.
+                    if isinstance(id, ObjectId) or not is_thumbnail
                 ]
                 if len(pointers) >= IDS_PER_QUERY:
-                    async for finding in _without_file(scanner, pointers):
+                    async for finding in _check_pointers(scanner, pointers):
                         yield finding
                     pointers = []
-            await meter.advance(0 if is_link else len(page))
-        async for finding in _without_file(scanner, pointers):
+            await meter.advance(0 if is_thumbnail else len(page))
+        async for finding in _check_pointers(scanner, pointers):
             yield finding
 
 
-async def _without_file(scanner: BucketScanner, pointers: Sequence[_Pointer]) -> AsyncIterator[Finding]:
-    stored = await scanner.stored({id_key(id): id for each in pointers for id in _meant(each.id)}.values())
+async def _check_pointers(scanner: BucketScanner, pointers: Sequence[_Pointer]) -> AsyncIterator[Finding]:
+    stored = await scanner.stored({id_key(id): id for each in pointers for id in _possible_ids(each.id)}.values())
     for each in pointers:
-        meant = {id_key(id) for id in _meant(each.id)}
-        if meant & stored or not await _still_points(scanner, each, meant):
+        keys = {id_key(id) for id in _possible_ids(each.id)}
+        if keys & stored or not await _still_points(scanner, each, keys):
             continue
         name = each.reference.collection.name
         yield Finding(
             kind="dangling",
             id=each.id,
-            reason=f"there is no such file, and {each.reference.path!r} of {each.document!r} in {name!r} points to it",
+            reason=f"the file is missing, but {each.reference.path!r} of {each.document!r} in {name!r} points to it",
             collection=name,
             document=each.document,
             path=each.reference.path,
         )
 
 
-async def _still_points(scanner: BucketScanner, pointer: _Pointer, meant: set[Hashable]) -> bool:
-    """Whether it was not saved with another file since: the old one is removed then."""
+async def _still_points(scanner: BucketScanner, pointer: _Pointer, keys: set[Hashable]) -> bool:
+    """Check whether the document still points to the file. A save with another file deletes the old one."""
     document = await scanner.on_primary(pointer.reference.collection).find_one(
         {"_id": id_filter(pointer.document)}, pointer.reference.projection, session=scanner.session
     )
     if document is None:
         return False
-    return any(id_key(id) in meant for id in ids_at(document, pointer.reference.steps))
+    return any(id_key(id) in keys for id in ids_at(document, pointer.reference.steps))
 
 
-# Files that no document points to
+# Files without a document
 
 
 async def candidates(
     scanner: BucketScanner, now: datetime, before: datetime | None
 ) -> AsyncIterator[dict[Hashable, Record]]:
-    """The files that may be unreferenced, by key, as many at a time as memory should hold.
-
-    Without those that have expired by `now`; with `before`, those that were uploaded until then alone.
-    """
+    """Yield the unexpired files in batches by key, only those uploaded until `before` unless it is None."""
     query: dict[str, Any] = {"expires_at": {"$not": {"$lte": now}}}
     if before is not None:
         query["uploadDate"] = {"$lte": before}
     projection = {"length": 1, "chunkSize": 1, "uploadDate": 1}
-    some: dict[Hashable, Record] = {}
+    batch: dict[Hashable, Record] = {}
     async for page in scanner.pages(scanner.files, projection, query):
-        some.update((id_key(record["_id"]), record) for record in page)
-        if len(some) >= _CANDIDATES:
-            yield some
-            some = {}
-    if some:
-        yield some
+        batch.update((id_key(record["_id"]), record) for record in page)
+        if len(batch) >= _CANDIDATES:
+            yield batch
+            batch = {}
+    if batch:
+        yield batch
 
 
 async def unreferenced(
     scanner: BucketScanner, references: Sequence[DocumentPath], files: Mapping[Hashable, Record], meter: Meter
 ) -> dict[Hashable, Record]:
-    """Those of the files that no document points to at this moment, nor any other file that is to stay."""
+    """Return the files that neither a document nor a referenced file points to."""
     if not files:
         return {}
     left = dict(files)
@@ -245,8 +249,8 @@ async def unreferenced(
         async for page in scanner.pages(scanner.on_primary(reference.collection), reference.projection):
             for document in page:
                 for id in ids_at(document, reference.steps):
-                    for meant in _meant(id):
-                        left.pop(id_key(meant), None)
+                    for possible in _possible_ids(id):
+                        left.pop(id_key(possible), None)
             await meter.advance(len(page))
     holders = await _holders(scanner, left)
     while kept := [key for key in left if any(holder not in left for holder in holders.get(key, ()))]:
@@ -256,20 +260,20 @@ async def unreferenced(
 
 
 async def _holders(scanner: BucketScanner, files: Mapping[Hashable, Record]) -> dict[Hashable, list[Hashable]]:
-    """Which other files point to each of these, by their keys."""
+    """Map each file to the other files that point to it, by their keys."""
     holders: dict[Hashable, list[Hashable]] = {}
-    for link in _links(scanner):
-        async for page in scanner.pages(scanner.files, link.projection, {link.field: {"$exists": True}}):
+    for path in _thumbnail_paths(scanner):
+        async for page in scanner.pages(scanner.files, path.projection, {path.field: {"$exists": True}}):
             for record in page:
-                for id in ids_at(record, link.steps):
-                    for meant in _meant(id):
-                        if id_key(meant) in files:
-                            holders.setdefault(id_key(meant), []).append(id_key(record["_id"]))
+                for id in ids_at(record, path.steps):
+                    for possible in _possible_ids(id):
+                        if id_key(possible) in files:
+                            holders.setdefault(id_key(possible), []).append(id_key(record["_id"]))
     return holders
 
 
 def expected_size(record: Mapping[str, Any]) -> tuple[int, int]:
-    """How many chunks and bytes a record promises; none where it is unreadable."""
+    """Return the number of chunks and bytes that a record declares, or zeros if it is unreadable."""
     try:
         info = FileInfo.from_record(record)
     except CorruptFile:

@@ -1,4 +1,4 @@
-"""What upkeep tells: a finding of `check`, and the report of `collect_garbage`; values, no I/O."""
+"""The results of `check` and `collect_garbage`."""
 
 from __future__ import annotations
 
@@ -9,38 +9,32 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 FindingKind = Literal[
-    "orphan",
-    "missing",
-    "short",
-    "long",
-    "surplus",
-    "double",
-    "unreadable",
-    "expired",
-    "unreferenced",
-    "dangling",
+    "orphan", "missing", "short", "long", "surplus", "double", "unreadable", "expired", "unreferenced", "dangling"
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is not as it should be.
+    """One problem that `Bucket.check` found.
 
-    `id` is the file's id, in whatever form it was found: of the record, under which the chunks lie, or that a document
-    points to. `reason` says in words what is wrong with it. `kind` is one of
+    `id` is the file's id, as the record, the chunks or a document contain it. `reason` describes the problem. `kind` is
 
-    - "orphan": chunks without a file: an upload that was cut off, or one that is running at this moment (see `since`);
-    - "missing", "short", "long", "double", "surplus": the file's chunks are not those that its record promises
-      (surplus is a chunk past the end that is not empty; an empty one is legal);
-    - "unreadable": a record or a chunk that is none of GridFS's;
-    - "expired": its `expires_at` has passed;
-    - "unreferenced": no document points to the file;
-    - "dangling": the document `document` of `collection` points to no file, with its `path`.
+    - "orphan": chunks without a file, from an interrupted or a running upload (see `since`)
+    - "missing", "short", "long", "double", "surplus": the chunks do not match the record. A surplus chunk is one beyond
+      the end that is not empty
+    - "unreadable": a record or a chunk that does not follow the GridFS specification
+    - "expired": `expires_at` has passed
+    - "unreferenced": no document points to the file
+    - "dangling": the document with the `_id` `document` in `collection` points to a missing file at `path`
 
-    `chunks` and `bytes` say how much of it lies there, for an orphan and an expired or unreferenced file; else 0.
-    `since` is when an orphan's youngest chunk was made, when an unreferenced file was uploaded, or the moment of
-    expiry; aware, in UTC, None where that cannot be known. `collection`, `document` (its `_id`) and `path` are None but
-    for a dangling one.
+    `chunks` and `bytes` are the size of an orphan or an expired or unreferenced file, otherwise 0. `since` is the
+    creation time of an orphan's youngest chunk, the upload time of an unreferenced file, or the time of expiry. It is
+    in UTC, and None if unknown. `collection`, `document` and `path` are None for other kinds than "dangling".
+
+    ```python
+    async for finding in gridproxy.Bucket(client["zoo"]).check(references=[("animals", "photo")]):
+        print(finding.kind, finding.id, finding.reason)
+    ```
     """
 
     kind: FindingKind
@@ -57,19 +51,22 @@ class Finding:
         return f"{self.kind} {self.id!r}: {self.reason}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as a dict, without what does not apply; ids and moments as they are."""
-        shown: dict[str, Any] = {"kind": self.kind, "id": self.id, "reason": self.reason}
+        """Return the finding as a dict with the keys that apply to its kind. Ids and datetimes are not converted."""
+        values: dict[str, Any] = {"kind": self.kind, "id": self.id, "reason": self.reason}
         if self.kind in ("orphan", "expired", "unreferenced"):
-            shown.update(chunks=self.chunks, bytes=self.bytes, since=self.since)
+            values.update(chunks=self.chunks, bytes=self.bytes, since=self.since)
         if self.kind == "dangling":
-            shown.update(collection=self.collection, document=self.document, path=self.path)
-        return shown
+            values.update(collection=self.collection, document=self.document, path=self.path)
+        return values
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How much of something: `ids` are files, or ids under which chunks without a file lie, `chunks` and `bytes` what
-    lies under them. Tallies can be added.
+    """A number of files, or of ids with chunks but no file, with their chunks and bytes. Tallies can be added.
+
+    ```python
+    assert gridproxy.Tally(1, 2, 300) + gridproxy.Tally(1, 1, 50) == gridproxy.Tally(2, 3, 350)
+    ```
     """
 
     ids: int = 0
@@ -82,12 +79,17 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GarbageReport:
-    """What `collect_garbage` removed, or would remove where `dry_run` is true; each a `Tally` of ids, chunks and bytes.
+    """What `Bucket.collect_garbage` deleted, or would delete if `dry_run` is true.
 
-    By reason: `orphans` (chunks without a file), `expired` and `unreferenced` files. And what it left: `young` orphans,
-    which may be running uploads; orphans of `unknown_age`, whose chunks have `_id`s that tell no time
-    (`bucket.discard(id)` removes those); and `contested`, the ids under which a record appeared at the last moment,
-    since what was staged long ago was published just then: `verify` tells whether such a file is whole.
+    The tallies `orphans` (chunks without a file), `expired` and `unreferenced` were deleted. `young` orphans were kept,
+    because their uploads may be running. Orphans of `unknown_age` were kept, because the `_id`s of their chunks contain
+    no time (`bucket.discard(id)` deletes them). `contested` are the ids of files that another client published while
+    their chunks were being deleted. Verify these files.
+
+    ```python
+    report = await gridproxy.Bucket(client["zoo"]).collect_garbage(dry_run=True)
+    print(report.files, report.bytes, report.young.ids)
+    ```
     """
 
     dry_run: bool
@@ -100,31 +102,31 @@ class GarbageReport:
 
     @property
     def removed(self) -> Tally:
-        """All that was removed, or would be; `ids` counts files and orphans' ids together."""
+        """Everything that was or would be deleted. `ids` counts both files and orphans."""
         return self.orphans + self.expired + self.unreferenced
 
     @property
     def files(self) -> int:
-        """How many files were removed, or would be."""
+        """The number of files that were or would be deleted."""
         return self.expired.ids + self.unreferenced.ids
 
     @property
     def chunks(self) -> int:
-        """How many chunks were removed, or would be."""
+        """The number of chunks that were or would be deleted."""
         return self.removed.chunks
 
     @property
     def bytes(self) -> int:
-        """How many bytes were removed, or would be."""
+        """The number of bytes that were or would be deleted."""
         return self.removed.bytes
 
     @property
     def by_reason(self) -> Mapping[str, Tally]:
-        """What was removed, or would be, under the kinds that `check` gives it."""
+        """The tallies of `removed` by the kind of the finding that `check` reports."""
         return MappingProxyType({"orphan": self.orphans, "expired": self.expired, "unreferenced": self.unreferenced})
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain dicts and numbers, under the same names; contested ids as they are."""
+        """Return the report as dicts and numbers. Contested ids are not converted."""
         parts = ("orphans", "expired", "unreferenced", "young", "unknown_age")
         tallies = {name: getattr(self, name) for name in parts}
         return {

@@ -1,4 +1,4 @@
-"""The field adapter's contract, kept by Beanie's documents."""
+"""The adapter contract on Beanie documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The field adapter's contract, kept by ODMantic's models and our engine for them."""
+"""The adapter contract on ODMantic models."""
 
 from __future__ import annotations
 

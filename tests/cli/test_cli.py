@@ -50,7 +50,7 @@ def documents(result: Result) -> list[dict[str, Any]]:
 # In and out
 
 
-async def test_a_file_goes_in_and_comes_out(run: Run, bucket: Bucket, tmp_path: Path) -> None:
+async def test_put_and_get_a_file(run: Run, bucket: Bucket, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(b"some notes")
     put = await run("put", "notes.txt", "--meta", "owner=7", "--meta", "tags=a=b", "--expires-after", "1h")
     assert (put.exit_code, put.stderr) == (0, "")
@@ -198,7 +198,7 @@ async def test_an_upload_in_progress_is_not_removed_unless_forced(run: Run, buck
     missing, left = refused.stderr.splitlines()
     assert missing == "no file is stored under the id 'nothing'"
     assert left.startswith("no file is stored under the id running, but 50 chunks without a file, the last of ")
-    assert " UTC (50.0 kB): an upload may be running" in left
+    assert " UTC (50.0 kB). They were kept because an upload may be running" in left
     assert "`gridproxy rm --force ID`" in left
     assert "`gridproxy gc --delete`" in left
     told = await run("rm", "running", "--json")
@@ -210,9 +210,7 @@ async def test_an_upload_in_progress_is_not_removed_unless_forced(run: Run, buck
     assert not await bucket.file(stored.id).exists()
 
 
-async def test_force_removes_what_may_be_an_upload_and_says_what_it_was(
-    run: Run, bucket: Bucket, database: Database
-) -> None:
+async def test_force_removes_and_describes_a_possible_upload(run: Run, bucket: Bucket, database: Database) -> None:
     staged = [await bucket.stage(bytes(2500), chunk_size=1000) for _ in range(2)]
     forced = await run("rm", "--force", str(staged[0].id))
     assert (forced.exit_code, forced.stderr) == (0, "")
@@ -226,7 +224,7 @@ async def test_force_removes_what_may_be_an_upload_and_says_what_it_was(
     assert await contents(database) == (0, 0)
 
 
-async def test_what_an_upload_left_long_ago_is_removed_and_told(run: Run, bucket: Bucket, database: Database) -> None:
+async def test_rm_removes_and_reports_old_chunks_of_an_upload(run: Run, bucket: Bucket, database: Database) -> None:
     await leave_chunks(database, "old", age=timedelta(hours=1, minutes=1))
     await leave_chunks(database, "young", age=timedelta(minutes=59))
     await database["fs.chunks"].insert_one({"_id": "theirs", "files_id": "untimed", "n": 0, "data": b"x"})
@@ -239,7 +237,7 @@ async def test_what_an_upload_left_long_ago_is_removed_and_told(run: Run, bucket
     assert chunks.endswith(" UTC (3.0 kB), under the id old")
     young, untimed = removed.stderr.splitlines()
     assert ("under the id young," in young, "gc --delete" in young) == (True, True)
-    # The collector would leave those for ever.
+    # The garbage collector never deletes these.
     assert ("of unknown age" in untimed, "gc --delete" in untimed) == (True, False)
     assert sorted(await database["fs.chunks"].distinct("files_id")) == ["untimed", "young"]
     assert (await run("rm", "--force", "young", "untimed")).exit_code == 0
@@ -249,11 +247,11 @@ async def test_what_an_upload_left_long_ago_is_removed_and_told(run: Run, bucket
 # Upkeep
 
 
-async def test_checking_tells_what_may_be_an_upload_in_progress(run: Run, database: Database) -> None:
+async def test_check_marks_chunks_of_a_possible_running_upload(run: Run, database: Database) -> None:
     await leave_chunks(database, "old", age=timedelta(hours=1, minutes=1))
     await leave_chunks(database, "young", age=timedelta(minutes=59))
     told = {line.split("\t")[1]: line for line in (await run("check")).stdout.splitlines()}
-    assert told["young"].endswith(" UTC; it may be an upload in progress")
+    assert told["young"].endswith(" UTC (it may be an upload in progress)")
     assert told["old"].endswith(" UTC")
 
 
@@ -302,7 +300,7 @@ async def leave_leave_chunks(database: Database, id: object) -> None:
     await database["fs.chunks"].insert_one({"_id": old, "files_id": id, "n": 0, "data": bytes(2000)})
 
 
-async def test_garbage_goes_only_when_told(run: Run, bucket: Bucket, database: Database) -> None:
+async def test_gc_deletes_only_with_the_delete_option(run: Run, bucket: Bucket, database: Database) -> None:
     nothing = await run("gc")
     assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "nothing to remove\n")
     await leave_leave_chunks(database, "gone")
@@ -317,7 +315,7 @@ async def test_garbage_goes_only_when_told(run: Run, bucket: Bucket, database: D
             "chunks that may be a running upload\t1\t1\t7 B\tleft",
             "chunks of unknown age\t1\t1\t1 B\tleft",
         ]
-        assert told.stderr == "nothing was removed: --delete does that\n"
+        assert told.stderr == "nothing was removed: use --delete to remove it\n"
         assert await contents(database) == (1, 4)
     await leave_leave_chunks(database, "gone too")
     told = await run("gc", "--delete")
@@ -340,10 +338,10 @@ async def test_unreferenced_files_need_references(run: Run, bucket: Bucket, data
     assert (await run("gc", "--unreferenced", "--reference", "animals.photo")).exit_code == 0
     mistyped = await run("gc", "--delete", "--unreferenced", "--reference", "animal.photo")
     assert mistyped.exit_code == 2
-    assert "Nothing was removed" in mistyped.stderr
+    assert "Nothing was deleted" in mistyped.stderr
 
 
-async def test_a_file_that_appeared_meanwhile_is_named(
+async def test_a_file_that_appeared_during_the_removal_is_named(
     run: Run, bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gridproxy.upkeep.bucket_scanner import BucketScanner
@@ -392,7 +390,7 @@ async def test_a_terminal_sees_tables_and_no_escapes_of_others(
         assert "chunk 3 of 36 is missing" in result.stdout
 
 
-# What goes wrong
+# Errors
 
 
 async def test_a_missing_file(run: Run) -> None:
@@ -460,7 +458,7 @@ async def test_local_files_that_cannot_be(run: Run, bucket: Bucket, tmp_path: Pa
         ["nothing"],
     ],
 )
-async def test_what_cannot_be_meant(run: Run, arguments: list[str], database: Database) -> None:
+async def test_invalid_arguments_exit_with_code_2(run: Run, arguments: list[str], database: Database) -> None:
     result = await run(*arguments, stdin=b"x")
     assert result.exit_code == 2
     assert result.stderr
@@ -534,24 +532,26 @@ def _client(uri: str, options: dict[str, Any]) -> Any:
     return AsyncMongoClient[dict[str, Any]](uri, **options)
 
 
-async def test_a_server_that_refuses_says_why(run: Run, monkeypatch: pytest.MonkeyPatch, mongodb_uri: str) -> None:
+async def test_the_reason_of_a_refusing_server_is_shown(
+    run: Run, monkeypatch: pytest.MonkeyPatch, mongodb_uri: str
+) -> None:
     result = await run("ls", "--sort", "a..b", "--uri", mongodb_uri.replace("//", "//user:s3cret@", 1))
     assert result.exit_code == 4
-    assert result.stderr.startswith("gridproxy: the server refuses: ")
+    assert result.stderr.startswith("gridproxy: the server refuses the command: ")
     assert "s3cret" not in result.stderr
     assert "full error" not in result.stderr
 
 
-async def test_an_option_that_pymongo_does_not_know_is_told(run: Run, mongodb_uri: str) -> None:
+async def test_an_unknown_option_in_the_uri_is_reported(run: Run, mongodb_uri: str) -> None:
     result = await run("ls", "--uri", f"{mongodb_uri}&pasword=s3cret")
     assert result.exit_code == 0
     assert "warning: Unknown option" in result.stderr
     assert "s3cret" not in result.stderr
 
 
-async def test_help_says_what_the_exit_codes_mean(run: Run) -> None:
+async def test_help_lists_the_exit_codes(run: Run) -> None:
     for arguments in ([], ["gc"]):
         result = await run(*arguments, "--help", db=None)
         assert result.exit_code == 0
-        assert re.search(r"^ +3 +there is no such file$", result.stdout, re.MULTILINE)
+        assert re.search(r"^ +3 +the file does not exist$", result.stdout, re.MULTILINE)
     assert (await run("--version", db=None)).stdout.startswith("gridproxy, version ")

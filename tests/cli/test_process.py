@@ -32,7 +32,7 @@ def database(mongodb_uri: str) -> Iterator[Database[dict[str, Any]]]:
 
 @pytest.fixture
 def start(mongodb_uri: str, database: Database[dict[str, Any]]) -> Iterator[Start]:
-    """Return a function that starts commands. They end with the test at the latest."""
+    """Start commands, and end them after the test."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str, uri: str = mongodb_uri, **options: Any) -> subprocess.Popen[bytes]:
@@ -76,7 +76,7 @@ def test_a_signal_leaves_nothing_behind(
     assert (database["fs.files"].count_documents({}), database["fs.chunks"].count_documents({})) == (0, 0)
 
 
-def test_pipes_and_a_reader_that_goes_away(start: Start, database: Database[dict[str, Any]]) -> None:
+def test_a_closed_output_pipe_ends_the_command(start: Start, database: Database[dict[str, Any]]) -> None:
     stored, errors = start("put", "-", "--id", "piped").communicate(bytes(6 * 1024 * 1024), timeout=30)
     assert (stored, errors) == (b"piped\t6.3 MB\t\n", b"")
     reading = start("get", "piped", "-")
@@ -115,11 +115,11 @@ def test_a_terminal_sees_a_bar(start: Start, database: Database[dict[str, Any]],
     assert "large  9.4 MB  large.bin" in shown.decode()
 
 
-def test_an_unreachable_server_is_said_so_soon(start: Start) -> None:
+def test_an_unreachable_server_is_reported_soon(start: Start) -> None:
     process = start("ls", "--timeout", "0.2", uri="mongodb://user:s3cret@127.0.0.1:9/")
     shown, errors = process.communicate(timeout=30)
     assert (process.returncode, shown) == (4, b"")
-    assert errors.startswith(b"gridproxy: no server answers: 127.0.0.1:9")
+    assert errors.startswith(b"gridproxy: no server responds: 127.0.0.1:9")
     assert b"s3cret" not in errors
 
 
@@ -133,14 +133,14 @@ def test_how_long_a_server_is_waited_for(query: str, timeout: float | None, seco
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
-def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
+def test_without_the_extra_the_error_names_the_package(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from gridproxy.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == f"gridproxy: the command line needs {missing}: pip install 'gridproxy-mongo[cli]'\n"
 
 
-def test_another_module_that_is_missing_is_an_error_of_its_own() -> None:
+def test_another_missing_module_raises_its_own_error() -> None:
     code = "import sys; sys.modules['gridproxy.cli.upkeep'] = None; from gridproxy.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Every temporary folder of a test lies in here, and none is left at its end."""
+    """Create all temporary folders here, and check that none is left."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -45,7 +45,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[EmbeddedServer]:
-    """One server for the tests that neither stop nor kill theirs; each start takes a second of a processor."""
+    """Share a server between the tests that do not stop it, because a start takes a second."""
     with EmbeddedServer() as server:
         yield server
 
@@ -72,7 +72,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
 
 
 def refuses(uri: str) -> bool:
-    """Whether nothing listens there any more; unlike a process id, a port is never that of a zombie."""
+    """Check whether the port is closed. A process id could belong to a zombie."""
     port = int(uri.partition("127.0.0.1:")[2].partition("/")[0])
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return False
@@ -245,7 +245,9 @@ def test_a_server_that_died_by_itself_can_be_started_again() -> None:
         assert values(server.uri) == [1]
 
 
-def test_a_relative_storage_path_is_meant_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_relative_storage_path_is_relative_to_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     with EmbeddedServer(storage_path="data"):
         assert (tmp_path / "data" / "WiredTiger").exists()
@@ -262,7 +264,7 @@ def test_the_users_own_configuration_is_not_read(monkeypatch: pytest.MonkeyPatch
         assert values(server.uri) == []
 
 
-def test_it_goes_when_its_parent_is_killed() -> None:
+def test_the_server_ends_when_its_parent_is_killed() -> None:
     with run_script(PRINT_SERVER + "input()") as parent:
         assert parent.stdout is not None
         uri, pid, folder = parent.stdout.readline().split()
@@ -272,7 +274,7 @@ def test_it_goes_when_its_parent_is_killed() -> None:
         assert refuses(uri)
 
 
-def test_it_goes_when_the_interpreter_exits() -> None:
+def test_the_server_ends_when_the_interpreter_exits() -> None:
     with run_script(PRINT_SERVER) as parent:
         output, _ = parent.communicate()
     _, pid, folder = output.split()
@@ -281,7 +283,7 @@ def test_it_goes_when_the_interpreter_exits() -> None:
     assert not Path(folder).exists()
 
 
-def test_it_goes_when_it_is_forgotten() -> None:
+def test_the_server_ends_when_the_object_is_collected() -> None:
     server = EmbeddedServer()
     server.start()
     pid, folder = started(server)
@@ -305,7 +307,7 @@ if child := os.fork():
 
 
 @pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
-def test_it_goes_when_the_supervisor_is_shot(way: signal.Signals) -> None:
+def test_the_server_ends_when_the_supervisor_is_killed(way: signal.Signals) -> None:
     server = EmbeddedServer()
     server.start()
     uri, (_, folder) = server.uri, started(server)
@@ -316,7 +318,7 @@ def test_it_goes_when_the_supervisor_is_shot(way: signal.Signals) -> None:
     assert not folder.exists()
 
 
-def test_it_goes_when_the_supervisor_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_ends_when_the_supervisor_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "_SUPERVISOR_SECONDS", 0.2)
     with EmbeddedServer() as server:
         uri = server.uri
@@ -324,7 +326,7 @@ def test_it_goes_when_the_supervisor_hangs(monkeypatch: pytest.MonkeyPatch) -> N
     wait_until(lambda: refuses(uri))
 
 
-def test_a_bad_storage_path_shows_what_the_server_said(tmp_path: Path) -> None:
+def test_a_bad_storage_path_shows_the_servers_log(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EmbeddedServerUnavailable, match=r"(?s)ended with code 1; its log ends with.*NotADirectory"):
         EmbeddedServer(storage_path=tmp_path / "file" / "data").start()
@@ -362,7 +364,7 @@ time.sleep(60)
 
 def test_a_program_that_cannot_be_run_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_daemon(monkeypatch, tmp_path / "daemon", "#!/no/such/interpreter")
-    with pytest.raises(EmbeddedServerUnavailable, match=r"can't be run: .*No such file"):
+    with pytest.raises(EmbeddedServerUnavailable, match=r"cannot be run: .*No such file"):
         EmbeddedServer().start()
 
 
@@ -396,5 +398,5 @@ def test_the_command_ends_with_its_server(tmp_path: Path) -> None:
             os.kill(client.admin.command("serverStatus")["pid"], signal.SIGKILL)
         _, errors = process.communicate(timeout=15)
     assert process.returncode == 1
-    assert "ended by itself" in errors
+    assert "has ended" in errors
     assert (tmp_path / "data").is_dir()

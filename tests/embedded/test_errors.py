@@ -46,7 +46,7 @@ def test_a_missing_server_names_the_extra_and_the_variable(
 
 
 @pytest.mark.usefixtures("nothing_installed")
-def test_python_3_14_is_told_that_there_is_no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_on_python_3_14_names_the_missing_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
     with pytest.raises(EmbeddedServerUnavailable, match=r"none for Python 3\.14; set MONGODB_URI") as caught:
         EmbeddedServer().start()
@@ -114,7 +114,7 @@ def test_the_label_shows_the_hosts_and_no_secret(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MONGODB_URI", uri)
     with server_uri() as (given, label):
         assert given == uri
-        assert label == f"MongoDB at {shown}, as MONGODB_URI says"
+        assert label == f"MongoDB at {shown} (from MONGODB_URI)"
 
 
 @pytest.mark.usefixtures("nothing_installed")
@@ -125,7 +125,7 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("nothing_installed")
-def test_the_command_says_why_it_cannot_start(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_why_it_cannot_start(capsys: pytest.CaptureFixture[str]) -> None:
     assert embedded._main([]) == 1
     output = capsys.readouterr()
     assert output.out == ""

@@ -81,17 +81,17 @@ def test_another_status_is_sent_with_the_whole_file(status: int, request_fields:
     assert (given.status, given.spans) == (status, WHOLE)
 
 
-def test_the_whole_file_comes_with_all_fields_and_its_length() -> None:
+def test_the_whole_file_is_sent_with_all_fields_and_its_length() -> None:
     assert ask().fields == [*FIELDS, ("content-length", "10")]
     assert ask("HEAD").fields == ask().fields
 
 
-def test_a_length_that_somebody_set_is_not_believed() -> None:
+def test_a_length_header_that_the_application_set_is_replaced() -> None:
     given = answer("GET", {}, [("content-length", "7")], 10)
     assert given.fields == [("content-length", "10")]
 
 
-def test_a_part_says_which_it_is() -> None:
+def test_each_part_has_its_content_range() -> None:
     assert ask(request=RANGE).fields == [*FIELDS, ("content-range", "bytes 2-4/10"), ("content-length", "3")]
 
 
@@ -109,7 +109,7 @@ def test_several_parts_say_so_each_for_itself() -> None:
 KEPT = [("x-content-type-options", "nosniff"), ("vary", "cookie"), ("set-cookie", "a=1"), ("set-cookie", "b=2")]
 
 
-def test_not_modified_keeps_what_caches_go_by() -> None:
+def test_not_modified_keeps_the_fields_that_caches_need() -> None:
     given = ask(request={"if-none-match": ETAG})
     assert sorted(given.fields) == sorted([("etag", ETAG), ("cache-control", "max-age=60"), *KEPT])
 

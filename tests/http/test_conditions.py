@@ -26,7 +26,7 @@ CASES = [
     ({"if-match": '"x,abc"'}, FAILED),
     ({"if-match": ""}, FAILED),
     ({"if-match": "abc"}, FAILED),
-    # If-Unmodified-Since, only where there is no If-Match
+    # If-Unmodified-Since, only without If-Match
     ({"if-unmodified-since": BEFORE}, FAILED),
     ({"if-unmodified-since": MODIFIED}, PERFORM),
     ({"if-unmodified-since": AFTER}, PERFORM),
@@ -42,7 +42,7 @@ CASES = [
     ({"if-none-match": '"ABC"'}, PERFORM),
     ({"if-none-match": "abc"}, PERFORM),
     ({"if-none-match": ""}, PERFORM),
-    # If-Modified-Since, only where there is no If-None-Match
+    # If-Modified-Since, only without If-None-Match
     ({"if-modified-since": BEFORE}, PERFORM),
     ({"if-modified-since": MODIFIED}, NOT_MODIFIED),
     ({"if-modified-since": AFTER}, NOT_MODIFIED),
@@ -83,18 +83,18 @@ def test_a_writing_request_with_these_fields_is(request_fields: dict[str, str], 
 
 @pytest.mark.parametrize("name", ["if-modified-since", "if-unmodified-since"])
 @pytest.mark.parametrize("date", [BEFORE, AFTER])
-def test_without_a_date_of_its_own_a_file_ignores_dates(name: str, date: str) -> None:
+def test_date_conditions_are_ignored_for_a_file_without_a_date(name: str, date: str) -> None:
     assert evaluate("GET", {name: date}, Validators('"abc"', None)) is PERFORM
 
 
-def test_without_a_tag_of_its_own_a_file_matches_nothing_but_the_star() -> None:
+def test_a_file_without_an_etag_matches_only_the_star() -> None:
     nameless = Validators(None, None)
     assert evaluate("GET", {"if-match": '"abc"'}, nameless) is FAILED
     assert evaluate("GET", {"if-match": "*"}, nameless) is PERFORM
     assert evaluate("GET", {"if-none-match": '"abc"'}, nameless) is PERFORM
 
 
-def test_a_weak_tag_of_ones_own_is_never_strong() -> None:
+def test_a_weak_etag_of_the_application_never_matches_strongly() -> None:
     weak = Validators('W/"abc"', None)
     assert evaluate("GET", {"if-match": 'W/"abc"'}, weak) is FAILED
     assert evaluate("GET", {"if-none-match": '"abc"'}, weak) is NOT_MODIFIED

@@ -1,4 +1,4 @@
-"""What is told of a file: its type, the name to save it by, its digest (RFC 6266, 8187, 9110, 9530)."""
+"""The fields that describe a file: type, file name and digest (RFC 6266, 8187, 9110, 9530)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_file_with_this_name_is_saved_as(filename: str | None, rest: str) -> N
 
 
 @given(st.text())
-def test_whatever_the_name_the_field_is_one_line_of_ascii_and_keeps_its_form(name: str) -> None:
+def test_any_name_gives_one_valid_line_of_ascii(name: str) -> None:
     value = content_disposition("attachment", name)
     assert value.isascii()
     assert value.isprintable()
@@ -153,7 +153,7 @@ def test_a_stored_file_is_described_by_its_record() -> None:
     }
 
 
-def test_what_a_record_does_not_say_is_not_told() -> None:
+def test_fields_missing_in_the_record_are_not_sent() -> None:
     fields = describe(stored(uploadDate=None, filename=None, metadata=None))
     assert fields["etag"].startswith('"')
     del fields["etag"]
@@ -181,7 +181,7 @@ def test_what_a_record_does_not_say_is_not_told() -> None:
         ({"media_type": "text/plain; Charset=latin-1"}, "text/plain; Charset=latin-1", 'inline; filename="marmot.jpg"'),
     ],
 )
-def test_what_is_said_stands_in_for_the_record(said: dict[str, str], content_type: str, disposition: str) -> None:
+def test_given_arguments_replace_the_record(said: dict[str, str], content_type: str, disposition: str) -> None:
     fields = describe(stored(), **said)
     assert (fields["content-type"], fields["content-disposition"]) == (content_type, disposition)
 

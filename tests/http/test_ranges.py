@@ -49,7 +49,7 @@ UNSATISFIABLE: list[tuple[int, int]] = []
         ("bytes=8-9,4-5,0-1,5-6", [(8, 10), (4, 7), (0, 2)]),
         ("bytes=0-,0-,0-", [(0, 10)]),
         ("bytes=3-4,0-9", [(0, 10)]),
-        # the unit goes in any case, any other unit is ignored (14.2)
+        # the unit is case-insensitive, other units are ignored (14.2)
         ("BYTES=0-4", [(0, 5)]),
         ("lines=0-4", IGNORED),
         ("=0-4", IGNORED),
@@ -98,7 +98,7 @@ ranges = st.lists(st.tuples(numbers, numbers | st.just("")).map("-".join) | numb
 
 
 @given(ranges, st.integers(0, 30))
-def test_whatever_is_asked_no_byte_is_sent_twice_and_none_that_nobody_asked_for(asked: list[str], length: int) -> None:
+def test_no_byte_is_sent_twice_or_without_request(asked: list[str], length: int) -> None:
     wanted: set[int] = set()
     for each in asked:
         first, _, last = each.partition("-")
@@ -112,13 +112,13 @@ def test_whatever_is_asked_no_byte_is_sent_twice_and_none_that_nobody_asked_for(
         assert sorted(sent) == sorted(wanted)
 
 
-def test_content_range_says_which_bytes_or_that_there_are_none() -> None:
+def test_content_range_names_the_bytes_or_none() -> None:
     assert content_range((0, 5), 10) == "bytes 0-4/10"
     assert content_range((9, 10), 10) == "bytes 9-9/10"
     assert content_range(None, 10) == "bytes */10"
 
 
-def test_the_parts_of_a_multipart_lie_in_their_frame() -> None:
+def test_the_frame_of_a_multipart_surrounds_its_parts() -> None:
     multipart = Multipart([(0, 2), (8, 10)], 10, "image/png", boundary="XYZ")
     content = b"0123456789"
     body = b"".join(multipart.opening((start, stop)) + content[start:stop] for start, stop in ((0, 2), (8, 10)))
@@ -132,7 +132,7 @@ def test_the_parts_of_a_multipart_lie_in_their_frame() -> None:
     assert multipart.content_length == len(body)
 
 
-def test_every_multipart_has_a_boundary_of_its_own() -> None:
+def test_every_multipart_has_its_own_boundary() -> None:
     boundaries = {Multipart([], 0, "a/b").boundary for _ in range(20)}
     assert len(boundaries) == 20
     assert all(len(each) <= 70 for each in boundaries)  # RFC 2046, 5.1.1

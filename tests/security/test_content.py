@@ -50,7 +50,7 @@ Database = AsyncDatabase[dict[str, Any]]
     ids=repr,
 )
 def test_no_beginning_of_a_file_makes_sniffing_slow(piece: str) -> None:
-    """In a process of its own, since nothing else stops a regular expression; thousands of comments took for ever."""
+    """Run in a separate process, because nothing else can stop a slow regular expression."""
     code = f"from gridproxy.gridfs.content.sniffing import sniff; sniff(({piece!r} * 65536)[:{HEAD_BYTES}].encode())"
     if piece == "<!---->":
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -104,7 +104,7 @@ def a_png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
 
 
 def a_tiff(pages: int) -> bytes:
-    """Pages of one pixel; the last one points back to the first."""
+    """Build pages of one pixel, of which the last points to the first."""
     entries = [
         (256, 4, 1, 1),
         (257, 4, 1, 1),

@@ -71,7 +71,7 @@ def test_the_page_takes_nothing_for_html() -> None:
 
 
 async def test_no_other_sites_page_changes_anything(browser: httpx.AsyncClient) -> None:
-    """A simple POST needs no leave of ours: browsers send it, and say whose page it came from."""
+    """Browsers send a simple POST without preflight, and name the site in Sec-Fetch-Site."""
     for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 201), ("none", 201), (None, 201)):
         fields = {"content-type": "image/gif"} | ({"sec-fetch-site": site} if site else {})
         answer = await browser.post("/items", params={"name": "a.gif"}, content=PIXEL, headers=fields)

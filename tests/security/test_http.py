@@ -92,7 +92,7 @@ async def check_name(bucket: Bucket, name: str) -> None:
     assert len(field) < 4000
 
 
-async def test_a_type_that_is_none_is_bytes(bucket: Bucket) -> None:
+async def test_an_invalid_type_is_served_as_octet_stream(bucket: Bucket) -> None:
     for kind in TYPES:
         await check_kind(bucket, kind)
 
@@ -140,7 +140,7 @@ async def test_what_a_browser_would_run_is_an_attachment(bucket: Bucket) -> None
 @pytest.mark.parametrize(
     "kind", ["*/*", "unknown/unknown", "application/unknown", "text/plain", "image/png", "image/svg", None]
 )
-async def test_what_a_browser_would_sniff_it_is_told_not_to(bucket: Bucket, kind: str | None) -> None:
+async def test_browsers_must_not_sniff_the_type(bucket: Bucket, kind: str | None) -> None:
     info = await bucket.upload(b"<html><script>alert(1)</script>", content_type=kind)
     exchange = await served(bucket, info.id)
     assert exchange.fields["x-content-type-options"] == "nosniff"
@@ -267,7 +267,7 @@ BODIES = [
 
 
 async def test_json_is_an_id_a_snapshot_or_refused(bucket: Bucket, database: Database) -> None:
-    """Frameworks hand over what they have parsed: a list there is no content that somebody wants to have stored."""
+    """Frameworks pass parsed values. A list among them is not content."""
     transport = httpx.ASGITransport(app=application(bucket))
     async with httpx.AsyncClient(transport=transport, base_url="http://notes") as browser:
         for body in BODIES:
@@ -285,7 +285,9 @@ async def test_json_is_an_id_a_snapshot_or_refused(bucket: Bucket, database: Dat
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "9" * 30, "0x10", "", "1, 2", "\xb2"])
-async def test_a_length_that_lies_lets_nothing_past_the_limit(bucket: Bucket, database: Database, length: str) -> None:
+async def test_a_wrong_declared_length_does_not_bypass_the_limit(
+    bucket: Bucket, database: Database, length: str
+) -> None:
     exchange = Exchange("POST", ("content-length", length), ("content-type", SPLIT))
     exchange.scope.update(path="/files", raw_path=b"/files", query_string=b"name=..%2Fa")
     left = 50

@@ -87,7 +87,7 @@ async def test_a_name_from_a_record_of_another_writer(
     assert all(re.fullmatch("here(/[0-9a-f]{24})?", each) for each in everything_in(tmp_path))
 
 
-async def test_what_is_there_is_not_written_over(run: Run, bucket: Bucket, tmp_path: Path) -> None:
+async def test_an_existing_file_is_not_overwritten(run: Run, bucket: Bucket, tmp_path: Path) -> None:
     """Neither through a link, be it one that leads to nothing yet."""
     here = tmp_path / "here"
     (tmp_path / "mine").write_bytes(b"mine")
@@ -110,7 +110,7 @@ async def test_save_to_never_uses_the_name(bucket: Bucket, tmp_path: Path) -> No
     assert everything_in(tmp_path) == ["mine"]
 
 
-async def test_save_to_refuses_what_is_no_file(bucket: Bucket, tmp_path: Path) -> None:
+async def test_save_to_refuses_a_path_that_is_not_a_file(bucket: Bucket, tmp_path: Path) -> None:
     info = await bucket.upload(b"theirs")
     os.mkfifo(tmp_path / "pipe")
     before = everything_in(tmp_path)
@@ -124,7 +124,7 @@ async def test_save_to_refuses_what_is_no_file(bucket: Bucket, tmp_path: Path) -
 
 
 async def test_a_private_file_is_private_while_it_is_written(bucket: Bucket, tmp_path: Path) -> None:
-    """The new content lies beside it until it is whole."""
+    """The new content is in a temporary file until it is complete."""
     info = await bucket.upload(bytes(3_000_000))
     target = tmp_path / "private"
     target.write_bytes(b"old")

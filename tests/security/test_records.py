@@ -1,4 +1,4 @@
-"""A database that somebody else wrote into: what lies in it ends in a typed error, soon, and in little memory."""
+"""Hostile records, chunks and snapshots raise a typed error, soon and with little memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAST = 2**63 - 1
 
 
 async def plant(database: Database, **record: Any) -> None:
-    """Insert a record that no driver writes."""
+    """Build a hostile record."""
     usual = {"_id": "planted", "length": 6, "chunkSize": 1000, "uploadDate": datetime(2026, 1, 1, tzinfo=UTC)}
     await database["fs.files"].insert_one({**usual, **record})
 
@@ -94,7 +94,7 @@ async def test_upkeep_gets_past_such_records(bucket: Bucket, database: Database)
 
 
 async def test_a_document_that_points_everywhere_removes_nothing(bucket: Bucket, database: Database) -> None:
-    """Whoever writes documents can keep files by them, and not have any removed."""
+    """A client that can write documents can keep files, but cannot have any deleted."""
     info = await bucket.upload(b"kept", metadata={"variant_of": "nobody", "thumbnail_id": "nobody"})
     hostile = [{"$ne": None}, {"$gt": ""}, bson.Regex("."), {"_id": {"$ne": info.id}}, [[[[info.id]]]]]
     await database["animals"].insert_many([{"photo": each} for each in hostile])
@@ -146,7 +146,7 @@ async def test_chunks_that_are_none(bucket: Bucket, database: Database, chunk: d
     _ = [finding async for finding in bucket.check()]
 
 
-async def test_a_digest_that_lies_is_found_and_one_that_is_none_ignored(bucket: Bucket, database: Database) -> None:
+async def test_a_wrong_digest_is_found_and_an_invalid_one_ignored(bucket: Bucket, database: Database) -> None:
     info = await bucket.upload(b"secret")
     files = database["fs.files"]
     await files.update_one({"_id": info.id}, {"$set": {"metadata.sha256": "0" * 64}})
@@ -183,7 +183,7 @@ async def test_records_with_keys_of_other_kinds_than_ours(bucket: Bucket, databa
 
 
 async def test_dates_that_python_cannot_say_end_no_listing(bucket: Bucket) -> None:
-    # The embedded server takes no such date; this is what the collection decodes with.
+    # The embedded server refuses such a date, so this decodes it with the options of the collection.
     raw = bson.encode({"_id": 1, "length": 0, "uploadDate": DatetimeMS(2**62), "expires_at": DatetimeMS(-(2**62))})
     info = FileInfo.from_record(bson.decode(raw, codec_options=bucket.store.files.codec_options))
     assert info.upload_date is not None

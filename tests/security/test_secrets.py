@@ -121,7 +121,7 @@ async def test_no_error_has_it(nowhere: AsyncMongoClient[dict[str, Any]], caplog
         f"u:{SECRET}@h",
     ],
 )
-def test_the_command_line_says_nothing_of_it(uri: str) -> None:
+def test_the_command_line_shows_no_password(uri: str) -> None:
     for more in ([], ["--json"]):
         shown = CliRunner().invoke(cli, ["ls", "--timeout", "0.001", "--uri", uri, *more])
         assert shown.exit_code in (2, 4, 6)
@@ -129,7 +129,7 @@ def test_the_command_line_says_nothing_of_it(uri: str) -> None:
 
 
 @pytest.mark.parametrize("password", [SECRET, f"{SECRET}/{SECRET}", f"{SECRET}@{SECRET}", f"?{SECRET}"])
-def test_the_label_of_a_server_says_nothing_of_it(monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+def test_the_label_of_a_server_shows_no_password(monkeypatch: pytest.MonkeyPatch, password: str) -> None:
     monkeypatch.setenv("MONGODB_URI", f"mongodb://u:{password}@h:1/db")
     with server_uri() as (_, label):
         assert SECRET not in label

@@ -126,7 +126,7 @@ async def test_a_chunk_outside_the_file_is_surplus_unless_it_is_empty(bucket: Bu
     await chunks.update_one({"files_id": id, "n": n}, {"$set": {"data": b"surplus"}})
     [finding] = await found(bucket)
     assert (finding.kind, finding.id) == ("surplus", id)
-    assert finding.reason.endswith(f"chunk {n} of 7 bytes lies outside its 5")
+    assert finding.reason.endswith(f"chunk {n} of 7 bytes is beyond the 5 chunks of the file")
 
 
 async def test_a_chunk_that_is_there_twice(bucket: Bucket, chunks: Any) -> None:
@@ -144,11 +144,11 @@ async def test_chunks_without_a_number_or_without_bytes(bucket: Bucket, chunks: 
     await chunks.insert_one({"files_id": id, "n": "two", "data": b"x"})
     by_kind = {finding.kind: finding.reason for finding in await found(bucket)}
     assert set(by_kind) == {"unreadable", "surplus"}
-    assert "chunk 1 holds no bytes, and 2 more" in by_kind["unreadable"]
+    assert "chunk 1 contains no bytes, and 2 more" in by_kind["unreadable"]
     assert "chunk 9 of no bytes" in by_kind["surplus"]
 
 
-async def test_a_record_that_is_none(bucket: Bucket, database: Database) -> None:
+async def test_an_unreadable_record(bucket: Bucket, database: Database) -> None:
     await database["fs.files"].insert_many([{"_id": 1, "length": -3}, {"_id": 2, "length": 5, "chunkSize": 0}])
     assert await kinds(bucket) == [("unreadable", 1), ("unreadable", 2)]
 
@@ -160,7 +160,7 @@ async def test_a_date_that_python_cannot_say_stops_nothing(bucket: Bucket, datab
     assert await kinds(bucket, references=[("animals", "photo")]) == [("unreferenced", 1)]
 
 
-async def test_a_file_that_is_deleted_while_it_is_looked_at_is_no_finding(
+async def test_a_file_that_is_deleted_during_the_check_is_not_reported(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [(await bucket.upload(bytes(CHUNK))).id for _ in range(3)]
@@ -177,7 +177,7 @@ async def test_a_file_that_is_deleted_while_it_is_looked_at_is_no_finding(
 
     monkeypatch.setattr(real, deleted_before)
     assert await found(bucket) == []
-    # And one that goes only while it is asked for again.
+    # This file is deleted during the second query.
     remaining = [ids[0], ids[2]]
 
     async def deleted_between(self: BucketScanner, wanted: Any, *, primary: bool = False) -> Any:
@@ -195,7 +195,7 @@ async def test_a_file_that_is_deleted_while_it_is_looked_at_is_no_finding(
 # Chunks without a file
 
 
-async def test_chunks_without_a_file_are_told_with_their_number_bytes_and_age(bucket: Bucket, chunks: Any) -> None:
+async def test_chunks_without_a_file_are_reported_with_number_bytes_and_age(bucket: Bucket, chunks: Any) -> None:
     moments = [datetime(2024, 5, day, tzinfo=UTC) for day in (1, 3, 2)]
     await bucket.upload(b"whole")
     await chunks.insert_many(
@@ -218,7 +218,7 @@ async def test_chunks_without_a_file_are_told_with_their_number_bytes_and_age(bu
     }
 
 
-async def test_chunks_whose_ids_tell_no_time_are_of_unknown_age(bucket: Bucket, chunks: Any) -> None:
+async def test_chunks_whose_ids_contain_no_time_are_of_unknown_age(bucket: Bucket, chunks: Any) -> None:
     await chunks.insert_many(
         [{"_id": "theirs", "files_id": "gone", "n": 0, "data": b"x"}, {"files_id": "gone", "n": 1, "data": "text"}]
     )
@@ -227,7 +227,7 @@ async def test_chunks_whose_ids_tell_no_time_are_of_unknown_age(bucket: Bucket, 
     assert "of unknown age" in finding.reason
 
 
-async def test_ids_that_python_takes_for_equal_are_told_apart(bucket: Bucket, chunks: Any) -> None:
+async def test_ids_that_are_equal_in_python_are_distinguished(bucket: Bucket, chunks: Any) -> None:
     await bucket.upload(b"one", id=1)
     await chunks.insert_one({"files_id": True, "n": 0, "data": b"stray"})
     await chunks.insert_one({"files_id": {"a": 1}, "n": 0, "data": b"stray"})
@@ -253,7 +253,7 @@ async def test_more_ids_than_one_query_takes(bucket: Bucket, monkeypatch: pytest
     assert await kinds(bucket) == [("orphan", f"gone {number}") for number in range(8)]
 
 
-async def test_pages_go_on_through_ids_of_every_type(
+async def test_pages_continue_through_ids_of_every_type(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, chunks: Any
 ) -> None:
     monkeypatch.setattr("gridproxy.upkeep.bucket_scanner._DOCUMENTS_PER_PAGE", 2)
@@ -277,7 +277,7 @@ async def test_an_expired_file_is_a_finding_at_its_moment(bucket: Bucket) -> Non
     assert finding.reason.endswith("UTC")
 
 
-# How it goes about it
+# Memory and queries
 
 
 async def test_progress_ends_at_its_total(bucket: Bucket) -> None:
@@ -305,7 +305,7 @@ async def test_it_takes_no_part_in_a_bound_transaction_and_decides_on_the_primar
         assert sent
         assert not any("txnNumber" in command for command in sent)
         assert len({command["lsid"]["id"] for command in sent}) == 1
-        # The sizes, of which there are many, may come from anywhere; what is suspicious is asked of the primary again.
+        # Sizes may be read from a secondary. Suspicious files are read again from the primary.
         elsewhere = [command for command in sent if command.get("$readPreference", {}).get("mode") != "primary"]
         by_preference = [
             command for command in elsewhere if command.get("$readPreference", {}).get("mode") == "secondaryPreferred"
@@ -313,7 +313,7 @@ async def test_it_takes_no_part_in_a_bound_transaction_and_decides_on_the_primar
         assert [command["find"] for command in by_preference] == ["fs.chunks"]
 
 
-async def test_a_check_that_is_left_half_way_leaves_nothing_open(bucket: Bucket, chunks: Any) -> None:
+async def test_a_check_that_is_not_finished_leaves_nothing_open(bucket: Bucket, chunks: Any) -> None:
     await chunks.insert_many([{"files_id": number, "n": 0, "data": b"x"} for number in range(5)])
     findings = bucket.check()
     async for finding in findings:
@@ -326,12 +326,12 @@ async def test_a_check_that_is_left_half_way_leaves_nothing_open(bucket: Bucket,
 @pytest.mark.parametrize(
     ("older_than", "message"),
     [
-        (timedelta(-1), "older_than is not negative"),
+        (timedelta(-1), "older_than must not be negative"),
         (7200, r"a timedelta such as timedelta\(hours=2\), not int 7200"),
         (None, "a timedelta such as .* not NoneType None"),
     ],
 )
-async def test_an_age_that_is_none_is_refused(bucket: Bucket, older_than: Any, message: str) -> None:
+async def test_an_invalid_age_is_refused(bucket: Bucket, older_than: Any, message: str) -> None:
     with pytest.raises(BadOption, match=message):
         bucket.check(older_than=older_than)
 
@@ -339,7 +339,7 @@ async def test_an_age_that_is_none_is_refused(bucket: Bucket, older_than: Any, m
 # The large part is on the server's side
 
 
-async def test_no_bytes_come_over_the_wire(mongodb_uri: str, database: Database) -> None:
+async def test_check_transfers_no_content(mongodb_uri: str, database: Database) -> None:
     await Bucket(database).upload(bytes(20 * 1024 * 1024))
     async with observed(mongodb_uri, database.name) as (mine, commands):
         assert await found(Bucket(mine)) == []

@@ -33,7 +33,7 @@ async def kinds(bucket: Bucket, references: Any = ANIMALS, **options: Any) -> li
     return [(finding.kind, finding.id) for finding in await found(bucket, references, **options)]
 
 
-# Where ids lie in a document
+# Places of ids in a document
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ async def test_as_much_of_a_path_is_asked_for_as_a_query_can_name(database: Data
     ["animals", {"animals": "photo"}, 7, ["animals.photo"], [("animals",)], [(7, "photo")], [("", "photo")]]
     + [[("animals", path)] for path in ("", "a..b", ".a", None)],
 )
-async def test_what_is_no_reference_is_refused_at_the_call(bucket: Bucket, references: Any) -> None:
+async def test_an_invalid_reference_is_refused_at_the_call(bucket: Bucket, references: Any) -> None:
     with pytest.raises(BadOption, match=r"reference"):
         bucket.check(references=references)
 
 
 async def test_a_collection_of_another_client_is_refused(bucket: Bucket, mongodb_uri: str) -> None:
     async with AsyncMongoClient[dict[str, Any]](mongodb_uri) as other:
-        with pytest.raises(BadOption, match="another client's"):
+        with pytest.raises(BadOption, match="must have the same client"):
             bucket.check(references=[(other["zoo"]["animals"], "photo")])
 
 
@@ -122,7 +122,7 @@ async def test_a_file_that_no_document_points_to(bucket: Bucket, database: Datab
     assert await found(bucket, older_than=timedelta(minutes=5)) == []
 
 
-async def test_without_references_nobody_asks_for_documents(bucket: Bucket) -> None:
+async def test_without_references_no_document_is_read(bucket: Bucket) -> None:
     await bucket.upload(b"stray")
     assert await found(bucket, None) == []
     assert await found(bucket, []) == []
@@ -139,7 +139,7 @@ async def test_a_document_that_points_to_no_file(bucket: Bucket, database: Datab
         ("dangling", "b", str(gone)),
         ("dangling", "c", gone),
     ]
-    assert findings[0].reason == "there is no such file, and 'photo' of 'a' in 'animals' points to it"
+    assert findings[0].reason == "the file is missing, but 'photo' of 'a' in 'animals' points to it"
     assert findings[0].as_dict() == {
         "kind": "dangling",
         "id": gone,
@@ -154,7 +154,7 @@ async def test_ids_of_every_kind_find_their_files(bucket: Bucket, database: Data
     ids: list[Any] = ["name", 7, 7.5, {"a": 1}, b"raw", "5f" * 12]
     for id in ids:
         await bucket.upload(b"x", id=id)
-    # A mapping without `_id` would be read as a map, so such an id stands in a snapshot.
+    # A mapping without `_id` would be read as a map, so this id is in a snapshot.
     await database["animals"].insert_many([{"photo": {"_id": id}} for id in ids])
     assert await found(bucket) == []
 
@@ -177,7 +177,7 @@ async def test_an_expired_file_is_not_unreferenced_too(bucket: Bucket) -> None:
     assert await kinds(bucket) == [("expired", info.id)]
 
 
-async def test_a_record_that_is_none_can_be_unreferenced(bucket: Bucket, database: Database) -> None:
+async def test_an_unreadable_record_can_be_unreferenced(bucket: Bucket, database: Database) -> None:
     await database["fs.files"].insert_one({"_id": 1, "length": "x"})
     unreadable, stray = await found(bucket)
     assert (unreadable.kind, stray.kind, stray.chunks, stray.bytes, stray.since) == (
@@ -189,10 +189,10 @@ async def test_a_record_that_is_none_can_be_unreferenced(bucket: Bucket, databas
     )
 
 
-# A document that is saved meanwhile
+# A document that is saved during the check
 
 
-async def test_a_document_that_moved_on_meanwhile_is_no_finding(
+async def test_a_document_that_was_saved_with_another_file_is_not_reported(
     bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gridproxy.upkeep.bucket_scanner import BucketScanner
@@ -263,7 +263,7 @@ async def test_thumbnails_as_mongoengine_keeps_them_are_held_too(
         with MongoClient[dict[str, Any]](mongodb_uri) as client:
             grid = gridfs.GridFS(client[database.name])
             thumbnail = grid.put(b"small")
-            # As `ImageGridFsProxy.put` does: further keywords stand top-level in the record.
+            # `ImageGridFsProxy.put` stores further keywords at the top level of the record.
             return grid.put(b"large", width=10, height=10, format="PNG", thumbnail_id=thumbnail), thumbnail
 
     image, thumbnail = await anyio.to_thread.run_sync(write)

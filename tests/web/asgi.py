@@ -33,12 +33,12 @@ class Exchange:
         self._on_body = on_body
 
     async def run(self, app: ASGIApp) -> Exchange:
-        """Read the application's answer to its end."""
+        """The application's answer to its end."""
         await app(self.scope, self.receive, self.send)
         return self
 
     async def receive(self) -> Message:
-        """Give an empty body, then nothing until the client disconnects."""
+        """Receive an empty body, then wait until the client disconnects."""
         if not self._asked:
             self._asked = True
             return {"type": "http.request", "body": b"", "more_body": False}

@@ -22,7 +22,7 @@ class Watched:
     traffic: Traffic
 
     async def file(self, content: bytes, *, chunk_size: int = CHUNK, **options: object) -> AsyncGridFile:
-        """Store a file and return an unread proxy for it. The upload does not count as traffic."""
+        """Store a file whose record is not loaded. Its upload does not count as traffic."""
         info = await self.bucket.upload(content, chunk_size=chunk_size, **options)  # type: ignore[arg-type]  # any
         self.traffic.clear()
         return self.bucket.file(info.id)
@@ -35,7 +35,7 @@ class Watched:
 
 @pytest.fixture
 async def watched_bucket(mongodb_uri: str) -> AsyncIterator[Watched]:
-    """Make a bucket, and drop it afterwards."""
+    """A bucket of its own, gone afterwards."""
     async with watched(mongodb_uri, f"gridproxy_test_{uuid.uuid4().hex}") as (database, traffic):
         yield Watched(Bucket(database, "served"), traffic)
         await database.client.drop_database(database)

@@ -19,7 +19,7 @@ _SOCKET_BUFFER = 64 * 1024
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer as it came; several lines of one field lie joined in `fields`."""
+    """A received response. Repeated fields are joined in `fields`."""
 
     status: int
     fields: dict[str, str]
@@ -27,7 +27,7 @@ class Reply:
 
     @property
     def whole(self) -> bool:
-        """Whether as many bytes came as were announced."""
+        """Whether the body has the announced length."""
         return len(self.body) == int(self.fields["content-length"])
 
 
@@ -39,7 +39,7 @@ class Site:
         self.url = f"http://127.0.0.1:{port}"
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a connection whose client reads little at a time."""
+        """A connection whose client takes little at a time."""
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
         connection.setblocking(False)
@@ -49,7 +49,7 @@ class Site:
     async def start(
         self, method: str, path: str, *lines: str
     ) -> tuple[Reply, asyncio.StreamReader, asyncio.StreamWriter]:
-        """Return the head of an answer (its body is empty) and the connection to read the body from."""
+        """The head of an answer (its body is empty), and the connection that the body can be read from."""
         reader, writer = await self.connect()
         request = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{self.port}", "Connection: close", *lines]
         writer.write("\r\n".join([*request, "", ""]).encode("latin-1"))
@@ -61,7 +61,7 @@ class Site:
         return Reply(int(head[0].split()[1]), fields, b""), reader, writer
 
     async def ask(self, method: str, path: str, *lines: str) -> Reply:
-        """Return the whole answer, or the part that arrived before the connection ended."""
+        """Read the response until it is complete or the connection ends."""
         head, reader, writer = await self.start(method, path, *lines)
         try:
             return Reply(head.status, head.fields, await reader.read())
@@ -71,7 +71,7 @@ class Site:
 
 @asynccontextmanager
 async def serve(app: ASGIApp) -> AsyncIterator[Site]:
-    """Run the application behind a real uvicorn, in this event loop."""
+    """The application behind a real uvicorn, in this event loop."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
         listener.bind(("127.0.0.1", 0))

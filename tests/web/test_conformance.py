@@ -35,7 +35,7 @@ class Shop:
         self.files = files
 
     async def ask(self, method: str, name: str, *lines: str) -> Reply:
-        """Ask for a file; `{etag}` and `{modified}` in a line are those of the file."""
+        """Request a file. `{etag}` and `{modified}` in a line are replaced by the values of the file."""
         info = self.files[name]
         modified = "" if info.upload_date is None else info.upload_date.strftime("%a, %d %b %Y %H:%M:%S GMT")
         said = [line.replace("{etag}", info.etag).replace("{modified}", modified) for line in lines]
@@ -149,9 +149,7 @@ async def test_a_request_for_a_picture(shop: Shop, method: str, lines: list[str]
         ("0-2499,3000-5119", [(0, 2500), (3000, 5120)]),
     ],
 )
-async def test_several_ranges_come_as_the_parts_of_a_multipart(
-    shop: Shop, value: str, spans: list[tuple[int, int]]
-) -> None:
+async def test_several_ranges_are_sent_as_multipart(shop: Shop, value: str, spans: list[tuple[int, int]]) -> None:
     reply = await shop.ask("GET", "picture", f"Range: bytes={value}")
     assert reply.status == 206
     assert reply.whole
@@ -194,9 +192,7 @@ async def test_an_empty_file_has_no_part(shop: Shop) -> None:
         ),
     ],
 )
-async def test_a_browser_runs_nothing_that_somebody_stored(
-    shop: Shop, name: str, content_type: str, disposition: str
-) -> None:
+async def test_a_browser_runs_no_stored_file(shop: Shop, name: str, content_type: str, disposition: str) -> None:
     reply = await shop.ask("GET", name)
     assert reply.fields["content-type"] == content_type
     assert reply.fields["content-disposition"] == disposition

@@ -63,7 +63,7 @@ async def test_a_route_of_fastapi_answers_with_a_file(watched_bucket: Watched) -
     assert "/files/{id}" in schema["paths"]
 
 
-async def test_the_applications_own_page_is_shown_for_what_is_missing(watched_bucket: Watched) -> None:
+async def test_the_applications_404_page_is_shown_for_a_missing_file(watched_bucket: Watched) -> None:
     async def page(request: Request, error: Exception) -> Response:
         return PlainTextResponse(f"no {request.url.path} here", 404)
 
@@ -78,7 +78,7 @@ async def test_the_applications_own_page_is_shown_for_what_is_missing(watched_bu
 
 
 @pytest.mark.parametrize("application", [FastAPI, Starlette])
-async def test_a_missing_file_is_told_as_the_applications_handler_for_it_does(
+async def test_a_missing_file_is_answered_by_the_applications_handler(
     watched_bucket: Watched, application: type[Starlette]
 ) -> None:
     async def read(request: Request) -> Response:

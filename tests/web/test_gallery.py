@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# A closed network makes a browser that looks for its maker's hosts slow; as root it has no sandbox.
+# Without a network, requests to the vendor's hosts are slow. The sandbox does not work as root.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -96,7 +96,7 @@ def page(browser: Browser, url: str, database: Database[dict[str, Any]]) -> Iter
 
 
 def left(database: Database[dict[str, Any]]) -> dict[str, int]:
-    """How much lies in the database."""
+    """Count the stored data."""
     return {name: database[name].count_documents({}) for name in ("items", "media.files", "media.chunks")}
 
 
@@ -105,7 +105,7 @@ def file(name: str, content: bytes, kind: str = "") -> FilePayload:
 
 
 def limit_throughput(page: Page, *, upload: int = -1, download: int = -1) -> None:
-    """So many bytes a second at most; -1 is no limit."""
+    """Limit the bytes per second. -1 removes the limit."""
     network = page.context.new_cdp_session(page)
     network.send("Network.enable")
     limits = {"offline": False, "latency": 0, "downloadThroughput": download, "uploadThroughput": upload}
@@ -169,7 +169,7 @@ def test_an_upload_shows_how_far_it_is_and_leaves_nothing_when_it_is_cancelled(
     upload.get_by_title("Cancel").click()
     upload.wait_for(state="detached")
     limit_throughput(page)
-    # Another one comes after it, and is alone then: what was cancelled has been taken back.
+    # The next upload is the only one, because the cancelled one was rolled back.
     drop(page, file("Small.png", as_file(mountains(6, width=40, height=30), "PNG"), "image/png"))
     page.locator(".item").wait_for()
     assert page.locator(".item .name").all_inner_texts() == ["Small.png"]
@@ -209,7 +209,7 @@ def test_a_video_plays_and_can_be_sought_in(page: Page, tmp_path: Path) -> None:
     page.locator("#viewer").wait_for(state="hidden")
 
 
-def test_a_file_is_replaced_and_the_old_one_goes(page: Page, database: Database[dict[str, Any]]) -> None:
+def test_replacing_a_file_deletes_the_old_one(page: Page, database: Database[dict[str, Any]]) -> None:
     choose(page, "#add", file("Morning.png", as_file(mountains(7, width=400, height=300), "PNG"), "image/png"))
     page.locator(".item", has_text="Morning.png").wait_for()
     (old,) = database["media.files"].distinct("_id")
@@ -243,7 +243,7 @@ def test_an_item_is_deleted_after_a_question(page: Page, database: Database[dict
     assert left(database) == {"items": 0, "media.files": 0, "media.chunks": 0}
 
 
-def test_what_is_no_picture_is_refused_and_the_page_says_why(page: Page, database: Database[dict[str, Any]]) -> None:
+def test_a_file_that_is_not_a_picture_is_refused_with_a_reason(page: Page, database: Database[dict[str, Any]]) -> None:
     drop(page, file("Page.png", b"<html><script>alert(1)</script></html>", "image/png"))
     failed = page.locator(".upload.failed")
     failed.wait_for()

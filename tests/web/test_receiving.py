@@ -115,7 +115,7 @@ async def test_what_is_of_another_type_is_a_415(watched_bucket: Watched, path: s
     assert await stored(watched_bucket) == (0, 0)
 
 
-async def test_a_body_that_says_that_it_is_too_large_is_refused_before_it_is_sent(watched_bucket: Watched) -> None:
+async def test_a_declared_length_above_the_limit_is_refused_before_the_body_is_read(watched_bucket: Watched) -> None:
     async with receiving(watched_bucket) as site:
         lines = [f"Content-Length: {LIMIT + 1}", "Expect: 100-continue"]
         head, _, writer = await site.start("PUT", "/body/a.png", *lines)
@@ -144,7 +144,7 @@ async def test_a_client_that_leaves_midway_leaves_nothing(watched_bucket: Watche
         ([("content-length", "\u0663")], None, None),
     ],
 )
-def test_the_header_of_a_request_says_what_its_body_is(
+def test_type_and_length_are_read_from_the_requests_header(
     lines: list[tuple[str, str]], content_type: str | None, size: int | None
 ) -> None:
     scope = Exchange("PUT").scope
@@ -171,7 +171,7 @@ async def test_a_form_is_not_stored_as_its_file(watched_bucket: Watched, options
         ):
             assert answer.status_code == 415
             assert answer.headers["content-type"] == "application/problem+json"
-            assert "a form was sent" in answer.json()["detail"]
+            assert "contains a form" in answer.json()["detail"]
             assert "UploadFile" in answer.json()["detail"]
         # Nothing of it is asked for.
         lines = ["Content-Type: multipart/form-data; boundary=x", "Content-Length: 9000", "Expect: 100-continue"]
@@ -181,7 +181,7 @@ async def test_a_form_is_not_stored_as_its_file(watched_bucket: Watched, options
     assert await stored(watched_bucket) == (0, 0)
 
 
-def test_a_type_that_is_said_stands_for_that_of_the_request() -> None:
+def test_a_given_type_replaces_the_type_of_the_request() -> None:
     scope = Exchange("PUT").scope
     scope["headers"] = [(b"content-type", b"multipart/form-data; boundary=x")]
     said = "multipart/form-data; boundary=x"

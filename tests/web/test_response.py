@@ -14,7 +14,7 @@ from starlette.types import Message
 
 from gridproxy import AsyncGridFile, BadOption, CorruptFile, FileVanished, UploadInProgress
 from gridproxy.adapters.starlette import GridFileResponse
-from gridproxy.adapters.starlette.windows import WINDOW_BYTES
+from gridproxy.adapters.starlette.read_ahead import WINDOW_BYTES
 from gridproxy.runtime.tasks import _running
 from tests.web.asgi import Exchange
 from tests.web.conftest import Watched
@@ -52,7 +52,7 @@ async def test_a_small_file_takes_its_record_and_its_chunks_at_once(watched_buck
     assert file.info is not None
 
 
-async def test_a_range_fetches_the_chunks_that_it_lies_in(watched_bucket: Watched) -> None:
+async def test_a_range_fetches_only_its_chunks(watched_bucket: Watched) -> None:
     file = await watched_bucket.file(b"x" * 50_000)
     exchange = await Exchange("GET", ("range", "bytes=10500-11499")).run(GridFileResponse(file))
     assert len(exchange.body) == 1000
@@ -69,7 +69,7 @@ async def test_tiny_ranges_of_one_chunk_read_it_once(watched_bucket: Watched) ->
 
 
 @pytest.mark.parametrize("chunk_size", [100_000, 255 * 1024, WINDOW_BYTES - 1, WINDOW_BYTES + 1, 3 * WINDOW_BYTES])
-async def test_whatever_the_size_of_the_chunks_the_bytes_are_those(watched_bucket: Watched, chunk_size: int) -> None:
+async def test_any_chunk_size_gives_the_same_bytes(watched_bucket: Watched, chunk_size: int) -> None:
     content = b"".join(number.to_bytes(4) for number in range(300_000))
     file = await watched_bucket.file(content, chunk_size=chunk_size)
     whole = await Exchange().run(GridFileResponse(file))
@@ -107,7 +107,9 @@ async def test_a_slow_client_holds_the_reading_back(watched_bucket: Watched) -> 
 
 
 @pytest.mark.parametrize("lines", [[], [("range", "bytes=1-")], [("range", "bytes=1-1000000,2000000-")]])
-async def test_a_client_that_goes_away_ends_the_reading(watched_bucket: Watched, lines: list[tuple[str, str]]) -> None:
+async def test_a_client_that_disconnects_ends_the_reading(
+    watched_bucket: Watched, lines: list[tuple[str, str]]
+) -> None:
     file = await watched_bucket.file(bytes(LARGE), chunk_size=255 * 1024)
     ran: list[str] = []
 
@@ -116,7 +118,7 @@ async def test_a_client_that_goes_away_ends_the_reading(watched_bucket: Watched,
             await super().send(message)
             if len(self.sent) == 3:
                 self.gone.set()
-                await asyncio.Event().wait()  # what is sent to nobody may never return
+                await asyncio.Event().wait()  # send may block for ever after a disconnect
 
     response = GridFileResponse(file, background=BackgroundTask(ran.append, "ran"))
     exchange = await Left("GET", *lines).run(response)
@@ -126,7 +128,7 @@ async def test_a_client_that_goes_away_ends_the_reading(watched_bucket: Watched,
     assert not _running
 
 
-async def test_a_server_that_says_that_the_client_is_gone_is_believed(watched_bucket: Watched) -> None:
+async def test_an_oserror_from_send_means_that_the_client_has_disconnected(watched_bucket: Watched) -> None:
     file = await watched_bucket.file(bytes(LARGE), chunk_size=255 * 1024)
 
     class Gone(Exchange):
@@ -153,7 +155,7 @@ async def test_a_receive_that_never_ends_is_asked_twice_at_most(watched_bucket: 
     assert len(asked) <= 2
 
 
-async def test_an_error_of_the_servers_receive_comes_out_plain(watched_bucket: Watched) -> None:
+async def test_an_error_of_the_servers_receive_is_raised_unchanged(watched_bucket: Watched) -> None:
     file = await watched_bucket.file(bytes(LARGE), chunk_size=255 * 1024)
 
     class Broken(Exchange):
@@ -192,7 +194,7 @@ async def lose_a_chunk(file: AsyncGridFile) -> None:
     ("harm", "error"),
     [(delete, FileVanished), (lose_a_chunk, CorruptFile)],
 )
-async def test_a_file_that_breaks_on_the_way_breaks_the_answer(
+async def test_a_corrupt_file_closes_the_connection(
     watched_bucket: Watched, harm: Callable[[AsyncGridFile], Awaitable[None]], error: type[Exception]
 ) -> None:
     file = await watched_bucket.file(bytes(LARGE), chunk_size=255 * 1024)
@@ -245,7 +247,7 @@ def empty(watched: Watched) -> AsyncGridFile:
 
 @pytest.mark.parametrize("make", [missing, empty])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_what_is_not_there_is_a_404(
+async def test_a_missing_file_is_a_404(
     watched_bucket: Watched, make: Callable[[Watched], AsyncGridFile], method: str
 ) -> None:
     ran: list[str] = []
@@ -311,12 +313,14 @@ async def test_a_file_that_is_being_written_is_an_error(watched_bucket: Watched)
         ({"cache_control": "a", "headers": {"cache-control": "b"}}, "cache-control", "b"),
     ],
 )
-async def test_what_is_said_is_sent(watched_bucket: Watched, options: dict[str, Any], name: str, value: str) -> None:
+async def test_given_arguments_are_sent(
+    watched_bucket: Watched, options: dict[str, Any], name: str, value: str
+) -> None:
     file = await watched_bucket.file(HELLO, filename="a.txt")
     assert (await Exchange().run(GridFileResponse(file, **options))).fields[name] == value
 
 
-async def test_a_tag_of_ones_own_is_what_conditions_are_held_against(watched_bucket: Watched) -> None:
+async def test_conditions_use_the_applications_own_etag(watched_bucket: Watched) -> None:
     file = await watched_bucket.file(HELLO)
     response = GridFileResponse(file, headers={"ETag": '"v7"'})
     assert (await Exchange("GET", ("if-none-match", '"v7"')).run(response)).status == 304
@@ -336,7 +340,7 @@ async def test_another_status_is_sent_with_the_whole_file(watched_bucket: Watche
 
 @pytest.mark.parametrize("file", [None, b"bytes", ObjectId(), AsyncGridFile])
 def test_a_response_is_made_of_a_file(file: Any) -> None:
-    with pytest.raises(BadOption, match="takes an AsyncGridFile"):
+    with pytest.raises(BadOption, match="expects an AsyncGridFile"):
         GridFileResponse(file)
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gridproxy import AsyncGridFile
-from gridproxy.adapters.starlette import GridFileResponse, windows
+from gridproxy.adapters.starlette import GridFileResponse, read_ahead
 from tests.web.conftest import Watched
 from tests.web.raw import Site, serve
 
@@ -32,7 +32,7 @@ async def site_of(file: AsyncGridFile, background: BackgroundTask | None = None)
         yield site
 
 
-async def test_a_download_that_broke_goes_on_where_it_stopped(watched_bucket: Watched) -> None:
+async def test_an_interrupted_download_is_resumed(watched_bucket: Watched) -> None:
     file = await watched_bucket.file(CONTENT, chunk_size=CHUNK)
     async with site_of(file) as site:
         head, reader, writer = await site.start("GET", "/file")
@@ -45,7 +45,7 @@ async def test_a_download_that_broke_goes_on_where_it_stopped(watched_bucket: Wa
     assert rest.fields["etag"] == f'"{digest}"'
 
 
-async def test_a_download_does_not_go_on_with_another_file(watched_bucket: Watched) -> None:
+async def test_a_download_is_not_resumed_with_another_file(watched_bucket: Watched) -> None:
     file = await watched_bucket.file(b"old" * 1000)
     async with site_of(file) as site:
         head = await site.ask("HEAD", "/file")
@@ -85,7 +85,7 @@ async def test_a_file_that_vanishes_breaks_the_connection_and_does_not_end_short
 async def test_a_hundred_readers_at_once_take_a_bounded_memory(
     watched_bucket: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows, "WINDOW_BYTES", 100_000)
+    monkeypatch.setattr(read_ahead, "WINDOW_BYTES", 100_000)
     file = await watched_bucket.file(CONTENT, chunk_size=100_000)
     readers, finishing, share = 100, 3, 5_000_000
     go_on = asyncio.Event()
@@ -106,7 +106,7 @@ async def test_a_hundred_readers_at_once_take_a_bounded_memory(
     async with site_of(file) as site:
         reading = asyncio.gather(*(read(site, number) for number in range(readers)))
         fetched = -1
-        while len(started) < readers or fetched < watched_bucket.traffic.fetched:  # until they all stand still
+        while len(started) < readers or fetched < watched_bucket.traffic.fetched:  # until all readers are blocked
             fetched = watched_bucket.traffic.fetched
             for _ in range(10):
                 await watched_bucket.bucket.database.command("ping")

@@ -1,4 +1,4 @@
-// The page: a grid of items, uploads with their progress, a viewer. What comes from outside goes in as text, never as HTML.
+// The page: a grid of items, uploads with progress, a viewer. Names and messages are inserted as text, never as HTML.
 
 const $ = (selector, within = document) => within.querySelector(selector);
 const grid = $("#grid"), empty = $("#empty"), uploads = $("#uploads"), viewer = $("#viewer");
@@ -6,7 +6,7 @@ const AT_ONCE = 3;
 
 let items = [];
 
-// Words and numbers
+// Formatting
 
 const size = (bytes) => {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte"];
@@ -44,12 +44,12 @@ function notify(words) {
 
 // The server
 
-// What an answer that is no success says for itself; ours are RFC 9457's problems, FastAPI's have a detail as well.
+// Returns the message of a failed response. Problems of RFC 9457 and FastAPI's errors have a detail.
 function complaint(status, body) {
   try {
     const { detail } = JSON.parse(body);
     if (typeof detail === "string") return detail;
-  } catch { /* a proxy's page, or nothing at all */ }
+  } catch { /* the body is not JSON */ }
   return status ? `The server answered with ${status}.` : "The server can’t be reached.";
 }
 
@@ -65,7 +65,7 @@ async function ask(method, path) {
   return body ? JSON.parse(body) : null;
 }
 
-// Not fetch, which tells nothing of an upload's progress. Gives { sent, cancel }.
+// fetch does not report the progress of an upload. Returns { sent, cancel }.
 function send(method, path, file, progress) {
   const request = new XMLHttpRequest();
   const sent = new Promise((resolve, reject) => {
@@ -113,10 +113,10 @@ function card(item) {
 
 function draw() {
   grid.replaceChildren(...items.map(card));
-  told();
+  showSummary();
 }
 
-function told() {
+function showSummary() {
   empty.hidden = items.length > 0;
   const total = items.reduce((sum, item) => sum + item.size, 0);
   $("#summary").textContent = items.length ? `${items.length} ${items.length === 1 ? "item" : "items"}, ${size(total)}` : "";
@@ -131,7 +131,7 @@ function add(files) {
   for (const file of files) enqueue("POST", "/items", file, (item) => {
     items.unshift(item);
     grid.prepend(card(item));
-    told();
+    showSummary();
   });
 }
 
@@ -139,7 +139,7 @@ function replace(item, file, element) {
   enqueue("PUT", `/items/${item.id}/file`, file, (fresh) => {
     items[items.findIndex((each) => each.id === item.id)] = fresh;
     element.replaceWith(card(fresh));
-    told();
+    showSummary();
   });
 }
 
@@ -200,7 +200,7 @@ async function remove(item, element) {
     await ask("DELETE", `/items/${item.id}`);
     items = items.filter((each) => each.id !== item.id);
     element.remove();
-    told();
+    showSummary();
   } catch (error) {
     element.classList.remove("busy");
     notify(error.message);
@@ -231,13 +231,13 @@ function step(by) {
 for (const button of viewer.querySelectorAll("[data-step]")) button.onclick = () => step(Number(button.dataset.step));
 $("[data-close]", viewer).onclick = () => viewer.close();
 $(".stage", viewer).onclick = (event) => event.target === event.currentTarget && viewer.close();
-viewer.onclose = () => $(".stage", viewer).replaceChildren(); // and so its download ends
+viewer.onclose = () => $(".stage", viewer).replaceChildren(); // ends its download
 viewer.onkeydown = (event) => {
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (by && event.target.tagName !== "VIDEO") step(by);
 };
 
-// Choosing and dropping
+// Selecting and dropping files
 
 function choose(input, then) {
   input.onchange = () => {
@@ -250,7 +250,7 @@ function choose(input, then) {
 $("#add").onclick = $("#choose").onclick = () => choose($("#picker"), add);
 
 const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
-let depth = 0; // of the elements that a drag has entered and not left
+let depth = 0; // The number of elements that contain the dragged file.
 
 addEventListener("dragenter", (event) => {
   if (!carriesFiles(event)) return;

@@ -1,6 +1,10 @@
-"""Files served (RFC 9110) and received by Starlette and FastAPI, and errors as they are told there (RFC 9457).
+"""Serve (RFC 9110) and receive files with Starlette and FastAPI, and answer errors (RFC 9457).
 
-What serves is a plain ASGI application, too.
+`GridFileResponse` is also a plain ASGI application.
+
+```python
+from gridproxy.adapters.starlette import GridFileResponse, RequestBody, problem_response
+```
 """
 
 from .receiving import RequestBody, exception_handlers, problem_response

@@ -1,4 +1,4 @@
-"""Uploads: a request's body as a source, and errors as the answers that HTTP has for them."""
+"""Uploads from a request's body, and HTTP responses for errors."""
 
 from __future__ import annotations
 
@@ -14,23 +14,30 @@ from gridproxy.errors import ContentTypeRefused, FileAlreadyStored, FileMissing,
 from gridproxy.gridfs.upload.sources import Source
 
 _FORM = "multipart/form-data"
-# What curl calls every body, unless told otherwise.
-_ANY_BODY = "application/x-www-form-urlencoded"
+# curl sends this type by default for every body.
+_CURL_DEFAULT = "application/x-www-form-urlencoded"
 
 
 class RequestBody:
-    """The body of a request as a source: `await file.put(RequestBody(request, filename="a.png"))`.
+    """The body of a request as content for `put`, with the type and the length from the request's header.
 
-    It is `request.stream()` with what the request's header says: the content type (but for curl's
-    `application/x-www-form-urlencoded`), and the length in bytes, so that a body that is too large raises `TooLarge`
-    before its first byte is read. A client that goes away midway raises Starlette's `ClientDisconnect`, and nothing is
-    stored. The stream can be read once: Starlette's RuntimeError says that it was.
+    A body that is too large raises `TooLarge` before its first byte is read. If the client disconnects, storing the
+    file raises Starlette's `ClientDisconnect` and nothing is stored. Reading the body a second time raises
+    Starlette's RuntimeError. For a form, store its `UploadFile` instead, and limit the form with `max_body_size`.
 
-    A form is not its file: making one of a request that says `multipart/form-data` raises `ContentTypeRefused`, before
-    anything is read. `content_type` stands in for what the header says: such a body is taken as it is then.
+    ```python
+    async def upload(request):
+        return await Bucket(client["zoo"]).upload(RequestBody(request, filename="a.png"))
+    ```
 
-    For a form's `UploadFile`, give that itself. Starlette has taken in the whole form by then: its `max_body_size` is
-    what limits that.
+    Args:
+        request: The request.
+        filename: The name to store.
+        content_type: Replaces the Content-Type field. By default the field's value is used, except for
+            `application/x-www-form-urlencoded`, which curl sends for every body.
+
+    Raises:
+        ContentTypeRefused: The request contains a form (`multipart/form-data`), and `content_type` is None.
     """
 
     def __init__(self, request: Request, *, filename: str | None = None, content_type: str | None = None) -> None:
@@ -39,20 +46,20 @@ class RequestBody:
         self._content_type = _type_of_file(request) if content_type is None else content_type
 
     def as_source(self) -> Source:
-        """The body, to be read once."""
+        """Return the body as a source that can be read once."""
         return _Body(self._request, self._filename, self._content_type)
 
 
 def _type_of_file(request: Request) -> str | None:
     declared = request.headers.get("content-type")
-    came = (declared or "").partition(";")[0].strip().lower()
-    if came == _FORM:
+    essence = (declared or "").partition(";")[0].strip().lower()
+    if essence == _FORM:
         raise ContentTypeRefused(
-            f"a form was sent ({came}), and not a file: take its UploadFile, which is a source, too, or send the file "
-            "as the body, with a Content-Type of its own",
-            actual=came,
+            f"the request contains a form ({essence}) instead of a file: store the form's UploadFile, or send the file "
+            "as the body with its own Content-Type",
+            actual=essence,
         )
-    return None if came == _ANY_BODY else declared
+    return None if essence == _CURL_DEFAULT else declared
 
 
 class _Body(Source):
@@ -77,16 +84,26 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ContentTypeRefused: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     FileRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
-    ClientDisconnect: HTTPStatus.BAD_REQUEST,  # as an error it would only fill the log
+    ClientDisconnect: HTTPStatus.BAD_REQUEST,  # An unhandled error would only fill the log.
 }
 
 
 async def problem_response(request: Request, error: Exception) -> Response:
-    """The answer for an error that is the client's, as `application/problem+json` (RFC 9457): an exception handler.
+    """Answer an error of the client with `application/problem+json` (RFC 9457).
 
-    404 for `FileMissing`, 409 for `FileAlreadyStored` and `StaleDocument`, 413 for `TooLarge`, 415 for
-    `ContentTypeRefused`, 422 for any other `FileRefused`; 400, which nobody hears, for Starlette's `ClientDisconnect`.
-    A refusal has its words as `detail`, and the `field`. Raises every other error again.
+    The status is 404 for `FileMissing`, 409 for `FileAlreadyStored` and `StaleDocument`, 413 for `TooLarge`, 415 for
+    `ContentTypeRefused`, 422 for any other `FileRefused`, and 400 for Starlette's `ClientDisconnect`.
+
+    ```python
+    handlers = {gridproxy.TooLarge: problem_response}
+    ```
+
+    Args:
+        request: The request, which is not used.
+        error: The error. Its message and field are shown only if it is a `FileRefused`.
+
+    Raises:
+        Exception: `error` itself, if it is of another type.
     """
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
@@ -98,6 +115,6 @@ async def problem_response(request: Request, error: Exception) -> Response:
 
 
 exception_handlers: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]
-"""`problem_response` for each of its errors: `Starlette(exception_handlers=exception_handlers)`, or FastAPI's."""
+"""`problem_response` for each of its errors: pass them to `Starlette(exception_handlers=...)` or `FastAPI(...)`."""
 
 exception_handlers = {**dict.fromkeys(_STATUS, problem_response)}

@@ -1,4 +1,4 @@
-"""GridFileResponse: a stored file as an answer of Starlette's, or as an ASGI application of its own."""
+"""A stored file as a response of Starlette, or as an ASGI application."""
 
 from __future__ import annotations
 
@@ -21,31 +21,41 @@ from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.http import CONDITIONS, Answer, answer, describe
 from gridproxy.runtime.tasks import end_tasks, spawn
 
-from .windows import Windows
+from .read_ahead import ReadAhead
 
 ContentDisposition = Literal["inline", "attachment"]
 
 
 class GridFileResponse(Response):
-    """A stored file over HTTP (RFC 9110): whole, in ranges, or not again where the client has it.
+    """A stored file over HTTP (RFC 9110), with ranges and conditional requests.
 
-    Returned from a route of Starlette or FastAPI, or mounted as an ASGI application; one object can answer many
-    requests at once. GET and HEAD know 200, 206 (multipart/byteranges, too), 304, 412 and 416; HEAD, 304, 412 and 416
-    touch no chunk. With another method, or a `status_code` other than 200, the whole file is sent.
+    Return it from a route of Starlette or FastAPI, or mount it as an ASGI application. One object can answer several
+    requests at once. GET and HEAD answer 200, 206, 304, 412 and 416. HEAD, 304, 412 and 416 read no chunk. Another
+    method, or a `status_code` other than 200, sends the whole file.
 
-    `media_type` and `filename` stand in for those of the stored file, and what "headers" holds for any field that is
-    set here.
-    `content_disposition_type` is "inline" or "attachment"; by default what a browser could run (HTML, SVG and other
-    XML, scripts) is an attachment, anything else inline. `cache_control` is the field of that name. `background` runs
-    when the answer was sent, and also when the client went away before its end, as with Starlette's own; not after an
-    error. Raises `BadOption` for what is no file, and for another `content_disposition_type`.
+    If the file is missing or expired, Starlette and FastAPI receive `HTTPException(404)`, or `FileMissing` if the
+    application handles that and not 404. Elsewhere a 404 is sent. `CorruptFile` or `FileVanished` during the transfer
+    makes the server close the connection, so the client notices the incomplete body. Answering also raises
+    `UploadInProgress`, `NotConnected` and pymongo's errors.
 
-    Where there is no file (no id, missing, expired, deleted before its first byte was read), answering raises
-    `HTTPException(404)` inside Starlette and FastAPI, so that the application's own page for it is shown; or
-    `FileMissing`, where the application has a handler for that and none for 404; elsewhere it sends a 404. A file that
-    turns out corrupt, or is deleted, on the way raises `CorruptFile` or `FileVanished`: the server breaks the
-    connection, and no client takes what came for the whole. Raises `UploadInProgress` while the file is being written,
-    `NotConnected` where no database is known, and pymongo's own errors.
+    ```python
+    async def photo(request):
+        return GridFileResponse(Bucket(client["zoo"]).file(request.path_params["id"]), cache_control="no-cache")
+    ```
+
+    Args:
+        file: The file to send.
+        status_code: The status of a response with the whole file.
+        headers: Fields that replace the generated ones.
+        media_type: Replaces the type of the stored file.
+        background: A task that runs after the response, also if the client disconnected, but not after an error.
+        filename: Replaces the name of the stored file.
+        content_disposition_type: "inline" or "attachment". By default, types that a browser can run (HTML, SVG and
+            other XML, scripts) are attachments.
+        cache_control: The Cache-Control field, unless "headers" contains it.
+
+    Raises:
+        BadOption: `file` is not an `AsyncGridFile`, or `content_disposition_type` is another value.
     """
 
     def __init__(
@@ -60,60 +70,62 @@ class GridFileResponse(Response):
         cache_control: str | None = None,
     ) -> None:
         if not isinstance(file, AsyncGridFile):
-            raise BadOption(f"a GridFileResponse takes an AsyncGridFile (bucket.file(id)), not {type_name(file)}")
+            raise BadOption(f"GridFileResponse expects an AsyncGridFile such as bucket.file(id), not {type_name(file)}")
         if content_disposition_type not in (None, "inline", "attachment"):
-            raise BadOption(f"content_disposition_type is 'inline' or 'attachment', not {content_disposition_type!r}")
+            raise BadOption(
+                f"content_disposition_type must be 'inline' or 'attachment', not {content_disposition_type!r}"
+            )
         self.file = file
         self.status_code = status_code
         self.background = background
         self.filename = filename
         self.content_disposition_type = content_disposition_type
         self.init_headers(headers)
-        # Not before: Starlette would name a charset for it.
+        # If this was set before init_headers, Starlette would add a charset.
         self.media_type = media_type
         if cache_control is not None:
             self.headers.setdefault("cache-control", cache_control)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(Windows(self.file)) as windows:
+        async with aclosing(ReadAhead(self.file)) as reader:
             try:
-                reply, first = await self._begin(scope, windows)
+                reply, first = await self._begin(scope, reader)
             except FileMissing as error:
                 await _answer_missing(error, scope, receive, send)
                 return
-            if scope["type"] == "websocket":  # whose client has nothing to say before the handshake is over
-                await _send_answer(reply, first, windows, _as_denial(send))
+            if scope["type"] == "websocket":  # Its client cannot send anything before the handshake.
+                await _send_answer(reply, first, reader, _as_denial(send))
             elif not first:
-                await _send_answer(reply, first, windows, send)
+                await _send_answer(reply, first, reader, send)
             else:
-                await _unless_gone(_send_answer(reply, first, windows, send), receive)
+                await _send_until_disconnect(_send_answer(reply, first, reader, send), receive)
         if self.background is not None:
             await self.background()
 
-    async def _begin(self, scope: Scope, windows: Windows) -> tuple[Answer, list[bytes]]:
-        """What to answer, and the first bytes of it: what is wrong with the file by then can still be said."""
+    async def _begin(self, scope: Scope, reader: ReadAhead) -> tuple[Answer, list[bytes]]:
+        """Return the answer and its first bytes. An error until then can still change the status."""
         method = str(scope.get("method", "")).upper()
         request = _request_fields(scope)
         if method == "HEAD" or (method == "GET" and self.status_code == 200 and request.keys() & CONDITIONS):
-            info = await windows.look()
+            info = await reader.load_info()
         else:
-            info = await windows.look_inside()
+            info = await reader.load_info_and_start()
         reply = answer(method, request, self._fields(info), info.length, status=self.status_code)
         if not reply.spans:
             return reply, []
-        windows.read(*reply.spans[0])
-        return reply, await windows.next()
+        reader.select(*reply.spans[0])
+        return reply, await reader.next()
 
     def _fields(self, info: FileInfo) -> list[tuple[str, str]]:
-        own = self.headers.items()
+        overrides = self.headers.items()
         described = describe(
             info,
             media_type=self.headers.get("content-type", self.media_type),
             filename=self.filename,
             disposition=self.content_disposition_type,
         )
-        given = {name for name, _ in own}
-        return [*((name, value) for name, value in described.items() if name not in given), *own]
+        overridden = {name for name, _ in overrides}
+        return [*((name, value) for name, value in described.items() if name not in overridden), *overrides]
 
 
 def _request_fields(scope: Scope) -> dict[str, str]:
@@ -124,40 +136,40 @@ def _request_fields(scope: Scope) -> dict[str, str]:
     return fields
 
 
-async def _send_answer(reply: Answer, first: list[bytes], windows: Windows, send: Send) -> None:
-    """All of the answer, whose `first` bytes are there. Ends when the server says that the client is gone."""
+async def _send_answer(reply: Answer, first: list[bytes], reader: ReadAhead, send: Send) -> None:
+    """Send the whole answer, which begins with `first`. Return early if the client has disconnected."""
 
-    async def say(message: Message) -> None:
+    async def send_message(message: Message) -> None:
         try:
             await send(message)
-        except OSError as error:  # ASGI from 2.4 on; of the sending alone, not of the reading
+        except OSError as error:  # ASGI 2.4 and later. Reading may also raise OSError, which must not be caught.
             raise ClientDisconnect from error
 
-    async def say_body(content: bytes, *, more: bool = True) -> None:
-        await say({"type": "http.response.body", "body": content, "more_body": more})
+    async def send_body(content: bytes, *, more: bool = True) -> None:
+        await send_message({"type": "http.response.body", "body": content, "more_body": more})
 
     fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.fields]
     try:
-        await say({"type": "http.response.start", "status": reply.status, "headers": fields})
+        await send_message({"type": "http.response.start", "status": reply.status, "headers": fields})
         pieces = first
         for number, span in enumerate(reply.spans):
             if number:
-                windows.read(*span)
-                pieces = await windows.next()
+                reader.select(*span)
+                pieces = await reader.next()
             if reply.multipart is not None:
-                await say_body(reply.multipart.opening(span))
+                await send_body(reply.multipart.opening(span))
             while pieces:
                 while pieces:
-                    await say_body(pieces.pop(0))  # held no longer than it takes
-                pieces = await windows.next()
-        await say_body(b"" if reply.multipart is None else reply.multipart.closing, more=False)
+                    await send_body(pieces.pop(0))  # Frees the memory of each piece once it is sent.
+                pieces = await reader.next()
+        await send_body(b"" if reply.multipart is None else reply.multipart.closing, more=False)
     except ClientDisconnect:
         return
 
 
-async def _unless_gone(sending: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Run `sending` to its end, or until the client goes away: what is being read for it is ended then."""
-    sent, gone = spawn(sending), spawn(_gone(receive))
+async def _send_until_disconnect(sending: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Run `sending` until it ends or the client disconnects, which cancels it."""
+    sent, gone = spawn(sending), spawn(_wait_for_disconnect(receive))
     try:
         await asyncio.wait((sent, gone), return_when=asyncio.FIRST_COMPLETED)
         (sent if sent.done() else gone).result()
@@ -165,18 +177,17 @@ async def _unless_gone(sending: Coroutine[Any, Any, None], receive: Receive) -> 
         await end_tasks((sent, gone))
 
 
-async def _gone(receive: Receive) -> None:
-    """Returns when the client has gone away."""
+async def _wait_for_disconnect(receive: Receive) -> None:
     ended = False
     while (message := await receive())["type"] != "http.disconnect":
         if ended:
-            # The body has ended once already: this `receive` is not a server's, and will never tell.
+            # The body ended twice, so this `receive` is not from a server and never reports a disconnect.
             await anyio.sleep_forever()
         ended = not message.get("more_body", False)
 
 
 def _as_denial(send: Send) -> Send:
-    """An answer in place of a websocket's handshake (ASGI's Websocket Denial Response)."""
+    """Wrap `send` to answer instead of a websocket handshake (ASGI's Websocket Denial Response)."""
 
     async def denied(message: Message) -> None:
         await send({**message, "type": f"websocket.{message['type']}"})
@@ -188,6 +199,6 @@ async def _answer_missing(error: FileMissing, scope: Scope, receive: Receive, se
     app = scope.get("app")
     if isinstance(app, Starlette):
         if FileMissing in app.exception_handlers and 404 not in app.exception_handlers:
-            raise error  # so that it is told as everything else is that is missing there
-        raise HTTPException(404) from error  # so that the application's own page for it is shown
+            raise error
+        raise HTTPException(404) from error  # The application may have its own page for 404.
     await PlainTextResponse("Not Found", 404)(scope, receive, send)

@@ -1,7 +1,7 @@
-"""The bytes of one answer, in bounded memory: a window is sent while the next one is fetched.
+"""Read a file for one response in bounded memory: one window is sent while the next one is fetched.
 
-A download by itself fetches up to 16 MB ahead, which is right for whoever wants one file quickly. An answer lives as
-long as its client likes, and there are hundreds of them: each holds two windows at most.
+A download fetches up to 16 MB ahead. A server has hundreds of responses at once, and a slow client keeps its response
+for a long time, so each response holds two windows at most.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from gridproxy.gridfs.store.collections import Store
 from gridproxy.http import Span
 from gridproxy.runtime.tasks import end_tasks, spawn
 
-# Two chunks of the usual size.
+# Two chunks of the default size.
 WINDOW_BYTES = 2 * 255 * 1024
 
 
-class Windows:
-    """Spans of one stored file, read in windows. `aclose()` ends what is on its way."""
+class ReadAhead:
+    """A reader of spans of one stored file that fetches the next window in advance."""
 
     def __init__(self, file: AsyncGridFile) -> None:
         self._file = file
@@ -32,36 +32,33 @@ class Windows:
         self._ahead: tuple[Span, _Window] | None = None
         self._last: _Window | None = None
 
-    async def look(self) -> FileInfo:
-        """The record alone: no chunk is touched. Raises `FileMissing`, `UploadInProgress`."""
+    async def load_info(self) -> FileInfo:
+        """Load the record without reading a chunk."""
         store, id = self._pin()
         self._info = await load_info(store, id)
         self._file.state.on_info(id)(self._info)
         return self._info
 
-    async def look_inside(self) -> FileInfo:
-        """The record and the first window in one round trip. Raises as `look`."""
+    async def load_info_and_start(self) -> FileInfo:
+        """Load the record and the first window in one round trip."""
         store, id = self._pin()
         self._first = Download(store, id, 0, WINDOW_BYTES, first=WINDOW_BYTES, on_info=self._file.state.on_info(id))
         self._info = await self._first.load()
         return self._info
 
     def _pin(self) -> tuple[Store, object]:
-        # To the file of this moment, in its place: the object may be given another one while this one is sent.
+        # The caller may replace the file in this object while the response is being sent.
         self._pinned = self._file.state.require_stored()
         return self._pinned
 
-    def read(self, start: int, stop: int) -> None:
-        """`next` gives these bytes from now on; after `look_inside` they begin with the file's first one."""
+    def select(self, start: int, stop: int) -> None:
+        """Make `next` return these bytes. After `load_info_and_start`, `start` must be 0."""
         assert self._info is not None
         border = start if self._first is None else min(stop, WINDOW_BYTES)
         self._plan = chain([(start, border)] if self._first else [], _cut(border, stop, self._info.chunk_size))
 
     async def next(self) -> list[bytes]:
-        """The bytes of the next window in pieces; none at the end.
-
-        Raises `CorruptFile` where chunks are missing or wrong, `FileVanished` where the file was deleted meanwhile.
-        """
+        """Return the bytes of the next window in pieces, or an empty list at the end."""
         if self._ahead is None:
             self._fetch_ahead()
         if self._ahead is None:
@@ -75,23 +72,23 @@ class Windows:
     def _fetch_ahead(self) -> None:
         span, self._ahead = next(self._plan, None), None
         if span is not None:
-            window = self._last if self._last is not None and self._last.covers(*span) else self._fetched(*span)
+            window = self._last if self._last is not None and self._last.covers(*span) else self._fetch(*span)
             self._ahead = span, window
 
-    def _fetched(self, start: int, stop: int) -> _Window:
+    def _fetch(self, start: int, stop: int) -> _Window:
         assert self._info is not None
         assert self._pinned is not None
         first, self._first = self._first, None
         if first is not None:
             return _Window(start, stop, first)
-        # Whole chunks, which is what the server gives anyhow: small ranges that lie in one of them cost one read.
+        # The server returns whole chunks, so several small ranges in one chunk share one read.
         size = self._info.chunk_size
         start, stop = start // size * size, min(-(-stop // size) * size, self._info.length)
         store, id = self._pinned
         return _Window(start, stop, Download(store, id, start, stop, info=self._info, first=stop - start))
 
     async def aclose(self) -> None:
-        """End what is on its way; it is gone when this returns."""
+        """Cancel all downloads and wait for their end."""
         first, self._first = self._first, None
         if first is not None:
             await first.aclose()
@@ -100,7 +97,7 @@ class Windows:
 
 
 class _Window:
-    """Bytes that are on their way, or there."""
+    """A part of the file that is being fetched or has been fetched."""
 
     def __init__(self, start: int, stop: int, download: Download) -> None:
         self._start = start
@@ -114,7 +111,6 @@ class _Window:
         return self._start < start or stop < self._stop
 
     async def pieces(self, start: int, stop: int) -> list[bytes]:
-        """The bytes `start` to `stop` of the file."""
         cut = (await self._fetching)[start - self._start : stop - self._start]
         return [cut] if cut else []
 
@@ -123,7 +119,7 @@ class _Window:
 
 
 def _cut(start: int, stop: int, chunk_size: int) -> Iterator[Span]:
-    """Windows that end where a chunk does, so that none is fetched twice."""
+    """Split a span into windows that end at the end of a chunk, so that no chunk is fetched twice."""
     while start < stop:
         size = max(1, WINDOW_BYTES // chunk_size) * chunk_size
         edge = min(stop, (start // size + 1) * size)

@@ -1,4 +1,4 @@
-"""Trial: one harness under a check: what is stored, and what was expected."""
+"""Helpers of the checks: comparisons, and shortcuts to the documents and files of a harness."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .harness import FieldHarness
 
 
 def expect(what: str, actual: object, wanted: object) -> None:
-    """Raise `AssertionError` saying `what` was not so; no bare `assert`, which `python -O` leaves out."""
+    """Raise `AssertionError` if the values differ. `python -O` would remove an `assert` statement."""
     if actual != wanted:
-        raise AssertionError(f"{what}: {wanted!r} was expected, and it is {actual!r}")
+        raise AssertionError(f"{what}: expected {wanted!r}, got {actual!r}")
 
 
 @contextmanager
@@ -27,57 +27,57 @@ def raising(what: str, *kinds: type[BaseException]) -> Iterator[None]:
     except kinds:
         return
     names = " or ".join(kind.__name__ for kind in kinds)
-    raise AssertionError(f"{what}: {names} was expected, and nothing was raised")
+    raise AssertionError(f"{what}: expected {names}, but nothing was raised")
 
 
-class Trial:
-    """The harness, and what checks ask of it again and again."""
+class Helper:
+    """A harness with shortcuts for the checks."""
 
     def __init__(self, harness: FieldHarness) -> None:
         self.harness = harness
 
     def new(self, **values: Any) -> Any:
-        """A document of its own name, not saved."""
+        """Create a document with a unique name, without saving it."""
         return self.harness.new(**{"name": f"contract {uuid.uuid4().hex}", **values})
 
-    async def stored(self, **values: Any) -> Any:
-        """A document that was saved."""
+    async def saved(self, **values: Any) -> Any:
+        """Create and save a document."""
         document = self.new(**values)
         await self.harness.save(document)
         return document
 
-    async def again(self, document: Any) -> Any:
-        """The same document, as another process would load it."""
+    async def reload(self, document: Any) -> Any:
+        """Load the same document again."""
         return await self.harness.load(self.harness.id_of(document))
 
     async def raw(self, document: Any) -> dict[str, Any]:
-        """The document as it lies in the collection."""
+        """Return the stored form of a document."""
         found = await self.harness.collection.find_one({"_id": self.harness.id_of(document)})
         if found is None:
             raise AssertionError("the document is not stored under its id")
         return found
 
-    async def loaded(self, **raw: Any) -> Any:
-        """A document that other code has written."""
+    async def load_raw(self, **raw: Any) -> Any:
+        """Insert a document without the ODM and load it."""
         result = await self.harness.collection.insert_one({"name": f"contract {uuid.uuid4().hex}", **raw})
         return await self.harness.load(result.inserted_id)
 
     def file(self, id: object) -> AsyncGridFile:
-        """A file of the bucket "fs", by itself."""
+        """Return a file of the bucket "fs" that belongs to no document."""
         return AsyncGridFile(id, bucket=Bucket(self.harness.database))
 
-    async def bytes_in(self, id: object) -> bytes | None:
-        """What is stored under this id; None where nothing is."""
+    async def read(self, id: object) -> bytes | None:
+        """Return the content of a file, or None if it does not exist."""
         file = self.file(id)
         return await file.read() if await file.exists() else None
 
-    async def files_and_chunks(self) -> tuple[int, int]:
-        """How many records and how many chunks lie in the bucket "fs"."""
+    async def count_files_and_chunks(self) -> tuple[int, int]:
+        """Count the records and the chunks in the bucket "fs"."""
         database = self.harness.database
         return await database["fs.files"].count_documents({}), await database["fs.chunks"].count_documents({})
 
     async def put(self, data: bytes) -> object:
-        """The id of a file that no document holds."""
+        """Store a file that belongs to no document, and return its id."""
         file = self.file(None)
         await file.put(data)
         return file.id
