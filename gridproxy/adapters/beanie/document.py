@@ -36,7 +36,7 @@ from gridproxy.runtime.session_lock import lock_owner
 from gridproxy.runtime.tasks import run_to_completion
 
 from .embedded import raw_values, remember_files
-from .fields import default_database, file_fields, plan_of, using_document_database
+from .fields import PLANS, default_database, file_fields, plan_of, using_document_database
 from .queries import RefusingFindMany, RefusingFindOne
 from .saving import Saving, WatchedCollection, current
 from .typed_document import NAO, TypedDocument
@@ -116,20 +116,24 @@ class FileDocument(TypedDocument):
             )
 
     def __init__(self, *args: Any, **values: Any) -> None:
-        kind = type(self)
+        kind, saving = type(self), current.get()
         default_database(kind)  # raises NotInitialised
         given: Collection[int] = ()
+        searched = not plan_of(kind).flat
+        for value in values.values():
+            searched = searched or isinstance(value, _HOLDERS)
         # What cannot hold a file needs no database: documents are loaded from scalars and ids.
-        if not plan_of(kind).flat or any(isinstance(each, _HOLDERS) for each in values.values()):
+        if searched:
             given = {id(file) for _, file in files_in(values)}
             with using_document_database(kind):
                 super().__init__(*args, **values)
         else:
             super().__init__(*args, **values)
-        _take_in(self, given)
+        if saving is None or not saving.is_merging:
+            _take_in(self, given)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        plan = plan_of(type(self))
+        plan = PLANS.get(type(self)) or plan_of(type(self))  # looked up here, since Beanie assigns every field
         if plan.flat and name not in plan.depths:
             if name == "id" and vars(self).get(name) not in (None, value):
                 _disown(self)  # it is another document from now on
@@ -214,7 +218,7 @@ class FileDocument(TypedDocument):
         # Beanie calls this when it has parsed a stored document, and after a save.
         super()._save_state()
         saving = current.get()
-        if self.id is not None and (saving is None or saving.document is not self):
+        if self.id is not None and (saving is None or not (saving.document is self or saving.is_merging)):
             _take_in(self, (), proof=Proof.LOADED)
 
     def _collect_updates(self, old_dict: dict[str, Any], new_dict: dict[str, Any]) -> dict[str, Any]:
@@ -417,7 +421,10 @@ class FileDocument(TypedDocument):
     def _take_assigned(self) -> None:
         """Make files of content that was assigned in embedded models, or put into lists and dicts by hand."""
         plan = plan_of(type(self))
-        if plan.direct and all(isinstance(vars(self).get(name), _SETTLED) for name in plan.depths):
+        raw_fields = not plan.direct
+        for name in plan.depths:
+            raw_fields = raw_fields or not isinstance(vars(self).get(name), _SETTLED)
+        if not raw_fields:
             return
         models = [] if plan.flat else models_in(self, beyond=_is_document)
         raw = list(raw_values([("", self), *models]))
@@ -449,6 +456,8 @@ class FileDocument(TypedDocument):
                     yield written
         finally:
             _merging.reset(token)
+            if (saving := current.get()) is not None:
+                saving.is_merging = False
 
         def choose(path: str, came: AsyncGridFile | None) -> AsyncGridFile | None:
             held = before.get(path)

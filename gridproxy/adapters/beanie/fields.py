@@ -23,7 +23,7 @@ from gridproxy.file.options import FileOptions
 from gridproxy.file.pydantic import parts_of
 from gridproxy.file.values import stored_value, validate_assignment
 
-from .saving import UnstoredContent
+from .saving import UnstoredContent, current
 from .typed_document import TypedDocument
 
 
@@ -63,15 +63,15 @@ class FileField:
 
 
 _fields: WeakKeyDictionary[type[object], dict[str, FileField]] = WeakKeyDictionary()
-_plans: WeakKeyDictionary[type[object], FieldPlan] = WeakKeyDictionary()
+PLANS: WeakKeyDictionary[type[object], FieldPlan] = WeakKeyDictionary()
 _default_databases: WeakKeyDictionary[type[TypedDocument], DefaultDatabase] = WeakKeyDictionary()
 
 
 def plan_of(kind: type[object]) -> FieldPlan:
     """Return the plan of a document's class, which is made at its first use."""
-    plan = _plans.get(kind)
+    plan = PLANS.get(kind)
     if plan is None:
-        plan = _plans[kind] = FieldPlan(kind)
+        plan = PLANS[kind] = FieldPlan(kind)
     return plan
 
 
@@ -125,6 +125,8 @@ def default_database(kind: type[TypedDocument]) -> DefaultDatabase:
 def _encoded(file: AsyncGridFile) -> object:
     """Return what Beanie stores of a file, or compares in a query."""
     if file.state.content is not None:
+        if (saving := current.get()) is not None:
+            saving.has_content = True
         return UnstoredContent(file)
     value = stored_value(file)
     if isinstance(value, ObjectId | dict | None):

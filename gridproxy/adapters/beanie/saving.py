@@ -6,9 +6,9 @@ therefore writes through a `WatchedCollection`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any
 
 from pymongo.results import DeleteResult
 
@@ -19,8 +19,6 @@ from gridproxy.gridfs.store.collections import Session
 
 from .typed_document import TypedDocument
 
-T = TypeVar("T")
-
 
 class Saving:
     """A running save, update or deletion of one document; `stores` says that it may store content."""
@@ -29,6 +27,8 @@ class Saving:
         self.document = document
         self.attacher = attacher
         self.stores = stores
+        self.has_content = False  # whether content was found in the place of an id, as hooks assign it
+        self.is_merging = False  # whether the next document that is parsed is merged into this one, and then dropped
         self.deleted: Mapping[str, Any] | None = None  # the document that the server has deleted
 
 
@@ -71,14 +71,18 @@ class WatchedCollection:
     async def insert_one(self, document: Any, *args: Any, session: Session | None = None, **options: Any) -> Any:
         """Insert the document that is being saved."""
         stored = await self._with_ids(document, session)
-        return await self._watched(lambda: self._collection.insert_one(stored, *args, session=session, **options))
+        self._saving.attacher.note_sent()
+        result = await self._collection.insert_one(stored, *args, session=session, **options)
+        self._saving.attacher.note_applied()
+        return result
 
     async def replace_one(self, query: Any, document: Any, *args: Any, **options: Any) -> Any:
         """Replace the document that is being saved."""
         if not self._is_own(query):
             return await self._collection.replace_one(query, document, *args, **options)
         stored = await self._with_ids(document, options.get("session"))
-        result = await self._watched(lambda: self._collection.replace_one(query, stored, *args, **options), sure=False)
+        self._saving.attacher.note_sent()
+        result = await self._collection.replace_one(query, stored, *args, **options)
         if result.matched_count:
             self._saving.attacher.note_applied()
         return result
@@ -88,9 +92,10 @@ class WatchedCollection:
         if not self._is_own(query):
             return await self._collection.find_one_and_update(query, update, *args, **options)
         changes = await self._with_ids(update, options.get("session"))
-        work = self._collection.find_one_and_update
-        result = await self._watched(lambda: work(query, changes, *args, **options), sure=False)
+        self._saving.attacher.note_sent()
+        result = await self._collection.find_one_and_update(query, changes, *args, **options)
         if result is not None:
+            self._saving.is_merging = True
             self._saving.attacher.note_applied()
         return result
 
@@ -107,26 +112,12 @@ class WatchedCollection:
         id = self._saving.document.id
         return isinstance(query, Mapping) and "_id" in query and (id is None or query["_id"] == id)
 
-    async def _watched(self, write: Callable[[], Awaitable[T]], *, sure: bool = True) -> T:
-        self._saving.attacher.note_sent()
-        result = await write()
-        if sure:
-            self._saving.attacher.note_applied()
-        return result
-
     async def _with_ids(self, value: Any, session: Session | None) -> Any:
         """Return what is written, with the content stored that a hook has assigned."""
-        if not (self._saving.stores and _has_content(value)):
+        if not (self._saving.stores and self._saving.has_content):
             return value
         await self._saving.attacher.store_more(session)
         return _resolved(value)
-
-
-def _has_content(value: Any) -> bool:
-    if isinstance(value, UnstoredContent):
-        return True
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return any(map(_has_content, parts))
 
 
 def _resolved(value: Any) -> Any:
