@@ -18,6 +18,7 @@ from gridproxy.fields.attacher import Attacher, refuse_open_files
 from gridproxy.fields.default_database import DefaultDatabase
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.gridfs.store.collections import Session
+from gridproxy.runtime.session_lock import lock_owner
 
 from .model import FileModel, check_containers, held_files, set_default_database
 from .session import AsyncSession, AsyncTransaction
@@ -170,10 +171,12 @@ class AsyncEngine(AIOEngine):
             await self._save(getattr(instance, name), session)
         kept = _kept(instance)
         if kept is not None:
-            refuse_open_files(held_files(kept))
-            check_containers(kept)
-            set_default_database(kept, self._default_database)
-            await Attacher(instance, lambda: held_files(kept)).save(lambda: self._write(instance, session), session)
+            async with lock_owner(instance):
+                refuse_open_files(held_files(kept))
+                check_containers(kept)
+                set_default_database(kept, self._default_database)
+                attacher = Attacher(instance, lambda: held_files(kept))
+                await attacher.save(lambda: self._write(instance, session), session, refusals=(DuplicateKeyError,))
         else:
             await self._write(instance, session)
         return instance
