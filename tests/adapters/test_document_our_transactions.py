@@ -103,7 +103,7 @@ async def test_a_save_of_what_was_replaced_before(database: Database, begin: Any
     await animal.photo.replace(b"the new")
     async with begin(commit) as session:
         await animal.save(session=session)
-    assert await contents(database) == [b"the new"] if commit else [b"the new", b"the old"]
+    assert await contents(database) == ([b"the new"] if commit else [b"the new", b"the old"])
     assert await (await found()).photo.read() == (b"the new" if commit else b"the old")
     await animal.save()
     assert await contents(database) == [b"the new"]
