@@ -152,7 +152,9 @@ def schema(kind: Any) -> list[object]:
 
 
 @pytest.mark.parametrize("make", [*CLASSES, *ODMS], ids=lambda make: make.__name__)
-async def test_dumps_and_schemas_are_those_of_the_bare_class(make: Callable[[bool], Any], database: Database) -> None:
+async def test_dumps_and_schemas_are_those_of_the_unwrapped_class(
+    make: Callable[[bool], Any], database: Database
+) -> None:
     bare, wrapped = make(False), make(True)
     if make is with_beanie:
         await beanie.init_beanie(database, document_models=[bare])
@@ -196,9 +198,7 @@ async def test_a_failed_put_leaves_the_model_as_it_was(make: Callable[[bool], An
 
 @pytest.mark.usefixtures("connected")
 @pytest.mark.parametrize("make", [with_pydantic, with_hex, with_odmantic], ids=lambda make: make.__name__)
-async def test_what_is_stored_is_the_id_that_the_bare_class_would_store(
-    make: Callable[[bool], Any], database: Database
-) -> None:
+async def test_the_stored_id_is_that_of_the_unwrapped_class(make: Callable[[bool], Any], database: Database) -> None:
     known = {"id": ObjectId()} if make in ODMS else {}
     user = make(True)(name="Ada", **known)
     info = await user.avatar.put(b"a face")

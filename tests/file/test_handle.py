@@ -50,7 +50,7 @@ def test_a_proxy_has_no_length_and_no_lines() -> None:
         iter(AsyncGridFile("x"))  # type: ignore[call-overload]
 
 
-def test_repr_tells_what_is_known() -> None:
+def test_repr_shows_the_known_info() -> None:
     id = ObjectId()
     assert repr(AsyncGridFile()) == "<AsyncGridFile empty>"
     assert repr(AsyncGridFile(id)) == f"<AsyncGridFile id={id!r}>"
@@ -60,7 +60,7 @@ def test_repr_tells_what_is_known() -> None:
     "keywords",
     [{"bucket": 7}, {"alias": 7}, {"options": FileOptions(), "bucket": "fs"}, {"options": FileOptions(), "alias": "x"}],
 )
-def test_what_cannot_be_a_bucket_or_an_alias_is_refused(keywords: dict[str, Any]) -> None:
+def test_an_invalid_bucket_or_alias_is_refused(keywords: dict[str, Any]) -> None:
     with pytest.raises(BadOption):
         AsyncGridFile("x", **keywords)
 
@@ -111,7 +111,7 @@ async def test_a_bucket_is_shared_by_deepcopy_and_pickled_by_its_name(database: 
 # No I/O by attribute access
 
 
-async def test_attribute_access_asks_nothing_of_the_server(mongodb_uri: str, database: Database) -> None:
+async def test_attribute_access_sends_no_query(mongodb_uri: str, database: Database) -> None:
     async with observed(mongodb_uri, database.name) as (watched, commands):
         with gridproxy.using(watched):
             stored = AsyncGridFile()
@@ -134,7 +134,7 @@ async def test_attribute_access_asks_nothing_of_the_server(mongodb_uri: str, dat
 # Where the bucket is
 
 
-async def test_without_a_database_every_operation_says_so() -> None:
+async def test_every_operation_without_a_database_raises_not_connected() -> None:
     file = AsyncGridFile("x")
     for call in (file.read, file.stat, file.exists, file.delete, lambda: AsyncGridFile().put(b"x")):
         with pytest.raises(NotConnected, match="connect"):
@@ -181,7 +181,7 @@ async def test_an_alias_names_another_database(database: Database) -> None:
         await database.client.drop_database(elsewhere.name)
 
 
-async def test_a_bucket_of_its_own_needs_no_ambient_database(database: Database) -> None:
+async def test_a_file_with_a_bucket_needs_no_connection(database: Database) -> None:
     file = AsyncGridFile(bucket=Bucket(database, "photos"))
     await file.put(b"x")
     assert await file.read() == b"x"
@@ -237,7 +237,7 @@ def sessions(commands: Commands, collection: str) -> list[Any]:
     return found
 
 
-async def test_a_session_carries_the_record_and_never_the_chunks(mongodb_uri: str, database: Database) -> None:
+async def test_only_the_record_is_written_in_the_session(mongodb_uri: str, database: Database) -> None:
     async with observed(mongodb_uri, database.name) as (watched, commands):
         with gridproxy.using(watched):
             await Bucket(watched).ensure_indexes()

@@ -27,20 +27,24 @@ from .typed_document import TypedDocument
 
 
 class NotInitialised(NotConnected, CollectionWasNotInitialized):
-    """A document of a class that Beanie has not been given yet: `init_beanie` comes first.
+    """A document's class was used before `init_beanie`. Also Beanie's own `CollectionWasNotInitialized`.
 
-    It is a `NotConnected`, and Beanie's own `CollectionWasNotInitialized`.
+    ```python
+    from gridproxy.adapters.beanie import NotInitialised
+
+    assert issubclass(NotInitialised, gridproxy.NotConnected)
+    ```
     """
 
     def __init__(self, kind: str) -> None:
         super().__init__(
-            f"{kind} belongs to no database yet: `await init_beanie(database=..., document_models=[{kind}])` first"
+            f"{kind} has no database yet: call `await init_beanie(database=..., document_models=[{kind}])` first"
         )
 
 
 @dataclass(frozen=True)
 class FileField:
-    """A field whose type has a file in it: what takes its values, its options, and of what types these can be."""
+    """A field that can hold files: the adapter that validates its values, its options, and the types of its values."""
 
     adapter: TypeAdapter[Any]
     options: FileOptions
@@ -48,13 +52,13 @@ class FileField:
 
     @property
     def optional(self) -> bool:
-        """Whether it may hold None."""
+        """Whether the field may hold None."""
         return NoneType in self.types
 
     def assigned(self, current: object, value: Any, path: str) -> Any:
-        """What the field holds after `value` was assigned where it held `current`; no I/O.
+        """Return what the field holds after `value` is assigned in the place of `current`. Does no I/O.
 
-        Raises gridproxy's `ValidationError` naming the path where that was a file, else pydantic's.
+        Raises gridproxy's `ValidationError` with the path if `current` is a file, and pydantic's otherwise.
         """
         if not isinstance(current, AsyncGridFile) or (value is None and self.optional):
             return self.adapter.validate_python(value)
@@ -75,7 +79,7 @@ def plan_of(kind: type[object]) -> FieldPlan:
 
 
 def file_fields(kind: type[object]) -> dict[str, FileField]:
-    """The fields of a document's or an embedded model's class that hold files; what lies in models within is theirs."""
+    """Return the fields of a class that hold files, without those of the models embedded in it."""
     found = _fields.get(kind)
     if found is None:
         assert issubclass(kind, BaseModel), "FileDocument refuses any other class"
@@ -128,30 +132,28 @@ def _encoded(file: AsyncGridFile) -> object:
     value = stored_value(file)
     if isinstance(value, ObjectId | dict | None):
         return value
-    raise BadId(
-        f"a field of a Beanie document holds a file whose id is an ObjectId; {value!r} could not be loaded again"
-    )
+    raise BadId(f"the id of a file in a Beanie document must be an ObjectId: {value!r} could not be loaded again")
 
 
 @dataclass(eq=False)
 class _Unstored:
-    """Nothing that BSON has, so that it differs from whatever is stored, and cannot be stored."""
+    """Content without a BSON form: it differs from every stored value, and cannot be stored."""
 
     content: object
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Unstored) and self.content is other.content
 
-    __hash__ = None  # type: ignore[assignment]  # the way Python spells "unhashable"
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return (
-            "content that was assigned to a file field and is not stored yet: put() it, or save its document by "
-            "itself, which stores it where the class has the mixin, class X(FileDocument, Document)"
+            "content that was assigned to a file field and is not stored yet: put() it, or save its document alone "
+            "(its class must have the mixin, class X(FileDocument, Document))"
         )
 
 
-# Beanie has one table for documents, embedded values, updates and queries, and asks nobody else.
+# Beanie encodes documents, embedded values, updates and queries by this one table.
 DEFAULT_CUSTOM_ENCODERS[AsyncGridFile] = _encoded
-# What `save_changes` and `update` write is encoded twice; it is BSON that refuses it.
+# `save_changes` and `update` encode twice. BSON refuses the result.
 DEFAULT_CUSTOM_ENCODERS[_Unstored] = lambda unstored: unstored
