@@ -129,7 +129,7 @@ async def test_options_hold_for_defaults_too(database: Database) -> None:
     assert await contents(database, "sounds") == (1, 1)
 
 
-# Where the files lie
+# The database of the files
 
 
 async def test_files_are_in_the_database_of_the_document(database: Database) -> None:

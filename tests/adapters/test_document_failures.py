@@ -111,7 +111,7 @@ async def test_a_document_deleted_by_another_client_is_missing_and_both_files_ar
 async def server(
     mongodb_uri: str, client: AsyncMongoClient[dict[str, Any]], database: Database, connected: None
 ) -> AsyncIterator[FailingServer]:
-    """Documents go through a client that fails when told; `client` never does."""
+    """Connect documents to a client that fails on request. `client` never fails."""
     async with failing_server(mongodb_uri, client, Commands(), retryWrites=False) as server:
         gridproxy.connect(server.client[database.name])
         yield server

@@ -1,4 +1,4 @@
-"""FileField: what a save stores and removes, finalize and revert by hand, and what goes with a document."""
+"""FileField: what a save stores and removes, finalize and revert by hand, and what is deleted with a document."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ async def test_a_file_assigned_to_a_document_in_the_transaction(database: Databa
         animal.photo = file
         await animal.save(session=session)
     assert await contents(database) == ([b"the new", b"the old"] if commit else [b"the old"])
-    # The reference was moved by hand, and stays so; the file that it moved to is empty again.
+    # The caller moved the reference, so it stays moved. Its new file is empty again.
     assert bool(animal.photo) is commit
     assert animal.photo is file
     await animal.photo.replace(b"the last")

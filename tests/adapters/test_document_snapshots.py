@@ -1,4 +1,4 @@
-"""Fields with `store="snapshot"`: metadata with the document, in step with its files; and the way there and back."""
+"""Fields with `store="snapshot"`: the stored metadata, kept up to date, and conversions from and to ids."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_a_change_through_a_bucket_is_seen_by_stat_and_written_by_the_save
         animal = await Animal.objects.get()
         await Bucket(database).rename(animal.photo.id, "renamed.jpg")
         assert await updates_of(commands, animal.save) == []
-        assert animal.photo.filename == "marmot.jpg"  # stale, until somebody asks
+        assert animal.photo.filename == "marmot.jpg"  # outdated until the next query
         await animal.photo.stat()
         assert animal.photo.filename == "renamed.jpg"
         [changed] = await updates_of(commands, animal.save)
@@ -128,7 +128,7 @@ async def test_two_edits_of_one_files_metadata_are_both_kept(database: Database)
     await other.photo.update_metadata(mood="angry")
     await other.save()
     await animal.photo.update_metadata(seen=True)
-    await animal.save()  # the same file, so nobody's change is lost
+    await animal.save()  # the same file, so no change is lost
     assert (await stored(database))["photo"]["metadata"].items() >= {"mood": "angry", "seen": True}.items()
 
 

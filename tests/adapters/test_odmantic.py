@@ -21,7 +21,7 @@ from .odm_zoo import Animal, Bare, Cage, Deleting, Feeder, Feeding, Keeper, Ward
 
 @pytest.fixture
 def engine(database: Database) -> AsyncEngine:
-    """An engine on the test's own database; nothing is connected."""
+    """Make an engine on the database of the test, without `connect`."""
     return AsyncEngine(database.client, database.name)
 
 
@@ -356,7 +356,7 @@ async def test_a_model_update_keeps_the_files_that_it_does_not_name(engine: Asyn
     assert (other.genus, other.photo.id) == ("Pika", badge.id)
 
 
-# Where the files lie
+# The database of the files
 
 
 @pytest.mark.usefixtures("connected")

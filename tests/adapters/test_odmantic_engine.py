@@ -28,7 +28,7 @@ class Plain(Model):
 
 @pytest.fixture
 def engine(database: Database) -> AsyncEngine:
-    """An engine on the test's own database; nothing is connected."""
+    """Make an engine on the database of the test, without `connect`."""
     return AsyncEngine(database.client, database.name)
 
 

@@ -1,6 +1,6 @@
-"""FileModel: where its files lie, and ODMantic's own engine beside a bucket."""
+"""FileModel: the database of its files, and ODMantic's own engine beside a bucket."""
 
-# Without lazy annotations: the classes here name what lies in a test.
+# Without lazy annotations: the classes here name objects of a test.
 
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from ..observing import Database, contents
 
 @pytest.fixture
 def engine(database: Database) -> AsyncEngine:
-    """An engine on the test's own database; nothing is connected."""
+    """Make an engine on the database of the test, without `connect`."""
     return AsyncEngine(database.client, database.name)
 
 

@@ -131,7 +131,7 @@ def test_an_annotation_that_can_be_read_late(monkeypatch: pytest.MonkeyPatch) ->
     class Sub(Late):
         title: str = ""
 
-    # It was told nothing, and nothing may go past a limit for that.
+    # Its options are unknown, and no content may bypass a limit.
     with pytest.raises(BadOption, match=r"Late\.pdf: its annotation .*LateOptions.* cannot be read yet.*model_rebuild"):
         Late.model_construct()
     monkeypatch.setitem(globals(), "LateOptions", FileOptions)

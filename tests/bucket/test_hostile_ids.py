@@ -1,4 +1,4 @@
-"""Ids on a server: values of any kind, never operators; one that is taken stays as it is."""
+"""Ids on a server: values of any type, never operators. A used id is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an adapter gets for its `session=`: any object's save and delete in a transaction of ours, through an `Attacher`."""
+"""Attacher: the save and the delete of any object in a transaction of this package."""
 
 from __future__ import annotations
 

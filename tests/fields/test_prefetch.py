@@ -41,7 +41,7 @@ class Home:
 
 
 def names(commands: Commands) -> list[str]:
-    """What was asked, and of which collection."""
+    """Return the queries and their collections."""
     return [f"{name} {command[name]}" for name, command in commands.seen]
 
 

@@ -1,4 +1,4 @@
-"""wrap_field refuses, with an error that names the place, what it cannot do; nothing is stored or lost."""
+"""wrap_field: refused use, with errors that name the field. Nothing is stored or lost."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_a_file_of_another_bucket(database: Database) -> None:
     with pytest.raises(BadId, match=r"is in bucket 'other' and this field keeps its files in bucket 'fs'"):
         user.avatar = other
     assert user.avatar_id is None
-    user.avatar = AsyncGridFile(bucket="other")  # an empty one lies nowhere
+    user.avatar = AsyncGridFile(bucket="other")  # an empty file is in no bucket
     assert user.avatar_id is None
     assert other.options.bucket == "other"
 

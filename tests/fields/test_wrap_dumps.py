@@ -138,7 +138,7 @@ def dumps(user: Any) -> list[object]:
 
 
 def schema(kind: Any) -> list[object]:
-    """What a class says of itself."""
+    """Return the description of a class."""
     shown: list[object] = [str(inspect.signature(kind)), kind.__annotations__]
     if dataclasses.is_dataclass(kind):
         shown += [[(field.name, field.type) for field in dataclasses.fields(kind)]]
@@ -172,7 +172,7 @@ async def test_dumps_and_schemas_are_those_of_the_unwrapped_class(
     assert dumps(user) == dumps(other)
     user.avatar, other.avatar_id = ID, given
     if make is with_odmantic:
-        user.__fields_modified__.discard("avatar")  # ODMantic notes whatever was assigned, and stores its fields alone
+        user.__fields_modified__.discard("avatar")  # ODMantic notes every assignment, but stores only its fields
     assert dumps(user) == dumps(other)
     user.avatar, other.avatar_id = None, None
     assert dumps(user)[:2] == dumps(other)[:2]

@@ -1,4 +1,4 @@
-"""The chapter that the project starts from, run as it stands, and what it says between its lines."""
+"""The quickstart, run as it is written, and what it implies."""
 
 from __future__ import annotations
 

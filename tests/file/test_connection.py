@@ -1,4 +1,4 @@
-"""From an alias to a database: the ambient default, its override in one context, and a factory for each loop."""
+"""The database of an alias: the default, its override in one context, and a factory for each loop."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ async def test_a_factory_that_returns_another_object_is_refused_on_use(made: Any
         get_database()
 
 
-# What is no database
+# Values that are not a database
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_an_alias_is_a_str(alias: Any) -> None:
         pass
 
 
-# Where a file's chunks lie
+# The collections of a file
 
 
 def test_a_bucket_by_name_is_in_the_present_database_of_its_alias() -> None:

@@ -42,7 +42,7 @@ INFO = FileInfo.from_record(
         "metadata": {"content_type": "image/jpeg", "owner": 7, "sha256": "0f" * 32},
     }
 )
-# Connects at its first operation only, and there is none here.
+# It would connect on its first operation, and these tests have none.
 CLIENT = AsyncMongoClient[dict[str, Any]]("mongodb://127.0.0.1:1", connect=False)
 BUCKET = Bucket(CLIENT["zoo"], "photos")
 

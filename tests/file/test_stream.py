@@ -120,7 +120,7 @@ async def test_a_stream_of_an_empty_file_ends_at_once() -> None:
 
 
 async def other_tasks() -> set[asyncio.Task[Any]]:
-    """The tasks that still run once everything that can end has ended."""
+    """Return the tasks that still run after all others have ended."""
     for _ in range(100):
         await asyncio.sleep(0)
     return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}

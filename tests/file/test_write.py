@@ -229,7 +229,7 @@ async def test_an_abort_during_a_close_is_refused_and_the_file_is_whole(database
     assert await contents(database) == (1, 1)
 
 
-# What is refused meanwhile
+# Calls that are refused during a write
 
 
 async def test_two_new_files_at_once_are_refused(database: Database) -> None:
