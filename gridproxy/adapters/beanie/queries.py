@@ -1,4 +1,4 @@
-"""Queries that write: they refuse content in the place of a file, which Beanie would write as it is."""
+"""Queries that write. They refuse content for a file field, which Beanie would write as it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gridproxy.errors import ValidationError, type_name
 
 from .fields import file_fields
 
-# What can be seen at a glance to be no reference to a file.
+# Types that are never a reference to a file.
 _CONTENT = (bytes, bytearray, memoryview, os.PathLike, io.IOBase)
 
 
@@ -31,24 +31,24 @@ class _RefusingUpdateMany(UpdateMany):
 
 
 class RefusingFindOne(FindOne[Any]):
-    """Beanie's query for one document; what updates it raises `ValidationError` for content."""
+    """Beanie's query for one document. Its updates raise `ValidationError` for content."""
 
     UpdateQueryType: type[UpdateOne] = _RefusingUpdateOne
 
 
 class RefusingFindMany(FindMany[Any]):
-    """Beanie's query for many documents; what updates them raises `ValidationError` for content."""
+    """Beanie's query for many documents. Its updates raise `ValidationError` for content."""
 
     UpdateQueryType: type[UpdateMany] = _RefusingUpdateMany
 
 
 def _refuse_content(kind: type[object], changes: Iterable[object]) -> None:
     for change in changes:
-        told = change.get("$set") if isinstance(change, Mapping) else None
-        for name, value in told.items() if isinstance(told, Mapping) else ():
+        values = change.get("$set") if isinstance(change, Mapping) else None
+        for name, value in values.items() if isinstance(values, Mapping) else ():
             if str(name) in file_fields(kind) and isinstance(value, _CONTENT):
                 raise ValidationError(
                     str(name),
-                    f"an update writes what it is told, and {type_name(value)} is no reference to a file: "
-                    "assign the content to the document's field, and save it",
+                    f"an update writes its values as they are, and {type_name(value)} is not a reference to a file: "
+                    "assign the content to the document's field and save the document",
                 )
