@@ -19,7 +19,7 @@ from gridproxy.bucket import Bucket
 from gridproxy.errors import BadId, BadOption, BadSource, type_name
 from gridproxy.file.attachment import Attachment, Proof
 from gridproxy.file.file import AsyncGridFile
-from gridproxy.file.options import FileOptions
+from gridproxy.file.options import FileOptions, OnReplace
 from gridproxy.file.pydantic import parts_of, pydantic_fields
 from gridproxy.file.state import FileState
 from gridproxy.file.values import assign
@@ -45,6 +45,7 @@ def wrap_field(
     as_: IdForm | None = None,
     bucket: Bucket | str | None = None,
     db_alias: str | None = None,
+    on_replace: OnReplace = "delete",
     max_size: int | None = None,
     content_types: Iterable[str] | str | None = None,
     validators: Iterable[Validator] | Validator | None = None,
@@ -88,6 +89,7 @@ def wrap_field(
     options = FileOptions(
         bucket=bucket,
         db_alias=db_alias,
+        on_replace=on_replace,
         max_size=max_size,
         content_types=content_types,
         validators=validators,

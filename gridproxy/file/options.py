@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypedDict, TypeVar
 
 from gridproxy.errors import BadOption, type_name
 from gridproxy.gridfs.content.images import ImageOptions
@@ -30,6 +30,19 @@ class BucketLike(Protocol):
     @property
     def name(self) -> str:
         """The bucket's name."""
+
+
+class FieldOptions(TypedDict, total=False):
+    """The options of a file field, as keywords. See `FileOptions`."""
+
+    bucket: BucketLike | str | None
+    db_alias: str | None
+    store: StoreAs
+    on_delete: OnDelete
+    on_replace: OnReplace
+    max_size: int | None
+    content_types: Iterable[str] | str | None
+    validators: Iterable[Validator] | Validator | None
 
 
 @dataclass(frozen=True, kw_only=True)

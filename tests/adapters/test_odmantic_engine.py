@@ -173,7 +173,7 @@ async def test_delete_removes_files_after_the_document_and_only_then(
         raise OperationFailure("not today")
 
     with monkeypatch.context() as patched:
-        patched.setattr(AsyncCollection, "delete_many", fail)
+        patched.setattr(AsyncCollection, "find_one_and_delete", fail)
         with pytest.raises(OperationFailure):
             await engine.delete(document)
     assert await document.photo.read() == b"photo"

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 from bson import ObjectId
 
-from gridproxy.bucket import Bucket
 from gridproxy.errors import BadId, BadSource, ValidationError
 from gridproxy.file.attachment import Proof
 from gridproxy.file.file import AsyncGridFile
-from gridproxy.file.options import FileOptions, OnDelete, StoreAs
+from gridproxy.file.options import FieldOptions, FileOptions
 from gridproxy.file.values import assign, from_stored, stored_form, stored_value
 from gridproxy.gridfs.content.images import ImageOptions, Size
-from gridproxy.gridfs.content.limits import Validator
 from gridproxy.gridfs.records.ids import id_filter
 
 from .base import BaseDocument
@@ -46,28 +44,9 @@ class FileField(Field[AsyncGridFile, Any]):
 
     two_forms = True
 
-    def __init__(
-        self,
-        *,
-        bucket: Bucket | str | None = None,
-        db_alias: str | None = None,
-        store: StoreAs = "id",
-        on_delete: OnDelete = "keep",
-        max_size: int | None = None,
-        content_types: Iterable[str] | str | None = None,
-        validators: Iterable[Validator] | Validator | None = None,
-        required: bool = False,
-    ) -> None:
+    def __init__(self, *, required: bool = False, **options: Unpack[FieldOptions]) -> None:
         super().__init__(required=required)
-        self.options: FileOptions = FileOptions(
-            bucket=bucket,
-            db_alias=db_alias,
-            store=store,
-            on_delete=on_delete,
-            max_size=max_size,
-            content_types=content_types,
-            validators=validators,
-        )
+        self.options: FileOptions = FileOptions(**options)
 
     def options_in(self, owner: BaseDocument) -> FileOptions:
         """Return the field's options, in the document's own database if the field names none."""

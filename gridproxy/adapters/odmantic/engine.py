@@ -262,7 +262,7 @@ class AsyncEngine(AIOEngine):
         kept, driver_session = _kept(instance), self._driver_session(session)
 
         async def write() -> list[StoredFile]:
-            query = instance.model_dump_doc(include={instance.__primary_field__})
+            query = {"_id": getattr(instance, instance.__primary_field__)}
             # The server says which files the document had: another client may have replaced them.
             raw = await self._native(type(instance)).find_one_and_delete(query, session=driver_session)
             if raw is None:
