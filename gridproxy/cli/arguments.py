@@ -6,9 +6,9 @@ Invalid arguments raise click's `BadParameter` or `UsageError` before a client i
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -20,7 +20,6 @@ from .running import EXIT_CODES, Connection, Work, run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-STDIO = "-"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -104,10 +103,8 @@ def command(function: Callable[..., Work]) -> click.Command:
     """Create a command from a function that checks its arguments and returns the work to do."""
 
     def invoke(context: click.Context, /, **arguments: Any) -> None:
-        names = ("uri", "db", "bucket", "timeout", "as_json")
-        connection = Connection(**{name: arguments.pop(name) for name in names})
-        environment = Connection(uri=os.environ.get("MONGODB_URI"))
-        context.exit(run(connection.completed_by(context.obj).completed_by(environment), function(**arguments)))
+        connection = Connection(**{field.name: arguments.pop(field.name) for field in fields(Connection)})
+        context.exit(run(connection.completed_by(context.obj), function(**arguments)))
 
     # click reads the help and the options from the function that it calls.
     wrapped = functools.update_wrapper(click.pass_context(invoke), function)

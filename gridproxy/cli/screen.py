@@ -14,26 +14,14 @@ from datetime import datetime
 from typing import Any
 
 import click
+import rich.progress
 from bson import ObjectId, json_util
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from gridproxy.gridfs.records.file_info import FileInfo
-from gridproxy.runtime.progress import Progress as Callback
-
-_JSON = json_util.RELAXED_JSON_OPTIONS
+from gridproxy.runtime.progress import Progress
 
 
 class Screen:
@@ -100,36 +88,32 @@ class Screen:
         line = Text("gridproxy: ", style="bold red").append(Text(printable(message), style="not bold default"))
         self._err.print(line, soft_wrap=True)
 
-    def bytes_bar(self, title: str, *, beside_bytes: bool = False) -> AbstractContextManager[Callback]:
+    def bytes_bar(self, title: str, *, beside_bytes: bool = False) -> AbstractContextManager[Progress]:
         """Show a progress bar of bytes, and yield a callback for `progress=`.
 
         With `beside_bytes` a file is written to stdout, so the bar is hidden if that is a terminal.
         """
-        hidden = beside_bytes and self._out.is_terminal
-        return self._bar(title, DownloadColumn(), TransferSpeedColumn(), hidden=hidden)
+        columns = rich.progress.DownloadColumn(), rich.progress.TransferSpeedColumn()
+        return self._bar(title, *columns, hidden=beside_bytes and self._out.is_terminal)
 
-    def count_bar(self, title: str) -> AbstractContextManager[Callback]:
+    def count_bar(self, title: str) -> AbstractContextManager[Progress]:
         """Show a progress bar of counted items, and yield a callback for `progress=`."""
-        return self._bar(title, MofNCompleteColumn())
+        return self._bar(title, rich.progress.MofNCompleteColumn())
 
     @contextmanager
-    def _bar(self, title: str, *columns: ProgressColumn, hidden: bool = False) -> Iterator[Callback]:
-        with Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
+    def _bar(self, title: str, *columns: rich.progress.ProgressColumn, hidden: bool = False) -> Iterator[Progress]:
+        with rich.progress.Progress(
+            rich.progress.SpinnerColumn(),
+            rich.progress.TextColumn("{task.description}", markup=False),
+            rich.progress.BarColumn(),
             *columns,
-            TimeRemainingColumn(compact=True),
+            rich.progress.TimeRemainingColumn(compact=True),
             console=self._err,
             transient=True,
             disable=hidden or not self._err.is_terminal,
-        ) as progress:
-            task = progress.add_task(printable(title), total=None)
-
-            def callback(done: int, total: int | None) -> None:
-                progress.update(task, completed=done, total=total)
-
-            yield callback
+        ) as bar:
+            task = bar.add_task(printable(title), total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def printable(text: str) -> str:
@@ -164,7 +148,7 @@ def plain(value: object) -> Any:
         return value.isoformat()
     if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return str(value) if isinstance(value, float) else json_util.default(value, _JSON)
+    return str(value) if isinstance(value, float) else json_util.default(value, json_util.RELAXED_JSON_OPTIONS)
 
 
 def file_document(info: FileInfo) -> dict[str, Any]:

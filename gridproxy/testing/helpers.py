@@ -50,6 +50,23 @@ class Helper:
         """Load the same document again."""
         return await self.harness.load(self.harness.id_of(document))
 
+    async def save_and_reload(self, document: Any) -> Any:
+        """Save a document, and load it again."""
+        await self.harness.save(document)
+        return await self.reload(document)
+
+    async def expect_saved_photo(self, document: Any, content: bytes) -> None:
+        """Save a document, and check the content of its photo after loading it again."""
+        expect("photo.read()", await (await self.save_and_reload(document)).photo.read(), content)
+
+    async def try_to_save(self, document: Any) -> bool:
+        """Save a document, and return whether that succeeded."""
+        try:
+            await self.harness.save(document)
+        except Exception:  # noqa: BLE001  # Each ODM has its own error for a duplicate key and a stale document.
+            return False
+        return True
+
     async def raw(self, document: Any) -> dict[str, Any]:
         """Return the stored form of a document."""
         found = await self.harness.collection.find_one({"_id": self.harness.id_of(document)})
