@@ -200,9 +200,8 @@ class TooLarge(FileRefused):
     limit: int
 
     def __init__(self, limit: int, *, field: str | None = None, actual: int | None = None) -> None:
-        super().__init__(
-            f"the content is longer than the {limit} bytes allowed here", field=field, limit=limit, actual=actual
-        )
+        reason = f"the content is longer than the {limit} bytes allowed here"
+        super().__init__(reason, field=field, limit=limit, actual=actual)
 
 
 class ContentTypeRefused(FileRefused):

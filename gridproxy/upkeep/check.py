@@ -13,14 +13,7 @@ from gridproxy.gridfs.store.collections import Store
 from gridproxy.runtime.progress import Meter, Progress
 
 from .bucket_scanner import IDS_PER_QUERY, NOT_BYTES, BucketScanner, open_scanner
-from .document_paths import (
-    DocumentPath,
-    candidates,
-    dangling_references,
-    estimate_work,
-    expected_size,
-    unreferenced,
-)
+from .document_paths import DocumentPath, candidates, dangling_references, estimate_work, expected_size, unreferenced
 from .findings import Finding, FindingKind
 
 # A server needs about a second to read this many bytes for one query of chunk sizes.
@@ -35,15 +28,15 @@ async def check_bucket(
     async with open_scanner(store) as scanner:
         meter = Meter(progress, 2 * await estimate_work(scanner, references))
         now = await scanner.server_time()
-        before = now - older_than
+        before = now - older_than if older_than else None
         async for finding in _files(scanner, now, meter):
             yield finding
-        async for finding in _orphans(scanner, now, before if older_than else None, meter):
+        async for finding in _orphans(scanner, now, before, meter):
             yield finding
         if references:
             async for finding in dangling_references(scanner, references, meter):
                 yield finding
-            async for finding in _unreferenced(scanner, references, now, before if older_than else None, meter):
+            async for finding in _unreferenced(scanner, references, now, before, meter):
                 yield finding
         await meter.finish()
 
@@ -64,15 +57,11 @@ async def _files(scanner: BucketScanner, now: datetime, meter: Meter) -> AsyncIt
             if info.expired(now):
                 yield _expired(info)
         for group in group_by_bytes(infos, _BYTES_PER_QUERY, IDS_PER_QUERY):
-            for suspect in await _find_suspects(scanner, group):
+            audits = await _audit(scanner, group)
+            for suspect in [info.id for info in group if any(audits[id_key(info.id)].findings())]:
                 for finding in await _confirm(scanner, suspect):
                     yield finding
         await meter.advance(len(page))
-
-
-async def _find_suspects(scanner: BucketScanner, infos: Sequence[FileInfo]) -> list[object]:
-    audits = await _audit(scanner, infos)
-    return [info.id for info in infos if any(audits[id_key(info.id)].findings())]
 
 
 async def _confirm(scanner: BucketScanner, id: object) -> list[Finding]:
@@ -166,10 +155,9 @@ class _ChunkAudit:
         number = int(n)
         if not 0 <= number < self._info.chunk_count:
             if size:
-                self._note(
-                    "surplus",
-                    f"chunk {number} of {_size(size)} is beyond the {self._info.chunk_count} chunks of the file",
-                )
+                shown = "no bytes" if size == NOT_BYTES else f"{size} bytes"
+                reason = f"chunk {number} of {shown} is beyond the {self._info.chunk_count} chunks of the file"
+                self._note("surplus", reason)
             return
         if number < self._next:
             self._note("double", f"chunk {number} exists twice")
@@ -198,7 +186,3 @@ class _ChunkAudit:
         for kind, (count, first) in self._seen.items():
             more = f", and {count - 1} more" if count > 1 else ""
             yield Finding(kind=kind, id=self._info.id, reason=f"{first}{more}")
-
-
-def _size(size: int) -> str:
-    return "no bytes" if size == NOT_BYTES else f"{size} bytes"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from bson import DBRef, ObjectId
@@ -46,11 +47,7 @@ class DocumentPath:
     @property
     def field(self) -> str:
         """The part of the path that a query supports: no `*`, and no index of a list."""
-        steps = self.steps
-        for at, step in enumerate(steps):
-            if step == _EVERY_KEY or step.isdigit():
-                return ".".join(steps[:at])
-        return self.path
+        return ".".join(takewhile(lambda step: step != _EVERY_KEY and not step.isdigit(), self.steps))
 
     @property
     def projection(self) -> dict[str, int] | None:
@@ -99,18 +96,13 @@ async def check_in_use(scanner: BucketScanner, references: Sequence[DocumentPath
                     f"collection {collection.name!r} does not exist in database {collection.database.name!r}. "
                     f"Check the reference to its {reference.path!r}. Nothing was deleted"
                 )
-            continue
-        if reference.field and not await _has_field(scanner, reference):
-            raise BadOption(
-                f"no document in {collection.name!r} has the field {reference.path!r}. Check the reference. "
-                "Nothing was deleted"
-            )
-
-
-async def _has_field(scanner: BucketScanner, reference: DocumentPath) -> bool:
-    collection = scanner.on_primary(reference.collection)
-    query = {reference.field: {"$exists": True}}
-    return await collection.find_one(query, {"_id": 1}, session=scanner.session) is not None
+        elif reference.field:
+            query = {reference.field: {"$exists": True}}
+            if await collection.find_one(query, {"_id": 1}, session=scanner.session) is None:
+                raise BadOption(
+                    f"no document in {collection.name!r} has the field {reference.path!r}. Check the reference. "
+                    "Nothing was deleted"
+                )
 
 
 async def estimate_work(scanner: BucketScanner, references: Sequence[DocumentPath]) -> int:
@@ -212,8 +204,6 @@ async def _still_points(scanner: BucketScanner, pointer: _Pointer, keys: set[Has
     document = await scanner.on_primary(pointer.reference.collection).find_one(
         {"_id": id_filter(pointer.document)}, pointer.reference.projection, session=scanner.session
     )
-    if document is None:
-        return False
     return any(id_key(id) in keys for id in ids_at(document, pointer.reference.steps))
 
 
