@@ -106,10 +106,8 @@ class GridFileResponse(Response):
         """Return the answer and its first bytes. An error until then can still change the status."""
         method = str(scope.get("method", "")).upper()
         request = _request_fields(scope)
-        if method == "HEAD" or (method == "GET" and self.status_code == 200 and request.keys() & CONDITIONS):
-            info = await reader.load_info()
-        else:
-            info = await reader.load_info_and_start()
+        conditional = method == "GET" and self.status_code == 200 and request.keys() & CONDITIONS
+        info = await reader.load_info(fetch=method != "HEAD" and not conditional)
         reply = answer(method, request, self._fields(info), info.length, status=self.status_code)
         if not reply.spans:
             return reply, []
@@ -117,15 +115,14 @@ class GridFileResponse(Response):
         return reply, await reader.next()
 
     def _fields(self, info: FileInfo) -> list[tuple[str, str]]:
-        overrides = self.headers.items()
         described = describe(
             info,
             media_type=self.headers.get("content-type", self.media_type),
             filename=self.filename,
             disposition=self.content_disposition_type,
         )
-        overridden = {name for name, _ in overrides}
-        return [*((name, value) for name, value in described.items() if name not in overridden), *overrides]
+        generated = [(name, value) for name, value in described.items() if name not in self.headers]
+        return generated + self.headers.items()
 
 
 def _request_fields(scope: Scope) -> dict[str, str]:
@@ -159,8 +156,7 @@ async def _send_answer(reply: Answer, first: list[bytes], reader: ReadAhead, sen
             if reply.multipart is not None:
                 await send_body(reply.multipart.opening(span))
             while pieces:
-                while pieces:
-                    await send_body(pieces.pop(0))  # Frees the memory of each piece once it is sent.
+                await send_body(pieces.pop())  # Frees the memory of the piece once it is sent.
                 pieces = await reader.next()
         await send_body(b"" if reply.multipart is None else reply.multipart.closing, more=False)
     except ClientDisconnect:
