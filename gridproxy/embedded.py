@@ -38,11 +38,10 @@ import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import Any, Self
 
 __all__ = ["EmbeddedServer", "EmbeddedServerUnavailable", "server_uri"]
 
@@ -273,13 +272,9 @@ class _Supervisor:
         self.folder = Path(tempfile.gettempdir(), f"gridproxy-{secrets.token_hex(8)}")
         # A new session protects the supervisor from Ctrl-C. Option -I prevents that modules in this script's folder
         # shadow those of the standard library, and that PYTHONWARNINGS applies.
+        command = [sys.executable, "-I", str(Path(__file__).resolve()), _SUPERVISE, str(self.folder)]
         self._process = subprocess.Popen(
-            [sys.executable, "-I", str(Path(__file__).resolve()), _SUPERVISE, str(self.folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,
+            command, bufsize=0, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -360,15 +355,9 @@ def _spawn(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     # These settings are for the user's code. They would slow the daemon down, or end it with a warning.
     unwanted = ("COVERAGE_", "PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG", "PYTHONTRACEMALLOC")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    environment["PYTHONUNBUFFERED"] = "1"
     with (folder / "log").open("wb") as log:
-        return subprocess.Popen(
-            command,
-            cwd=folder / "cwd",
-            env={**environment, "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+        return subprocess.Popen(command, cwd=folder / "cwd", env=environment, stdin=DEVNULL, stdout=log, stderr=STDOUT)
 
 
 def _end(server: subprocess.Popen[bytes], folder: Path) -> None:

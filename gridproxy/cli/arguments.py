@@ -1,7 +1,4 @@
-"""Parsing of arguments: ids, durations and references, and the options that all commands have.
-
-Invalid arguments raise click's `BadParameter` or `UsageError` before a client is created.
-"""
+"""Parsing of arguments: ids, durations and references, and the options that all commands have."""
 
 from __future__ import annotations
 
@@ -78,12 +75,9 @@ references_option = click.option(
 
 def connection_options(function: F) -> F:
     """Add the options for the bucket and the output."""
+    uri_help = "The server's address. Default: $MONGODB_URI, which hides a password from other users of the machine."
     options = [
-        click.option(
-            "--uri",
-            metavar="URI",
-            help="The server's address. Default: $MONGODB_URI, which hides a password from other users of the machine.",
-        ),
+        click.option("--uri", metavar="URI", help=uri_help),
         click.option("--db", metavar="NAME", help="The database. Default: the one in the URI's path."),
         click.option("--bucket", metavar="NAME", help="The bucket. Default: fs."),
         click.option(

@@ -18,13 +18,11 @@ import click
 from gridproxy.bucket import Bucket
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.upload.sources import SourceLike
-from gridproxy.upkeep.bucket_scanner import BucketScanner, Orphan, open_scanner
+from gridproxy.upkeep.bucket_scanner import Orphan, open_scanner
 
 from .arguments import command, duration, id_of, one_of, pair
 from .running import MISSING, TAKEN, USAGE, Stop, Work
 from .screen import Screen, file_document, readable_size, shown_id
-
-# Listing
 
 
 @command
@@ -83,9 +81,6 @@ def stat(id: object, name: str | None) -> Work:
         screen.fields({key: shown_id(value) for key, value in values.items()})
 
     return work
-
-
-# Storing and reading
 
 
 @command
@@ -206,9 +201,6 @@ def _own_name(info: FileInfo) -> str:
     return name
 
 
-# Removing
-
-
 @command
 @click.argument("ids", nargs=-1, type=id_of)
 @click.option("--name", metavar="FILENAME", help="Remove every revision of this name, instead of ids.")
@@ -222,62 +214,50 @@ def rm(ids: Sequence[object], name: str | None, force: bool) -> Work:
     one_of(IDS=ids, **{"--name": name is not None})
 
     async def work(bucket: Bucket, screen: Screen) -> int | None:
-        removal = _Removal(bucket, force)
-        if name is not None:
-            removal.files = await bucket.delete_by_name(name)
-        else:
-            async with open_scanner(bucket.store) as scanner:
-                for id in ids:
-                    await removal.remove(id, scanner)
-        removal.show(screen)
-        return TAKEN if removal.refused else MISSING if removal.missing else None
+        files = 0 if name is None else await bucket.delete_by_name(name)
+        missing: list[object] = []
+        removed: list[Orphan] = []
+        refused: list[Orphan] = []
+        async with open_scanner(bucket.store) as scanner:
+            for id in ids:
+                if await scanner.is_stored(id):
+                    files += await bucket.delete_many([id])
+                    continue
+                orphan = next(iter(await scanner.orphans_among([id])), None)
+                if orphan is None:
+                    missing.append(id)
+                elif not force and (orphan.since is None or orphan.is_young(await scanner.server_time())):
+                    refused.append(orphan)
+                else:
+                    await bucket.discard(id)
+                    removed.append(orphan)
+        _show_removal(screen, files, missing, removed, refused)
+        return TAKEN if refused else MISSING if missing else None
 
     return work
 
 
-class _Removal:
-    """The ids that were removed, and those that were not."""
-
-    def __init__(self, bucket: Bucket, force: bool) -> None:
-        self.files = 0
-        self.missing: list[object] = []
-        self.orphans: list[Orphan] = []
-        self.refused: list[Orphan] = []
-        self._bucket = bucket
-        self._force = force
-
-    async def remove(self, id: object, scanner: BucketScanner) -> None:
-        if await scanner.is_stored(id):
-            self.files += await self._bucket.delete_many([id])
-            return
-        orphan = next(iter(await scanner.orphans_among([id])), None)
-        if orphan is None:
-            self.missing.append(id)
-        elif not self._force and (orphan.since is None or orphan.is_young(await scanner.server_time())):
-            self.refused.append(orphan)
-        else:
-            await self._bucket.discard(id)
-            self.orphans.append(orphan)
-
-    def show(self, screen: Screen) -> None:
-        if screen.as_json:
-            document: dict[str, Any] = {"removed": self.files, "missing": self.missing}
-            for key, orphans in (("orphans", self.orphans), ("refused", self.refused)):
-                if orphans:
-                    document[key] = [{"id": each.id, "chunks": each.chunks, "bytes": each.bytes} for each in orphans]
-            screen.document(document)
-            return
-        if self.files or not self.orphans:
-            screen.line(f"removed {self.files} {'file' if self.files == 1 else 'files'}")
-        for orphan in self.orphans:
-            screen.line(f"removed {_describe(orphan)}, under the id {shown_id(orphan.id)}")
-        for id in self.missing:
-            screen.note(f"no file is stored under the id {id!r}", style="red")
-        for orphan in self.refused:
-            found = f"no file is stored under the id {shown_id(orphan.id)}, but {_describe(orphan)}"
-            advice = "They were kept because an upload may be running. To remove them, use `gridproxy rm --force ID`"
-            later = "" if orphan.since is None else ", or `gridproxy gc --delete` once they are old enough"
-            screen.note(f"{found}. {advice}{later}", style="red")
+def _show_removal(
+    screen: Screen, files: int, missing: list[object], removed: list[Orphan], refused: list[Orphan]
+) -> None:
+    if screen.as_json:
+        document: dict[str, Any] = {"removed": files, "missing": missing}
+        for key, orphans in (("orphans", removed), ("refused", refused)):
+            if orphans:
+                document[key] = [{"id": each.id, "chunks": each.chunks, "bytes": each.bytes} for each in orphans]
+        screen.document(document)
+        return
+    if files or not removed:
+        screen.line(f"removed {files} {'file' if files == 1 else 'files'}")
+    for orphan in removed:
+        screen.line(f"removed {_describe(orphan)}, under the id {shown_id(orphan.id)}")
+    for id in missing:
+        screen.note(f"no file is stored under the id {id!r}", style="red")
+    for orphan in refused:
+        found = f"no file is stored under the id {shown_id(orphan.id)}, but {_describe(orphan)}"
+        advice = "They were kept because an upload may be running. To remove them, use `gridproxy rm --force ID`"
+        later = "" if orphan.since is None else ", or `gridproxy gc --delete` once they are old enough"
+        screen.note(f"{found}. {advice}{later}", style="red")
 
 
 def _describe(orphan: Orphan) -> str:

@@ -32,14 +32,12 @@ class Screen:
         self._out = Console(highlight=False, soft_wrap=False)
         self._err = Console(stderr=True, highlight=False)
 
-    # Results, on stdout
-
     def document(self, value: Mapping[str, Any]) -> None:
-        """Print a JSON document on one line."""
+        """Print a JSON document on one line of stdout."""
         click.echo(_as_json(plain(value)))
 
     def line(self, *cells: str, style: str = "") -> None:
-        """Print one line."""
+        """Print one line to stdout."""
         if self._out.is_terminal:
             self._out.print(Text("  ".join(map(printable, cells)), style=style), soft_wrap=True)
         else:
@@ -63,7 +61,7 @@ class Screen:
         self._out.print(table)
 
     def fields(self, values: Mapping[str, str]) -> None:
-        """Print names and values."""
+        """Print names and values to stdout."""
         if not self._out.is_terminal:
             for name, value in values.items():
                 click.echo(f"{printable(name)}\t{printable(value)}")
@@ -73,15 +71,13 @@ class Screen:
             grid.add_row(Text(printable(name), style="bold"), Text(printable(value), overflow="fold"))
         self._out.print(grid)
 
-    # Progress, notes and errors, on stderr
-
     def note(self, text: str, style: str = "dim") -> None:
-        """Print a note, unless the output is JSON."""
+        """Print a note to stderr, unless the output is JSON."""
         if not self.as_json:
             self._err.print(Text(printable(text), style=style), soft_wrap=True)
 
     def failure(self, error: str, message: str) -> None:
-        """Print an error."""
+        """Print an error to stderr."""
         if self.as_json:
             click.echo(_as_json({"error": error, "message": message}), err=True)
             return

@@ -63,8 +63,7 @@ async def _delete_the_file(helper: Helper) -> None:
     old = document.photo.id
     await document.photo.delete()
     expect("the file", await helper.read(old), None)
-    await helper.harness.save(document)
-    expect("the stored field", (await helper.raw(document)).get("photo"), None)
+    expect("the stored field", (await helper.save_and_get_raw(document)).get("photo"), None)
     expect("bool(photo)", bool((await helper.reload(document)).photo), False)
 
 
@@ -174,12 +173,10 @@ async def _assigned_reference(helper: Helper) -> None:
     old, other = document.photo.id, await helper.put(b"other")
     for value in (other, str(other), helper.file(other)):
         document.photo = value
-        await helper.harness.save(document)
-        expect("the stored field", (await helper.raw(document))["photo"], other)
+        expect("the stored field", (await helper.save_and_get_raw(document))["photo"], other)
         document.photo = None
         expect("bool(photo)", bool(document.photo), False)
-        await helper.harness.save(document)
-        expect("the stored field", (await helper.raw(document)).get("photo"), None)
+        expect("the stored field", (await helper.save_and_get_raw(document)).get("photo"), None)
     expect("the old file", await helper.read(old), b"old")
     expect("the other file", await helper.read(other), b"other")
 
@@ -416,8 +413,7 @@ async def _snapshots(helper: Helper) -> None:
     """Check that a snapshot stores the record with the id, and that a field with only an id can be read too."""
     document = helper.new()
     await document.badge.put(b"data", filename="badge.png", colour="red")
-    await helper.harness.save(document)
-    raw = (await helper.raw(document))["badge"]
+    raw = (await helper.save_and_get_raw(document))["badge"]
     if not isinstance(raw, Mapping):
         raise AssertionError(f"expected a sub-document in the stored field, got {raw!r}")
     shown = {key: raw[key] for key in ("_id", "filename", "length", "content_type")}
@@ -435,12 +431,10 @@ async def _replaced_snapshot(helper: Helper) -> None:
     document = await helper.reload(await helper.saved(badge=b"old"))
     old = document.badge.id
     await document.badge.replace(b"newer")
-    await helper.harness.save(document)
-    expect("the stored length", (await helper.raw(document))["badge"]["length"], 5)
+    expect("the stored length", (await helper.save_and_get_raw(document))["badge"]["length"], 5)
     expect("the old file", await helper.read(old), None)
     document.badge = None
-    await helper.harness.save(document)
-    expect("the stored field", (await helper.raw(document)).get("badge"), None)
+    expect("the stored field", (await helper.save_and_get_raw(document)).get("badge"), None)
 
 
 async def _edited_snapshot(helper: Helper) -> None:
@@ -448,14 +442,12 @@ async def _edited_snapshot(helper: Helper) -> None:
     document = await helper.reload(await helper.saved(badge=b"data"))
     await document.badge.rename("renamed.png")
     await document.badge.update_metadata(colour="red")
-    await helper.harness.save(document)
-    raw = (await helper.raw(document))["badge"]
+    raw = (await helper.save_and_get_raw(document))["badge"]
     expect("the stored snapshot", (raw["filename"], raw["metadata"]["colour"]), ("renamed.png", "red"))
     document = await helper.reload(document)
     await helper.file(document.badge.id).rename("elsewhere.png")
     await document.badge.stat()
-    await helper.harness.save(document)
-    expect("the stored filename", (await helper.raw(document))["badge"]["filename"], "elsewhere.png")
+    expect("the stored filename", (await helper.save_and_get_raw(document))["badge"]["filename"], "elsewhere.png")
 
 
 async def _prefetched(helper: Helper) -> None:

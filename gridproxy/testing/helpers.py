@@ -74,6 +74,11 @@ class Helper:
             raise AssertionError("the document is not stored under its id")
         return found
 
+    async def save_and_get_raw(self, document: Any) -> dict[str, Any]:
+        """Save a document, and return its stored form."""
+        await self.harness.save(document)
+        return await self.raw(document)
+
     async def load_raw(self, **raw: Any) -> Any:
         """Insert a document without the ODM and load it."""
         result = await self.harness.collection.insert_one({"name": f"contract {uuid.uuid4().hex}", **raw})

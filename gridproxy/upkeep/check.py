@@ -41,9 +41,6 @@ async def check_bucket(
         await meter.finish()
 
 
-# Files
-
-
 async def _files(scanner: BucketScanner, now: datetime, meter: Meter) -> AsyncIterator[Finding]:
     async for page in scanner.pages(scanner.files, _RECORD):
         infos = []
@@ -85,17 +82,10 @@ async def _audit(
 
 
 def _expired(info: FileInfo) -> Finding:
+    reason = f"it expired at {info.expires_at:%Y-%m-%d %H:%M:%S} UTC"
     return Finding(
-        kind="expired",
-        id=info.id,
-        reason=f"it expired at {info.expires_at:%Y-%m-%d %H:%M:%S} UTC",
-        chunks=info.chunk_count,
-        bytes=info.length,
-        since=info.expires_at,
+        kind="expired", id=info.id, reason=reason, chunks=info.chunk_count, bytes=info.length, since=info.expires_at
     )
-
-
-# Chunks without a file
 
 
 async def _orphans(
@@ -105,18 +95,11 @@ async def _orphans(
         for orphan in await scanner.orphans_among(ids):
             if before is not None and orphan.since is not None and orphan.since > before:
                 continue
+            reason = orphan.describe() + (" (it may be an upload in progress)" if orphan.is_young(now) else "")
             yield Finding(
-                kind="orphan",
-                id=orphan.id,
-                reason=orphan.describe() + (" (it may be an upload in progress)" if orphan.is_young(now) else ""),
-                chunks=orphan.chunks,
-                bytes=orphan.bytes,
-                since=orphan.since,
+                kind="orphan", id=orphan.id, reason=reason, chunks=orphan.chunks, bytes=orphan.bytes, since=orphan.since
             )
         await meter.advance(len(ids))
-
-
-# Files without a document
 
 
 async def _unreferenced(
@@ -126,17 +109,9 @@ async def _unreferenced(
         for record in (await unreferenced(scanner, references, records, meter)).values():
             chunks, size = expected_size(record)
             uploaded = record.get("uploadDate")
-            yield Finding(
-                kind="unreferenced",
-                id=record["_id"],
-                reason="no document points to it",
-                chunks=chunks,
-                bytes=size,
-                since=utc_milliseconds(uploaded) if isinstance(uploaded, datetime) else None,
-            )
-
-
-# Chunks of one file
+            since = utc_milliseconds(uploaded) if isinstance(uploaded, datetime) else None
+            reason = "no document points to it"
+            yield Finding(kind="unreferenced", id=record["_id"], reason=reason, chunks=chunks, bytes=size, since=since)
 
 
 class _ChunkAudit:

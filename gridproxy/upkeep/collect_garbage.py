@@ -71,8 +71,6 @@ class _Collector:
     def _count(self, reason: str, tally: Tally) -> None:
         self.report = replace(self.report, **{reason: getattr(self.report, reason) + tally})
 
-    # Files
-
     async def expired(self) -> None:
         """Delete expired files of any age, because they cannot be read any more."""
         expired = {"expires_at": {"$lte": self.now}}
@@ -105,8 +103,6 @@ class _Collector:
         query = {"_id": id_filter(id), **matching}
         deleted = await self.scanner.files.delete_one(query, session=self.scanner.session)
         return await self.scanner.store.delete_chunks(id) if deleted.deleted_count else None
-
-    # Chunks without a file
 
     async def orphans(self) -> None:
         """Delete chunks without a record if the youngest of them is old enough."""

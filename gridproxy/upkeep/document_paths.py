@@ -110,9 +110,6 @@ async def estimate_work(scanner: BucketScanner, references: Sequence[DocumentPat
     return sum([await scanner.count(each) for each in (scanner.files, *(path.collection for path in references))])
 
 
-# Ids in a document
-
-
 def ids_at(value: object, steps: Sequence[str]) -> Iterator[object]:
     """Yield every id at the end of a path in `value`."""
     if isinstance(value, list):
@@ -146,9 +143,6 @@ def _thumbnail_paths(scanner: BucketScanner) -> list[DocumentPath]:
     return [
         DocumentPath(scanner.files, path) for path in ("metadata.thumbnail_id", "metadata.variants", "thumbnail_id")
     ]
-
-
-# Documents that point to a missing file
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,28 +180,17 @@ async def _check_pointers(scanner: BucketScanner, pointers: Sequence[_Pointer]) 
     stored = await scanner.stored({id_key(id): id for each in pointers for id in _possible_ids(each.id)}.values())
     for each in pointers:
         keys = {id_key(id) for id in _possible_ids(each.id)}
-        if keys & stored or not await _still_points(scanner, each, keys):
+        if keys & stored:
             continue
-        name = each.reference.collection.name
-        yield Finding(
-            kind="dangling",
-            id=each.id,
-            reason=f"the file is missing, but {each.reference.path!r} of {each.document!r} in {name!r} points to it",
-            collection=name,
-            document=each.document,
-            path=each.reference.path,
-        )
-
-
-async def _still_points(scanner: BucketScanner, pointer: _Pointer, keys: set[Hashable]) -> bool:
-    """Check whether the document still points to the file. A save with another file deletes the old one."""
-    document = await scanner.on_primary(pointer.reference.collection).find_one(
-        {"_id": id_filter(pointer.document)}, pointer.reference.projection, session=scanner.session
-    )
-    return any(id_key(id) in keys for id in ids_at(document, pointer.reference.steps))
-
-
-# Files without a document
+        collection = scanner.on_primary(each.reference.collection)
+        query = {"_id": id_filter(each.document)}
+        document = await collection.find_one(query, each.reference.projection, session=scanner.session)
+        # A save with another file may have changed the document and deleted the old file.
+        if not any(id_key(id) in keys for id in ids_at(document, each.reference.steps)):
+            continue
+        name, path = collection.name, each.reference.path
+        reason = f"the file is missing, but {path!r} of {each.document!r} in {name!r} points to it"
+        yield Finding(kind="dangling", id=each.id, reason=reason, collection=name, document=each.document, path=path)
 
 
 async def candidates(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Literal
 
 import anyio
@@ -93,12 +93,12 @@ class GridFileResponse(Response):
             except FileMissing as error:
                 await _answer_missing(error, scope, receive, send)
                 return
-            if scope["type"] == "websocket":  # Its client cannot send anything before the handshake.
-                await _send_answer(reply, first, reader, _as_denial(send))
-            elif not first:
-                await _send_answer(reply, first, reader, send)
-            else:
-                await _send_until_disconnect(_send_answer(reply, first, reader, send), receive)
+            is_websocket = scope["type"] == "websocket"
+            sending = _send_answer(reply, first, reader, _as_denial(send) if is_websocket else send)
+            # The client of a websocket cannot send anything before the handshake.
+            if first and not is_websocket:
+                sending = _send_until_disconnect(sending, receive)
+            await sending
         if self.background is not None:
             await self.background()
 
@@ -146,7 +146,7 @@ async def _send_answer(reply: Answer, first: list[bytes], reader: ReadAhead, sen
         await send_message({"type": "http.response.body", "body": content, "more_body": more})
 
     fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.fields]
-    try:
+    with suppress(ClientDisconnect):
         await send_message({"type": "http.response.start", "status": reply.status, "headers": fields})
         pieces = first
         for number, span in enumerate(reply.spans):
@@ -159,8 +159,6 @@ async def _send_answer(reply: Answer, first: list[bytes], reader: ReadAhead, sen
                 await send_body(pieces.pop())  # Frees the memory of the piece once it is sent.
                 pieces = await reader.next()
         await send_body(b"" if reply.multipart is None else reply.multipart.closing, more=False)
-    except ClientDisconnect:
-        return
 
 
 async def _send_until_disconnect(sending: Coroutine[Any, Any, None], receive: Receive) -> None:
