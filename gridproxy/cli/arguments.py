@@ -76,16 +76,12 @@ references_option = click.option(
 def connection_options(function: F) -> F:
     """Add the options for the bucket and the output."""
     uri_help = "The server's address. Default: $MONGODB_URI, which hides a password from other users of the machine."
+    positive = click.FloatRange(min=0, min_open=True)
     options = [
         click.option("--uri", metavar="URI", help=uri_help),
         click.option("--db", metavar="NAME", help="The database. Default: the one in the URI's path."),
         click.option("--bucket", metavar="NAME", help="The bucket. Default: fs."),
-        click.option(
-            "--timeout",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="SECONDS",
-            help="How long to wait for a server. Default: 10.",
-        ),
+        click.option("--timeout", type=positive, metavar="SECONDS", help="How long to wait for a server. Default: 10."),
         click.option("--json", "as_json", is_flag=True, help="Print JSON: one document on each line."),
     ]
     for option in reversed(options):

@@ -107,8 +107,8 @@ def put(
 
     async def work(bucket: Bucket, screen: Screen) -> None:
         for source in sources:
-            content, title = (_stdin(), "stdin") if source == "-" else (Path(source), PurePosixPath(source).name)
-            with screen.bytes_bar(title) as progress:
+            content = _stdin() if source == "-" else Path(source)
+            with screen.bytes_bar("stdin" if source == "-" else PurePosixPath(source).name) as progress:
                 info = await bucket.upload(
                     content, filename=name, id=id, metadata=dict(metadata), progress=progress, **options
                 )

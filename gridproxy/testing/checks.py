@@ -1,4 +1,4 @@
-"""The checks of the contract. The docstring of each check is its promise."""
+"""The checks of the contract, in the order of `CHECKS`. The docstring of each check is its promise."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from gridproxy.fields.prefetch import prefetch
 from gridproxy.file.file import AsyncGridFile
 
 from .helpers import Helper, expect, raising
-
-# The quickstart, and the states of a file in a document
 
 
 async def _put_save_read(helper: Helper) -> None:
@@ -146,9 +144,6 @@ async def _failed_writing(helper: Helper) -> None:
     with raising("the body's own error", ZeroDivisionError):
         await writing()
     await helper.expect_saved_photo(document, b"old")
-
-
-# Assigning, replacing and copying files
 
 
 async def _assigned_content(helper: Helper) -> None:
@@ -315,9 +310,6 @@ async def _pickles(helper: Helper) -> None:
     expect("the old file before the save", await helper.read(old), b"old")
     await helper.expect_saved_photo(again, b"new")
     expect("the old file after the save", await helper.read(old), None)
-
-
-# Deleting, sharing, lists, snapshots, sessions, and documents that other code has written
 
 
 async def _deleted_document(helper: Helper) -> None:
@@ -495,9 +487,6 @@ async def _malformed(helper: Helper) -> None:
         helper.new(badge={"filename": "a"})
     with raising("half an id", ValueError, TypeError):
         helper.new(badge="0123")
-
-
-# The options for sizes, types and pictures
 
 
 async def _too_large(helper: Helper) -> None:

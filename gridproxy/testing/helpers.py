@@ -41,17 +41,14 @@ class Helper:
         return self.harness.new(**{"name": f"contract {uuid.uuid4().hex}", **values})
 
     async def saved(self, **values: Any) -> Any:
-        """Create and save a document."""
         document = self.new(**values)
         await self.harness.save(document)
         return document
 
     async def reload(self, document: Any) -> Any:
-        """Load the same document again."""
         return await self.harness.load(self.harness.id_of(document))
 
     async def save_and_reload(self, document: Any) -> Any:
-        """Save a document, and load it again."""
         await self.harness.save(document)
         return await self.reload(document)
 

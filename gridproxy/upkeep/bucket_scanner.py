@@ -196,7 +196,6 @@ class BucketScanner:
 def _by_ids(key: str, ids: list[object]) -> list[dict[str, Any]]:
     """Build queries for these ids. Plain ids (see `is_plain_id`) share a query, other ids need their own."""
     plain = [id for id in ids if is_plain_id(id)]
-    queries: list[dict[str, Any]] = [
-        {key: {"$in": plain[at : at + IDS_PER_QUERY]}} for at in range(0, len(plain), IDS_PER_QUERY)
-    ]
+    starts = range(0, len(plain), IDS_PER_QUERY)
+    queries: list[dict[str, Any]] = [{key: {"$in": plain[at : at + IDS_PER_QUERY]}} for at in starts]
     return queries + [{key: id_filter(id)} for id in ids if not is_plain_id(id)]

@@ -145,52 +145,47 @@ def _thumbnail_paths(scanner: BucketScanner) -> list[DocumentPath]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Pointer:
-    reference: DocumentPath
-    document: object
-    id: object
-
-
 async def dangling_references(
     scanner: BucketScanner, references: Sequence[DocumentPath], meter: Meter
 ) -> AsyncIterator[Finding]:
     """Yield the documents, and the records of pictures, that point to a missing file."""
     for reference in [*references, *_thumbnail_paths(scanner)]:
         is_thumbnail = reference.collection is scanner.files
-        pointers: list[_Pointer] = []
+        pointers: list[tuple[object, object]] = []
         async for page in scanner.pages(scanner.on_primary(reference.collection), reference.projection):
             for document in page:
                 pointers += [
-                    _Pointer(reference, document["_id"], id)
+                    (document["_id"], id)
                     for id in ids_at(document, reference.steps)
                     # Other values in the metadata belong to the application.
                     if isinstance(id, ObjectId) or not is_thumbnail
                 ]
                 if len(pointers) >= IDS_PER_QUERY:
-                    async for finding in _check_pointers(scanner, pointers):
+                    async for finding in _check_pointers(scanner, reference, pointers):
                         yield finding
                     pointers = []
             await meter.advance(0 if is_thumbnail else len(page))
-        async for finding in _check_pointers(scanner, pointers):
+        async for finding in _check_pointers(scanner, reference, pointers):
             yield finding
 
 
-async def _check_pointers(scanner: BucketScanner, pointers: Sequence[_Pointer]) -> AsyncIterator[Finding]:
-    stored = await scanner.stored({id_key(id): id for each in pointers for id in _possible_ids(each.id)}.values())
-    for each in pointers:
-        keys = {id_key(id) for id in _possible_ids(each.id)}
+async def _check_pointers(
+    scanner: BucketScanner, reference: DocumentPath, pointers: Sequence[tuple[object, object]]
+) -> AsyncIterator[Finding]:
+    """Check pointers, which are pairs of a document's `_id` and a file's id."""
+    stored = await scanner.stored({id_key(id): id for _, each in pointers for id in _possible_ids(each)}.values())
+    collection, path = scanner.on_primary(reference.collection), reference.path
+    for owner, pointer in pointers:
+        keys = {id_key(id) for id in _possible_ids(pointer)}
         if keys & stored:
             continue
-        collection = scanner.on_primary(each.reference.collection)
-        query = {"_id": id_filter(each.document)}
-        document = await collection.find_one(query, each.reference.projection, session=scanner.session)
+        query = {"_id": id_filter(owner)}
+        document = await collection.find_one(query, reference.projection, session=scanner.session)
         # A save with another file may have changed the document and deleted the old file.
-        if not any(id_key(id) in keys for id in ids_at(document, each.reference.steps)):
+        if not any(id_key(id) in keys for id in ids_at(document, reference.steps)):
             continue
-        name, path = collection.name, each.reference.path
-        reason = f"the file is missing, but {path!r} of {each.document!r} in {name!r} points to it"
-        yield Finding(kind="dangling", id=each.id, reason=reason, collection=name, document=each.document, path=path)
+        reason = f"the file is missing, but {path!r} of {owner!r} in {collection.name!r} points to it"
+        yield Finding(kind="dangling", id=pointer, reason=reason, collection=collection.name, document=owner, path=path)
 
 
 async def candidates(

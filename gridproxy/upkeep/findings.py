@@ -128,11 +128,6 @@ class GarbageReport:
     def as_dict(self) -> dict[str, Any]:
         """Return the report as dicts and numbers. Contested ids are not converted."""
         parts = ("orphans", "expired", "unreferenced", "young", "unknown_age")
-        return {
-            "dry_run": self.dry_run,
-            "files": self.files,
-            "chunks": self.chunks,
-            "bytes": self.bytes,
-            **{name: asdict(getattr(self, name)) for name in parts},
-            "contested": list(self.contested),
-        }
+        totals = {"dry_run": self.dry_run, "files": self.files, "chunks": self.chunks, "bytes": self.bytes}
+        tallies = {name: asdict(getattr(self, name)) for name in parts}
+        return {**totals, **tallies, "contested": list(self.contested)}

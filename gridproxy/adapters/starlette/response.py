@@ -115,12 +115,8 @@ class GridFileResponse(Response):
         return reply, await reader.next()
 
     def _fields(self, info: FileInfo) -> list[tuple[str, str]]:
-        described = describe(
-            info,
-            media_type=self.headers.get("content-type", self.media_type),
-            filename=self.filename,
-            disposition=self.content_disposition_type,
-        )
+        kind = self.headers.get("content-type", self.media_type)
+        described = describe(info, media_type=kind, filename=self.filename, disposition=self.content_disposition_type)
         generated = [(name, value) for name, value in described.items() if name not in self.headers]
         return generated + self.headers.items()
 
