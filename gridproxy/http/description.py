@@ -1,4 +1,4 @@
-"""The header fields that describe a stored file."""
+"""The header fields that describe a stored file, with a media type that is safe to send."""
 
 from __future__ import annotations
 
@@ -155,18 +155,9 @@ def _safe_name(filename: str) -> str:
 
 def _is_hidden(character: str) -> bool:
     # Control characters, surrogates (which cannot be encoded), line and paragraph separators.
-    is_control = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
-    return is_control or unicodedata.bidirectional(character) in (
-        "LRE",
-        "RLE",
-        "LRO",
-        "RLO",
-        "PDF",
-        "LRI",
-        "RLI",
-        "FSI",
-        "PDI",
-    )
+    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+        return True
+    return unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def _ascii(name: str) -> str:
