@@ -237,11 +237,11 @@ class Upload:
     def _fits_one_request(self) -> bool:
         # An empty file is only a record. A single insert can tell a repetition from another upload's record.
         small = not self._sender.begun and not self._ready and 0 < self.length <= BATCH_BYTES
-        if not small or self.session is not None or not self.store.state.bulk_write:
+        if not (small and self.session is None and self.store.state.bulk_write):
             return False
-        return self.store.encodes_as_client or same_encoding(
-            self.store, self.request.record(self.id, 0, self.chunk_size, None)
-        )
+        if self.store.encodes_as_client:
+            return True
+        return same_encoding(self.store, self.request.record(self.id, 0, self.chunk_size, None))
 
     async def _send_rest(self) -> Record:
         self._batch_rest()
