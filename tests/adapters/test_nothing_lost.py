@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import pytest
 from beanie import Document, Save, after_event, before_event, init_beanie
 from beanie.exceptions import RevisionIdWasChanged
+from beanie.operators import NotIn, Or
 from bson import ObjectId
+from odmantic import Field, Model
 from pydantic import BaseModel, ConfigDict
 from pymongo import AsyncMongoClient
 
@@ -18,6 +20,7 @@ from gridproxy import AsyncGridFile, BadOption, BadSource, FileMissing, FileOpti
 from gridproxy.adapters.beanie import FileDocument
 from gridproxy.adapters.document import Document as OwnDocument
 from gridproxy.adapters.document import FileField, StringField
+from gridproxy.adapters.odmantic import AsyncEngine, FileModel
 
 from ..observing import Database, contents
 
@@ -264,3 +267,52 @@ async def test_a_save_after_an_aborted_transaction_of_pymongo_does_not_point_to_
     stored = await Own.objects.first()
     assert stored is not None
     assert await stored.photo.read() == b"old"
+
+
+async def test_documents_with_snapshots_are_found_by_their_file_and_its_id(database: Database) -> None:
+    await init_beanie(database=database, document_models=[Snapshots])
+    found, other, empty = Snapshots(name="found"), Snapshots(name="other"), Snapshots(name="empty")
+    found.badge, other.badge = b"found", b"other"
+    for each in (found, other, empty):
+        await each.save()
+    found.name = "found again"
+    await found.save_changes()
+    key: Any = Snapshots.badge
+
+    async def names(*queries: Any) -> list[str]:
+        return [each.name for each in await Snapshots.find(*queries).sort("name").to_list()]
+
+    for asked in (found.badge, found.badge.id):
+        assert await names(key == asked) == ["found again"]
+        assert await names({"badge": {"$in": [asked]}}) == ["found again"]
+        assert await names(Or(key == asked, Snapshots.name == "other")) == ["found again", "other"]
+        assert await names(key == asked, Snapshots.name == "other") == []
+        assert await names(key != asked) == ["empty", "other"]
+        assert await names(NotIn(key, [asked, other.badge])) == ["empty"]
+        one = await Snapshots.find_one(key == asked)
+        assert one is not None
+        assert one.name == "found again"
+        assert await Snapshots.find(key == asked).count() == 1
+    assert await names(key == None) == ["empty"]  # noqa: E711 — Beanie's operator, not a comparison
+    await Snapshots.find(key == found.badge).update({"$set": {"name": "renamed"}})
+    assert await names() == ["empty", "other", "renamed"]
+
+
+class Kept(FileModel, Model):
+    name: str
+    badge: Annotated[AsyncGridFile, FileOptions(store="snapshot")] = Field(key_name="b", default=AsyncGridFile())
+
+
+async def test_odmantic_models_with_snapshots_are_found_by_their_file_and_its_id(database: Database) -> None:
+    engine = AsyncEngine(database.client, database.name)
+    found = await engine.save(Kept(name="found", badge=b"found"))
+    await engine.save(Kept(name="other", badge=b"other"))
+    key: Any = Kept.badge
+    for asked in (found.badge, found.badge.id):
+        one = await engine.find_one(Kept, key == asked)
+        assert one is not None
+        assert one.name == "found"
+        assert await engine.count(Kept, key == asked) == 1
+        assert await engine.count(Kept, key.in_([asked])) == 1
+        assert await engine.count(Kept, key != asked) == 1
+    assert await engine.remove(Kept, key == found.badge) == 1

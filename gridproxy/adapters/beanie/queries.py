@@ -1,16 +1,18 @@
-"""Queries that write. They refuse content for a file field, which Beanie would write as it is."""
+"""Beanie's queries: a condition on a file matches both stored forms, and an update refuses content for a file field."""
 
 from __future__ import annotations
 
 import io
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from beanie.odm.queries.find import FindMany, FindOne
+from beanie.odm.queries.find import FindMany, FindOne, FindQuery
 from beanie.odm.queries.update import UpdateMany, UpdateOne
 
 from gridproxy.errors import ValidationError, type_name
+from gridproxy.fields.queries import holds_file, match_both_forms
 
 from .fields import file_fields
 
@@ -30,13 +32,24 @@ class _RefusingUpdateMany(UpdateMany):
         return super().update(*args, **options)
 
 
-class RefusingFindOne(FindOne[Any]):
+class _FileQuery(FindQuery[Any]):
+    def get_filter_query(self) -> dict[str, Any]:
+        asked = self.find_expressions
+        holds = partial(holds_file, self.document_model)
+        self.find_expressions = [match_both_forms(each, holds) for each in asked]
+        try:
+            return super().get_filter_query()
+        finally:
+            self.find_expressions = asked
+
+
+class FileFindOne(_FileQuery, FindOne[Any]):
     """Beanie's query for one document. Its updates raise `ValidationError` for content."""
 
     UpdateQueryType: type[UpdateOne] = _RefusingUpdateOne
 
 
-class RefusingFindMany(FindMany[Any]):
+class FileFindMany(_FileQuery, FindMany[Any]):
     """Beanie's query for many documents. Its updates raise `ValidationError` for content."""
 
     UpdateQueryType: type[UpdateMany] = _RefusingUpdateMany

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from odmantic import AIOEngine, Model
@@ -16,7 +17,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from gridproxy.errors import BadOption, type_name
 from gridproxy.fields.attacher import Attacher, StoredFile, refuse_open_files
 from gridproxy.fields.default_database import DefaultDatabase
-from gridproxy.file.file import AsyncGridFile
+from gridproxy.fields.queries import holds_file, match_both_forms
 from gridproxy.gridfs.store.collections import Session
 from gridproxy.runtime.session_lock import lock_owner
 
@@ -159,7 +160,7 @@ class AsyncEngine(AIOEngine):
         badgers = await engine.find(Badger, sort=Badger.id, skip=0, limit=10)
         ```
         """
-        asked = [_by_id(query) for query in queries]
+        asked = [_match_both_forms(model, query) for query in queries]
         pipeline = self._prepare_find_pipeline(model, *asked, sort=sort, skip=skip, limit=limit)
         return AsyncCursor(model, self._native(model), pipeline, self._driver_session(session), self._default_database)
 
@@ -172,7 +173,9 @@ class AsyncEngine(AIOEngine):
         assert await engine.count(Badger, Badger.photo == badger.photo) == 1
         ```
         """
-        return await super().count(model, *[_by_id(query) for query in queries], session=cast(Any, session))
+        return await super().count(
+            model, *[_match_both_forms(model, query) for query in queries], session=cast(Any, session)
+        )
 
     async def remove(
         self,
@@ -189,7 +192,7 @@ class AsyncEngine(AIOEngine):
         await engine.remove(Badger, Badger.photo == file, just_one=True)
         ```
         """
-        asked = [_by_id(query) for query in queries]
+        asked = [_match_both_forms(model, query) for query in queries]
         return await super().remove(model, *asked, just_one=just_one, session=cast(Any, session))
 
     async def save(self, instance: M, *, session: AnySession = None) -> M:
@@ -284,13 +287,15 @@ class AsyncEngine(AIOEngine):
         return cast("Session | None", self._get_session(cast(Any, session)))
 
 
-def _by_id(query: Any) -> Any:
-    """Return the query with an id in the place of each file."""
-    if isinstance(query, AsyncGridFile):
-        return query.id
-    if isinstance(query, dict):
-        return type(query)({key: _by_id(value) for key, value in query.items()})
-    return [_by_id(value) for value in query] if isinstance(query, list) else query
+def _match_both_forms(model: type[Model], query: Any) -> Any:
+    """Return the query with conditions on files that match ids and snapshots."""
+    if not isinstance(query, dict):
+        return query
+    return type(query)(match_both_forms(query, partial(holds_file, model, stored_name=_key_name)))
+
+
+def _key_name(kind: Any, name: str) -> str:
+    return str(getattr(getattr(kind, "__odm_fields__", {}).get(name), "key_name", name))
 
 
 def _kept(document: Any) -> FileModel | None:
