@@ -75,7 +75,7 @@ class FileState:
     info: FileInfo | None
 
     def __init__(self, id: object, options: FileOptions, info: FileInfo | None = None) -> None:
-        self.options = options
+        self.options: FileOptions = options
         self.busy: str | None = None
         self.content: object | None = None  # assigned to a field, and stored by its document's next save
         self.attachment: Attachment | None = None

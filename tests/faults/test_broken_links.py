@@ -105,7 +105,7 @@ async def try_again(trial: Operation, error: Failure, strike: Strike) -> None:
 
 
 def assert_said(error: Failure, kind: Break) -> None:
-    """The error tells what happened."""
+    """Check that the error says what happened."""
     if isinstance(error, OutcomeUnknown):
         cause = error.__cause__
         assert isinstance(cause, PyMongoError)

@@ -53,7 +53,7 @@ def chunks_made(monkeypatch: pytest.MonkeyPatch) -> Ago:
 
 
 def aged_id(moment: datetime) -> ObjectId:
-    """An id that was made at that moment, and no other one."""
+    """Return an id that was made at that moment."""
     return ObjectId(ObjectId.from_datetime(moment).binary[:4] + ObjectId().binary[4:])
 
 

@@ -31,7 +31,7 @@ def bucket(database: Database) -> Bucket:
 
 
 def aged_id(moment: datetime) -> ObjectId:
-    """An id that was made at that moment, and no other one."""
+    """Return an id that was made at that moment."""
     return ObjectId(ObjectId.from_datetime(moment).binary[:4] + ObjectId().binary[4:])
 
 
@@ -44,7 +44,7 @@ async def leave_chunks(bucket: Bucket, id: object, *ages: timedelta, size: int =
 
 
 async def collect(bucket: Bucket, hours_from_now: float = 0, **options: Any) -> GarbageReport:
-    """The garbage collector with another clock."""
+    """Run the garbage collector with another clock."""
     server_time = BucketScanner.server_time
 
     async def later(scanner: BucketScanner) -> datetime:
