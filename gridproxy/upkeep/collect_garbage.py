@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gridproxy.errors import BadOption
+from gridproxy.gridfs.records.file_info import REFERENCED_AT
 from gridproxy.gridfs.records.ids import id_filter
 from gridproxy.gridfs.store.collections import Record, Store
 from gridproxy.runtime.progress import Meter, Progress
@@ -93,16 +94,20 @@ class _Collector:
                 limit = len(remaining) if self._dry_run else _FILES_PER_SCAN
                 for key in list(remaining)[:limit]:
                     record = remaining.pop(key)
-                    await self._remove_file("unreferenced", record, {"uploadDate": record["uploadDate"]})
+                    # A document that is being saved changes the second one first (`touch_record`).
+                    unchanged = {key: record.get(key) for key in ("uploadDate", REFERENCED_AT)}
+                    if not await self._remove_file("unreferenced", record, unchanged):
+                        break  # it is in use again, so its variants may be, too: read the documents again
 
-    async def _remove_file(self, reason: str, record: Record, matching: dict[str, Any]) -> None:
+    async def _remove_file(self, reason: str, record: Record, matching: dict[str, Any]) -> bool:
         chunks, size = expected_size(record)
         if not self._dry_run:
             removed = await run_to_completion(self._remove(record["_id"], matching))
             if removed is None:
-                return  # Another client has deleted or replaced the file.
+                return False  # Another client has deleted or replaced the file, or a document points to it.
             chunks = removed
         self._count(reason, Tally(1, chunks, size))
+        return True
 
     async def _remove(self, id: object, matching: dict[str, Any]) -> int | None:
         query = {"_id": id_filter(id), **matching}

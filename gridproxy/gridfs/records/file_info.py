@@ -21,7 +21,9 @@ _SHA256 = re.compile("[0-9a-fA-F]{64}")
 # BSON dates outside Python's range become the first or the last date that Python has.
 _CLAMPED = CodecOptions[dict[str, Any]](tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
 _LONGEST = 2**63 - 1  # the largest length that BSON can store
-_OWN_KEYS = frozenset({"_id", "length", "chunkSize", "uploadDate", "filename", "metadata", "expires_at"})
+# When a document began to point to an old file. The garbage collector spares files that were referenced lately.
+REFERENCED_AT = "referenced_at"
+_OWN_KEYS = frozenset({"_id", "length", "chunkSize", "uploadDate", "filename", "metadata", "expires_at", REFERENCED_AT})
 
 
 def utc_milliseconds(moment: datetime) -> datetime:
