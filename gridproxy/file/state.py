@@ -20,10 +20,15 @@ from gridproxy.gridfs.download.reader import DownloadStream, Reader
 from gridproxy.gridfs.operations.delete import remove_file
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
-from gridproxy.gridfs.transactions.transaction_log import Hooks, TransactionLog, transaction_log_of
+from gridproxy.gridfs.transactions.transaction_log import (
+    Hooks,
+    TransactionLog,
+    is_foreign_transaction,
+    transaction_log_of,
+)
 from gridproxy.gridfs.upload.sources import Spent, open_source
 from gridproxy.gridfs.upload.writer import Writer
-from gridproxy.runtime.sessions import bound_session
+from gridproxy.runtime.sessions import bound_session, in_transaction
 
 from .attachment import Attachment, AttachmentState, FileRef
 from .connection import store_for
@@ -47,6 +52,8 @@ class FileState:
 
     __slots__ = (
         "__weakref__",
+        "_foreign_session",
+        "_outcome_unknown",
         "attachment",
         "busy",
         "content",
@@ -54,7 +61,6 @@ class FileState:
         "id",
         "info",
         "options",
-        "outcome_unknown",
         "reader",
         "tx_log",
         "variants",
@@ -69,7 +75,8 @@ class FileState:
         self.busy: str | None = None
         self.content: object | None = None  # assigned to a field, and stored by its document's next save
         self.attachment: Attachment | None = None
-        self.outcome_unknown: bool = False  # whether the commit of the transaction that stored it was not answered
+        self._outcome_unknown: bool = False
+        self._foreign_session: Session | None = None  # of the caller's transaction that stored the file
         self.tx_log: TransactionLog | None = None  # of the last transaction that changed this file
         self.default_of: tuple[type, str] | None = None  # the field of a pydantic model whose default this file is
         self.variants: dict[str, Any] = {}  # the file objects of a picture's variants
@@ -95,7 +102,8 @@ class FileState:
 
     def set_file(self, id: object, info: FileInfo | None) -> None:
         """Point to another file, at its start."""
-        self.id, self.info, self.content, self.outcome_unknown = id, info, None, False
+        self.id, self.info, self.content = id, info, None
+        self._outcome_unknown, self._foreign_session = False, None
         self.variants = {}
         self.reader = None
 
@@ -249,6 +257,8 @@ class FileState:
         """Point to the new file, then remove the old one, or keep it until the document has been saved."""
         old = self.id
         self.set_file(info.id, info)
+        if is_foreign_transaction(through := store.session_for(session)):
+            self._outcome_unknown, self._foreign_session = True, through
         if old is None or old == info.id:  # a staged file can be published again under the same id
             return
         if self.attachment is not None:
@@ -279,6 +289,19 @@ class FileState:
             self.writer, self.busy = None, None
 
     # Transactions
+
+    @property
+    def outcome_unknown(self) -> bool:
+        """Whether the transaction that stored the file may have been aborted, so that a save has to look for the file.
+
+        That is so if a commit was not answered, and for a transaction of the caller's, whose end nothing announces.
+        """
+        return self._outcome_unknown
+
+    @outcome_unknown.setter
+    def outcome_unknown(self, unknown: bool) -> None:
+        # A file that was found inside the caller's transaction may still be rolled back.
+        self._outcome_unknown = unknown or in_transaction(self._foreign_session)
 
     def session_for(self, session: Session | None) -> Session | None:
         """Return the session of a call: the given one, else the one that pymongo bound around it."""

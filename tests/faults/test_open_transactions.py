@@ -11,6 +11,7 @@ from pymongo.errors import OperationFailure
 
 import gridproxy
 from gridproxy import Bucket, FileMissing
+from gridproxy.adapters.document import Document, FileField
 from gridproxy.gridfs.operations.update import touch_record
 from gridproxy.gridfs.records.file_info import REFERENCED_AT, FileInfo
 from gridproxy.upkeep import document_paths
@@ -92,3 +93,48 @@ async def test_a_young_file_is_not_touched(bucket: Bucket) -> None:
     info = await bucket.upload(b"young")
     await touch_record(bucket.store, info.id, None, info)
     assert REFERENCED_AT not in (await bucket.store.find_record(info.id) or {})
+
+
+# A transaction of the caller's
+
+
+class Pet(Document):
+    photo = FileField()
+
+
+@pytest.mark.parametrize("saved_within", [False, True], ids=["put within", "put and saved within"])
+@pytest.mark.parametrize("how", ["put", "new_file", "assigned"])
+async def test_a_save_does_not_point_to_a_file_that_pymongos_own_transaction_rolled_back(
+    database: Database, how: str, saved_within: bool
+) -> None:
+    with gridproxy.using(database):
+        pet = await Pet().save()
+        async with database.client.start_session() as session:
+            await session.start_transaction()
+            if how == "put":
+                await pet.photo.put(b"roar", session=session)
+            elif how == "new_file":
+                async with pet.photo.new_file(session=session):
+                    pet.photo.write(b"roar")
+            else:
+                pet.photo = b"roar"
+            if saved_within or how == "assigned":
+                await pet.save(session=session)
+            await session.abort_transaction()
+        with pytest.raises(FileMissing):
+            await pet.save()
+        assert not (await Pet.objects.get()).photo
+
+
+async def test_a_save_after_the_commit_of_pymongos_own_transaction_succeeds(database: Database) -> None:
+    with gridproxy.using(database):
+        pet = Pet()
+        async with database.client.start_session() as session:
+            await session.start_transaction()
+            await pet.photo.put(b"roar", session=session)
+            await pet.save(session=session)
+            await session.commit_transaction()
+        assert pet.photo.state.outcome_unknown
+        await pet.save()
+        assert not pet.photo.state.outcome_unknown
+        assert await (await Pet.objects.get()).photo.read() == b"roar"
