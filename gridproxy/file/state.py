@@ -257,7 +257,8 @@ class FileState:
         """Point to the new file, then remove the old one, or keep it until the document has been saved."""
         old = self.id
         self.set_file(info.id, info)
-        if is_foreign_transaction(through := store.session_for(session)):
+        through = store.session_for(session)
+        if through is not None and is_foreign_transaction(through):
             self._outcome_unknown, self._foreign_session = True, through
         if old is None or old == info.id:  # a staged file can be published again under the same id
             return

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gridproxy.errors import BadOption
-from gridproxy.gridfs.records.file_info import REFERENCED_AT
-from gridproxy.gridfs.records.ids import id_filter
+from gridproxy.gridfs.records.file_info import REFERENCED_AT, UPLOAD_ID
 from gridproxy.gridfs.store.collections import Record, Store
+from gridproxy.gridfs.store.loose_chunks import Claim, Loose
 from gridproxy.runtime.progress import Meter, Progress
 from gridproxy.runtime.tasks import run_to_completion
 
@@ -110,9 +110,8 @@ class _Collector:
         return True
 
     async def _remove(self, id: object, matching: dict[str, Any]) -> int | None:
-        query = {"_id": id_filter(id), **matching}
-        deleted = await self._scanner.files.delete_one(query, session=self._scanner.session)
-        return await self._store.delete_chunks(id) if deleted.deleted_count else None
+        record = await self._store.delete_record(id, self._scanner.session, matching)
+        return None if record is None else await self._store.delete_chunks(id, record.get(UPLOAD_ID))
 
     # Chunks without a file
 
@@ -150,15 +149,17 @@ class _Collector:
 
     async def _remove_orphan(self, orphan: Orphan) -> None:
         removed = Tally(ids=1)
+        claim = Claim(self._store, orphan.id)
+        await claim.begin(orphan.youngest)
         while chunks := await self._scanner.next_chunks(orphan):
-            # A staged upload may have been published since the orphan was found.
-            if await self._scanner.is_stored(orphan.id):
+            # A staged upload may have been published since the orphan was found, also in an open transaction.
+            if await run_to_completion(claim.check()) is not Loose.REMOVED:
                 break
             await run_to_completion(self._store.delete_chunks_by_id(orphan.id, [chunk["_id"] for chunk in chunks]))
             removed += Tally(0, len(chunks), sum(chunk["size"] for chunk in chunks))
         if removed.chunks:
             self._count("orphans", removed)
-        # A record that was inserted during the deletion belongs to a damaged file, which the report names.
+        # Another driver may have inserted a record during the deletion. It belongs to a damaged file.
         if await self._scanner.is_stored(orphan.id):
             self.report = replace(self.report, contested=(*self.report.contested, orphan.id))
 

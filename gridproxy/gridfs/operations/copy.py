@@ -13,7 +13,7 @@ from gridproxy.errors import BadOption, CorruptFile, FileVanished, OutcomeUnknow
 from gridproxy.gridfs.content.variants import named_variants
 from gridproxy.gridfs.download.download import load_info
 from gridproxy.gridfs.records.chunks import object_ids
-from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
 from gridproxy.gridfs.upload.commit import DUPLICATE_KEY, check_id_is_free, id_in_progress
@@ -66,7 +66,9 @@ class _Copy:
         self._request = request
         self._session = session
         self._id = ObjectId() if request.id is None else request.id
-        self._undo_log = UndoLog(store, self._id, session)
+        self._undo_log = UndoLog(
+            store, self._id, session, shared_id=request.id is not None, known_id=request.id is not None
+        )
         self._variants: list[object] = []
 
     async def run(self) -> FileInfo:
@@ -108,7 +110,10 @@ class _Copy:
         source = self._source
         # Another driver may have stored an empty file without a chunk size.
         chunk_size = source.chunk_size or self._store.chunk_size
-        return self._request.record(self._id, source.length, chunk_size, source.sha256)
+        record = self._request.record(self._id, source.length, chunk_size, source.sha256, self._store.now())
+        if self._undo_log.upload_id is not None:
+            record[UPLOAD_ID] = self._undo_log.upload_id
+        return record
 
     async def _copy_chunks(self) -> None:
         count = self._source.chunk_count
@@ -145,7 +150,9 @@ class _Copy:
         """Copy chunks from `first` on, and return the number of the next one."""
         ids = [self._undo_log.new_chunk_id() for _ in range(min(at_most, self._source.chunk_count - first))]
         try:
-            await run_to_completion(self._store.copy_chunks(self._source, first, ids, self._id))
+            await run_to_completion(
+                self._store.copy_chunks(self._source, first, ids, self._id, self._undo_log.upload_id)
+            )
         except OperationFailure as error:
             if error.code != DUPLICATE_KEY:
                 raise

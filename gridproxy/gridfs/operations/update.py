@@ -11,8 +11,9 @@ from bson.errors import InvalidDocument
 from gridproxy.errors import BadMetadata, FileMissing
 from gridproxy.gridfs.content.variants import variant_ids
 from gridproxy.gridfs.download.download import load_info
-from gridproxy.gridfs.records.file_info import REFERENCED_AT, FileInfo, utc_now
+from gridproxy.gridfs.records.file_info import REFERENCED_AT, FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
+from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.gridfs.upload.options import check_filename, check_metadata_keys, merge_metadata
 from gridproxy.runtime.tasks import run_to_completion
 
@@ -70,7 +71,7 @@ async def touch_record(store: Store, id: object, session: Session | None, info: 
     finds the note and spares the file. In a transaction both sides change one record, so one of them fails: either the
     collector waits for the commit and finds the note, or the transaction gets a write conflict.
     """
-    if info is not None and info.upload_date is not None and utc_now() - info.upload_date < _YOUNG:
+    if info is not None and info.upload_date is not None and await server_now(store) - info.upload_date < _YOUNG:
         return
     session = store.session_for(session)
     update = {"$currentDate": {REFERENCED_AT: True}}
