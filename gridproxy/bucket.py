@@ -574,6 +574,7 @@ class Bucket:
         """Remove a file, and a picture's variants. In a transaction the chunks are removed with the commit.
 
         If there is no file, all chunks under the id are removed (GridFS spec), so an upload in progress under it fails.
+        A file that another client stores under the id during the call stays whole.
 
         Raises:
             FileMissing: There is no file `id`.

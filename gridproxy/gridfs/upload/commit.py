@@ -32,7 +32,7 @@ _COMMAND_NOT_FOUND = 59
 _ATTEMPTS = 4
 _PAUSE = 0.1  # seconds before the first repetition, doubled for each further one
 # Seconds of a pause after which an upload verifies all of its chunks. The garbage collector spares chunks younger than
-# an hour (`scanner.YOUNGEST`). The rest of the hour is for differing clocks and for a transaction's commit.
+# an hour (`MIN_AGE`). The rest of the hour is for the error of the measured clock and for a transaction's commit.
 SAFE_PAUSE = 30 * 60
 
 
