@@ -73,14 +73,23 @@ async def test_an_upload_between_any_two_commands_of_a_removal_is_whole_or_refus
             await well.upload(OLD, id=ID)
         succeeded: list[FileInfo] = []
 
-        async def rival(succeeded: list[FileInfo] = succeeded) -> None:
+        async def delete_and_store(succeeded: list[FileInfo] = succeeded) -> None:
             await refused(well.delete(ID))
             await refused(well.discard(ID))
             if await refused(stored(well, size)) is None:
                 succeeded.append(await well.stat(ID))
 
+        tasks: list[asyncio.Task[None]] = []
+
+        async def rival(tasks: list[asyncio.Task[None]] = tasks) -> None:
+            tasks.append(asyncio.create_task(delete_and_store()))
+            # It may wait for the end of the transaction.
+            await asyncio.wait(tasks, timeout=0.2)
+
         link.before(number, rival)
         error = await refused(REMOVALS[removal](scene.bucket))
+        for task in tasks:
+            await task
         came = link.hit.is_set()
         link.heal()
         files, orphans = await files_and_orphans(well.database)
