@@ -274,3 +274,19 @@ async def round_of(bucket: Bucket, number: int, rng: random.Random) -> bytes | N
     except (*REFUSED, PyMongoError):
         return None
     return content
+
+
+async def test_content_that_was_staged_beside_an_empty_file_can_be_discarded(
+    bucket: Bucket, database: Database
+) -> None:
+    empty = await bucket.stage(b"", id=ID)
+    beside = await bucket.stage(NEW, id=ID)
+    with pytest.raises(UploadInProgress):
+        await bucket.publish(empty)
+    await bucket.discard(beside)
+    empty, beside = await bucket.stage(b"", id=ID), await bucket.stage(NEW, id=ID)
+    await database["fs.files"].insert_one(empty.record)  # published between the look and the insert
+    with pytest.raises(FileAlreadyStored):
+        await bucket.discard(empty)
+    await bucket.discard(beside)
+    assert await stored_files(database) == {ID: b""}

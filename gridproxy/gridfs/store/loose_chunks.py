@@ -16,6 +16,8 @@ from contextlib import suppress
 from bson import ObjectId
 from pymongo.errors import ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
 
+from gridproxy.gridfs.records.file_info import UPLOAD_ID
+
 from .collections import CHUNKS_PER_PAGE, Store
 from .server_clock import ensure_clock
 
@@ -85,23 +87,30 @@ async def remove_loose_chunks(store: Store, id: object) -> Loose:
             return Loose.REMOVED
 
 
-async def remove_own_chunks(store: Store, id: object, chunk_ids: Sequence[ObjectId]) -> Loose:
+async def remove_own_chunks(store: Store, id: object, upload_id: object, chunk_ids: Sequence[ObjectId]) -> Loose:
     """Remove these chunks of one upload, unless they are a file."""
-    if not chunk_ids:
-        return Loose.REMOVED
     mark = ObjectId()
     # Without its chunk 0 nobody can make a file of the others.
-    if await store.mark_chunk(id, chunk_ids[0], mark) and (found := await _find_owner(store, id)) is not Loose.REMOVED:
-        await store.unmark_chunk(id, chunk_ids[0], mark)
-        return found
+    marked = bool(chunk_ids) and await store.mark_chunk(id, chunk_ids[0], mark)
+    if marked or not chunk_ids:
+        found = await _find_owner(store, id, upload_id)
+        if found is not Loose.REMOVED:
+            if marked:
+                await store.unmark_chunk(id, chunk_ids[0], mark)
+            return found
     await store.delete_chunks_by_id(id, reversed(chunk_ids))
     return Loose.REMOVED
 
 
-async def _find_owner(store: Store, id: object) -> Loose:
+_ANY = object()
+
+
+async def _find_owner(store: Store, id: object, upload_id: object = _ANY) -> Loose:
     async with store.own_session() as session:  # a bound transaction may not see a record that was inserted since
-        if await store.find_record(id, session, primary=True) is not None:
-            return Loose.STORED
+        record = await store.find_record(id, session, primary=True)
+    if record is not None:
+        # The empty file of another upload may have been stored under the id.
+        return Loose.STORED if upload_id in (_ANY, record.get(UPLOAD_ID)) else Loose.REMOVED
     await ensure_clock(store)  # it tells whether the server has transactions
     if store.state.transactions and await _is_pending(store, id):
         return Loose.PENDING

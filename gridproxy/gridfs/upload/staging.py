@@ -6,7 +6,7 @@ from pymongo.errors import PyMongoError
 
 from gridproxy.errors import CorruptFile, FileAlreadyStored, FileClosed, UploadInProgress
 from gridproxy.gridfs.records.chunks import object_ids
-from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.loose_chunks import Loose, remove_loose_chunks, remove_own_chunks
 from gridproxy.gridfs.store.server_clock import server_now
@@ -14,7 +14,7 @@ from gridproxy.gridfs.transactions.transaction_log import TransactionLog, transa
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import run_to_completion
 
-from .commit import Verify, insert_record
+from .commit import Verify, id_in_progress, insert_record
 
 
 class Staged:
@@ -72,6 +72,8 @@ async def publish_staged(staged: Staged, session: Session | None = None) -> File
     if not again:
         # The garbage collector spares a new file, because a document may be about to refer to it.
         staged.record["uploadDate"] = await server_now(staged.store)
+        if not staged.chunk_ids and await staged.store.has_chunks(staged.id):
+            raise id_in_progress(staged.id)  # they would be surplus chunks of this empty file
     await run_to_completion(_insert(staged, session, again))
     staged.published = staged.published or not in_transaction(session)
     return staged.info
@@ -100,9 +102,8 @@ async def discard_staged(staged: Staged) -> None:
     """
     if staged.published_in is not None and staged.published_in.open:
         raise _published_in_transaction(staged.id)
-    await _refuse_stored(staged.store, staged.id)
-    chunk_ids = list(object_ids(staged.chunk_ids))
-    _refuse_kept(staged.id, await run_to_completion(remove_own_chunks(staged.store, staged.id, chunk_ids)))
+    chunk_ids, upload_id = list(object_ids(staged.chunk_ids)), staged.record.get(UPLOAD_ID)
+    _refuse_kept(staged.id, await run_to_completion(remove_own_chunks(staged.store, staged.id, upload_id, chunk_ids)))
     staged.discarded = True
 
 
