@@ -13,6 +13,7 @@ from pymongo import AsyncMongoClient, common
 from gridproxy import Bucket
 from gridproxy.gridfs.download import download, reader
 from gridproxy.gridfs.download.download import Download
+from gridproxy.gridfs.transactions import transactions
 from gridproxy.gridfs.upload import batch_sender, commit, upload
 
 from ..observing import Commands
@@ -112,6 +113,7 @@ async def scenes(
     """Yield the same bucket through a client without `timeoutMS`, and through one with it."""
     monkeypatch.setattr(commit, "_PAUSE", 0)
     monkeypatch.setattr(commit, "_ATTEMPTS", 2)
+    monkeypatch.setattr(transactions, "COMMIT_SECONDS", 0.5)
     await bucket.ensure_indexes()
     async with (
         AsyncMongoClient[dict[str, Any]](link.uri, serverMonitoringMode="poll") as patient,

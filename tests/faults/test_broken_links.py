@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 from pymongo.errors import ConnectionFailure, NotPrimaryError, OperationFailure, PyMongoError
 
-from gridproxy import OutcomeUnknown
+from gridproxy import CommitUnknown, OutcomeUnknown
 
 from .link import UNAUTHORIZED, Break, Link
 from .matrix import OPERATIONS, Fault, Matrix
@@ -106,6 +106,8 @@ async def try_again(trial: Operation, error: Failure, strike: Strike) -> None:
 
 def assert_said(error: Failure, kind: Break) -> None:
     """Check that the error says what happened."""
+    if isinstance(error, CommitUnknown):
+        return
     if isinstance(error, OutcomeUnknown):
         cause = error.__cause__
         assert isinstance(cause, PyMongoError)

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from pymongo.errors import PyMongoError
 
-from gridproxy import Bucket, GarbageReport, GridProxyError, OutcomeUnknown
+from gridproxy import Bucket, CommitUnknown, GarbageReport, GridProxyError, OutcomeUnknown
 from gridproxy.upkeep.bucket_scanner import BucketScanner
 
 from .operation import Operation
@@ -35,7 +35,7 @@ async def assert_whole(trial: Operation, error: Failure | None) -> None:
     said = f"{contents!r}, orphans {orphans!r}, after {error!r} {getattr(error, '__notes__', '')}"
     if error is None:
         assert (contents, len(orphans)) == (trial.after, trial.staged[1]), said
-    elif isinstance(error, OutcomeUnknown) or not trial.all_or_nothing or hasattr(error, "__notes__"):
+    elif isinstance(error, OutcomeUnknown | CommitUnknown) or not trial.all_or_nothing or hasattr(error, "__notes__"):
         assert contents in (trial.before, *trial.between, trial.after), said
     else:
         assert (contents, len(orphans)) == (trial.before, trial.staged[0]), said
