@@ -7,6 +7,7 @@ provably owns it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions
 from gridproxy.file.state import FileState
 from gridproxy.gridfs.operations.delete import delete_after_failure, remove_file
+from gridproxy.gridfs.operations.update import touch_record
 from gridproxy.gridfs.store.collections import Session, Store
 from gridproxy.gridfs.transactions.transaction_log import is_foreign_transaction
 from gridproxy.runtime.session_lock import lock, lock_owner
@@ -134,6 +136,7 @@ class Attacher:
             if check is not None:
                 check()
             files = self.attach(session)
+        await _note_references(files, session)
         if any(file.state.outcome_unknown for file in files):
             await _confirm_stored(files, session)
             files = self.attach(session)
@@ -273,8 +276,19 @@ def _is_incomplete(file: AsyncGridFile) -> bool:
     return (
         state.content is not None
         or state.outcome_unknown
+        or (state.id is not None and state.attachment is not None and state.attachment.referenced != state.id)
         or (state.info is None and state.id is not None and state.options.store == "snapshot")
     )
+
+
+async def _note_references(files: Iterable[AsyncGridFile], session: Session | None) -> None:
+    """Note for the garbage collector that a document is about to point to files that it does not point to yet."""
+    for file in files:
+        state = file.state
+        if state.id is not None and attachment_of(state).referenced != state.id:
+            # A reference to a missing file may be saved, so the document can be repaired.
+            with contextlib.suppress(FileMissing):
+                await touch_record(state.store(), state.id, state.session_for(session), state.info)
 
 
 async def _confirm_stored(files: Iterable[AsyncGridFile], session: Session | None) -> None:
@@ -292,9 +306,8 @@ async def _confirm_stored(files: Iterable[AsyncGridFile], session: Session | Non
 
 async def saved(written: Sequence[tuple[FileState, FileRef]], session: Session | None) -> None:
     """Remove what was replaced, now that the document was written with these references."""
-    in_use = [now[0] for _, now in written]
     for state, now in written:
-        await attachment_of(state).saved(now, in_use, state.session_for(session))
+        await attachment_of(state).saved(now, written, state.session_for(session))
 
 
 def mark_outcome_unknown(states: Iterable[FileState]) -> None:

@@ -17,7 +17,7 @@ from bson import ObjectId
 
 from gridproxy.bucket import Bucket
 from gridproxy.errors import BadId, BadOption, BadSource, type_name
-from gridproxy.file.attachment import Attachment, Proof
+from gridproxy.file.attachment import Attachment, FileRef, Proof
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions, OnReplace
 from gridproxy.file.pydantic import parts_of, pydantic_fields
@@ -332,12 +332,13 @@ class WrappedState(FileState):
             self.set_file(id, info)
             raise
 
-    def ids_beside(self) -> list[object]:
-        """Return the ids of the object's other wrapped attributes."""
+    def refs_beside(self) -> list[tuple[FileState, FileRef]]:
+        """Return what the object's other wrapped attributes point to."""
         owner = self._owner()
         fields = [each for kind in type(owner).__mro__ for each in vars(kind).values()]
         others = [each for each in fields if isinstance(each, WrappedField) and each is not self._field]
-        return [each.__get__(owner).id for each in others]
+        states = [each.__get__(owner).state for each in others]
+        return [(state, state.ref) for state in states]
 
 
 class WrappedFile(AsyncGridFile):
@@ -360,7 +361,7 @@ class WrappedFile(AsyncGridFile):
         assert self.state.attachment is not None, "__init__ attached it"
         through = self.state.session_for(session)
         self.state.enlist(through)
-        await self.state.attachment.finalize(through, self.state.ids_beside())
+        await self.state.attachment.finalize(through, self.state.refs_beside())
 
 
 def mark_loaded(document: T) -> T:

@@ -51,6 +51,7 @@ class AttachmentState:
     owned: tuple[object, ...] = ()
     replaced: tuple[tuple[Store, object], ...] = ()
     outcome_unknown: bool = False
+    referenced: object = None
 
 
 class Attachment:
@@ -66,6 +67,7 @@ class Attachment:
         "_replaced",
         "_saved",
         "outcome_unknown",
+        "referenced",
         "shared",
     )
 
@@ -77,6 +79,8 @@ class Attachment:
         self._replaced: list[tuple[Store, object]] = []
         self._owned: list[object] = []  # the ids of files that this document provably owns
         self._claims: tuple[object, ...] = ()  # the ids that the original of a copied file owned
+        # The id that the stored document is known to point to. Its file is safe from the garbage collector.
+        self.referenced: object = None
         self.prove(proof)
         self.shared: bool = False
         self.outcome_unknown: bool = False  # whether a save was not answered: the document may hold the old or new file
@@ -108,14 +112,17 @@ class Attachment:
         """Note what proves that the document owns its file."""
         if proof is Proof.LOADED:
             self.own(self._saved[0])
+            self.referenced = self._saved[0]
         elif proof is Proof.COPIED:
             for id in self._claims:
                 self.own(id)
+            self.referenced = self._saved[0] if self._saved[0] in self._claims else None
 
     def disown(self) -> None:
         """Forget every proof: the document has become another one."""
         self._owned.clear()
         self._replaced.clear()
+        self.referenced = None
 
     def own(self, id: object) -> None:
         """Note the proof that the document owns the file `id`."""
@@ -153,33 +160,36 @@ class Attachment:
 
     def snapshot(self) -> AttachmentState:
         """Return what `restore` needs if a transaction is aborted."""
-        return AttachmentState(self._saved, tuple(self._owned), tuple(self._replaced), self.outcome_unknown)
+        owned, replaced = tuple(self._owned), tuple(self._replaced)
+        return AttachmentState(self._saved, owned, replaced, self.outcome_unknown, self.referenced)
 
     def restore(self, state: AttachmentState) -> None:
         """Go back to an earlier state."""
         self._saved, self._owned, self._replaced = state.saved, list(state.owned), list(state.replaced)
-        self.outcome_unknown = state.outcome_unknown
+        self.outcome_unknown, self.referenced = state.outcome_unknown, state.referenced
 
-    async def finalize(self, session: Session | None = None, in_use: Collection[object] = ()) -> None:
+    async def finalize(self, session: Session | None = None, written: Collection[tuple[object, FileRef]] = ()) -> None:
         """Remove the replaced files of a document that its caller has saved by hand."""
-        await self.saved(self._present().ref, in_use, session)
+        await self.saved(self._present().ref, written, session)
 
     def _present(self) -> AttachedFile:
         file = self._file()
         assert file is not None, "only the file itself calls this"
         return file
 
-    async def saved(self, now: FileRef, in_use: Collection[object] = (), session: Session | None = None) -> None:
+    async def saved(
+        self, now: FileRef, written: Collection[tuple[object, FileRef]] = (), session: Session | None = None
+    ) -> None:
         """Remove the replaced files, now that the stored document points to `now`.
 
-        A file that another document may point to stays, and so does each id `in_use`: other fields of the document hold
-        it. In a transaction of this package the records are removed with the commit. In a transaction of the caller's
-        the garbage collector removes the files, because the transaction may still be aborted.
+        A file that another document may point to stays, and so does each file that was `written` into another field of
+        the document. In a transaction of this package the records are removed with the commit. In a transaction of the
+        caller's the garbage collector removes the files, because the transaction may still be aborted.
         """
         if session is not None and is_foreign_transaction(session):
             self.forget(now)
             return
-        self._saved, self.outcome_unknown = now, False
+        self._saved, self.outcome_unknown, self.referenced = now, False, now[0]
         if not self._replaced:
             return
         # If a file was replaced while the document was being written, the document points to the older one.
@@ -188,7 +198,7 @@ class Attachment:
         try:
             while removable:
                 store, id = removable[-1]
-                if not self.shared and id not in in_use:
+                if not self.shared and all(id != used[0] for _, used in written):
                     await remove_file(store, id, session)
                 removable.pop()
         finally:
@@ -204,6 +214,7 @@ class Attachment:
         self.forget(now)
         self._owned.clear()
         self.own(now[0])
+        self.referenced = now[0]
 
     async def revert(self, session: Session | None = None) -> None:
         """Point to the saved document's file again, and remove the files that were stored since."""

@@ -158,6 +158,7 @@ class FileState:
         if attachment is not None and attachment.belongs_to(owner, field):
             if proof is Proof.LOADED:
                 attachment.own(self.id)
+                attachment.referenced = self.id
         elif attachment is not None and attachment.unowned:
             attachment.bind(owner, field)
             attachment.prove(proof)

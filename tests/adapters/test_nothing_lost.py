@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from odmantic import Field, Model
 from pydantic import BaseModel, ConfigDict
 from pymongo import AsyncMongoClient
 
-from gridproxy import AsyncGridFile, BadOption, BadSource, FileMissing, FileOptions, wrap_field
+from gridproxy import AsyncGridFile, BadOption, BadSource, Bucket, FileMissing, FileOptions, wrap_field
 from gridproxy.adapters.beanie import FileDocument
 from gridproxy.adapters.document import Document as OwnDocument
 from gridproxy.adapters.document import FileField, StringField
@@ -317,3 +318,29 @@ async def test_odmantic_models_with_snapshots_are_found_by_their_file_and_its_id
         assert await engine.count(Kept, key.in_([asked])) == 1
         assert await engine.count(Kept, key != asked) == 1
     assert await engine.remove(Kept, key == found.badge) == 1
+
+
+@pytest.mark.parametrize("kind", [Animal, Own])
+async def test_the_garbage_collector_spares_an_old_file_that_a_save_begins_to_point_to(
+    database: Database, kind: Any
+) -> None:
+    await init_beanie(database=database, document_models=[Animal])
+    bucket = Bucket(database)
+    old = await bucket.upload(b"old")
+    long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=30)
+    await database["fs.files"].update_one({"_id": old.id}, {"$set": {"uploadDate": long_ago}})
+
+    async def noted() -> Any:
+        record = await database["fs.files"].find_one({"_id": old.id})
+        return (record or {}).get("referenced_at")
+
+    document = kind(name="a badger", photo=old.id)
+    await document.save()
+    first = await noted()
+    assert first is not None
+    await document.save()
+    assert await noted() == first
+    # A collection that lacks the document stands for a scan that ended before the save.
+    await database["others"].insert_one({"photo": None})
+    await bucket.collect_garbage(dry_run=False, references=[("others", "photo")])
+    assert await bucket.file(old.id).read() == b"old"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from beanie.odm.queries.find import FindMany, FindOne, FindQuery
+from beanie.odm.queries.find import FindMany, FindOne
 from beanie.odm.queries.update import UpdateMany, UpdateOne
+from pydantic import BaseModel
 
 from gridproxy.errors import ValidationError, type_name
 from gridproxy.fields.queries import holds_file, match_both_forms
@@ -40,8 +40,12 @@ class FileFindOne(FindOne[Any]):
 
     def get_filter_query(self) -> dict[str, Any]:
         """Return the filter. A condition on a file matches ids and snapshots."""
-        with _both_forms(self):
+        asked = self.find_expressions
+        self.find_expressions = list(map(partial(_in_both_forms, self.document_model), asked))
+        try:
             return super().get_filter_query()
+        finally:
+            self.find_expressions = asked
 
 
 class FileFindMany(FindMany[Any]):
@@ -51,18 +55,17 @@ class FileFindMany(FindMany[Any]):
 
     def get_filter_query(self) -> dict[str, Any]:
         """Return the filter. A condition on a file matches ids and snapshots."""
-        with _both_forms(self):
+        asked = self.find_expressions
+        self.find_expressions = list(map(partial(_in_both_forms, self.document_model), asked))
+        try:
             return super().get_filter_query()
+        finally:
+            self.find_expressions = asked
 
 
-@contextmanager
-def _both_forms(query: FindQuery[Any]) -> Iterator[None]:
-    asked, holds = query.find_expressions, partial(holds_file, query.document_model)
-    query.find_expressions = [match_both_forms(each, holds) for each in asked]
-    try:
-        yield
-    finally:
-        query.find_expressions = asked
+def _in_both_forms(kind: type[BaseModel], query: Mapping[str, Any]) -> Mapping[str, Any]:
+    # A save finds its document by `_id` alone.
+    return query if list(map(str, query)) == ["_id"] else match_both_forms(query, partial(holds_file, kind))
 
 
 def _refuse_content(kind: type[object], changes: Iterable[object]) -> None:
