@@ -1,9 +1,10 @@
-"""The benchmark command still runs; what it measures is nobody's business here."""
+"""The benchmark commands still run. Speed is not checked here. The number of calls is: it is the same each time."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,16 @@ def test_an_unknown_work_is_refused_with_the_list_of_those_there_are() -> None:
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "upload-small" in done.stderr
+
+
+def test_the_hot_paths_keep_within_their_goals_of_calls_and_files(mongodb_uri: str) -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.calls"]
+    environment = {**os.environ, "MONGODB_URI": mongodb_uri}
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"^(.+?) +(\d+) calls in +(\d+) files$", done.stdout, re.MULTILINE)
+    counted = {name: (int(calls), int(files)) for name, calls, files in found}
+    assert len(counted) == 6
+    for name, most in {"put 1 KB": (110, 14), "Beanie save, unchanged, one file": (120, 19)}.items():
+        assert counted[name] <= most, done.stdout
+        assert counted[name][1] <= most[1], done.stdout

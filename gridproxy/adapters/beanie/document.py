@@ -416,7 +416,9 @@ class FileDocument(TypedDocument):
 
     def _held_files(self) -> list[HeldFile]:
         # By the field's name: within a list a file may move, and is still in the same field.
-        return [(path.partition(".")[0], file) for path, file in plan_of(type(self)).files(self, _is_document)]
+        plan = plan_of(type(self))
+        files = plan.files(self, _is_document)
+        return files if plan.direct else [(path.partition(".")[0], file) for path, file in files]
 
     def _take_assigned(self) -> None:
         """Make files of content that was assigned in embedded models, or put into lists and dicts by hand."""
