@@ -16,6 +16,7 @@ from pymongo import AsyncMongoClient
 import gridproxy
 from gridproxy import AsyncGridFile, BadOption, FileClosed, FileMissing, FileVanished, InfoNotLoaded, Reader
 from gridproxy.file.connection import get_database
+from gridproxy.gridfs.store.collections import Store
 
 from ..observing import Database, observed
 
@@ -209,6 +210,60 @@ async def test_open_can_be_awaited_and_closed_by_hand() -> None:
     await reader.aclose()
     with pytest.raises(FileClosed):
         await reader.read()
+
+
+@pytest.mark.parametrize("size", [-1, 1, 20], ids=["the rest", "one byte", "many bytes"])
+@pytest.mark.parametrize("held", ["find_record", "find_first_chunks", "find_chunks"])
+async def test_a_reader_closed_during_a_read_makes_that_read_raise_file_closed(
+    size: int, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await stored(bytes(3000), chunk_size=2)
+    asked, go = asyncio.Event(), asyncio.Event()
+    find: Any = getattr(Store, held)
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        asked.set()
+        await go.wait()
+        return await find(*args, **more)
+
+    reader = file.open()
+    if held == "find_chunks":
+        await reader.read(1)  # the record is known then
+        await reader.seek(2500)
+    monkeypatch.setattr(Store, held, slow)
+    before = reader.tell()
+    reading = asyncio.create_task(reader.read(size))
+    waiting = asyncio.create_task(reader.read(size))
+    await asyncio.wait_for(asked.wait(), 10)
+    closing = asyncio.create_task(reader.aclose())
+    await asyncio.sleep(0)
+    go.set()
+    await closing
+    for each in (reading, waiting):
+        with pytest.raises(FileClosed):
+            await each
+    assert reader.tell() == before
+
+
+async def test_a_file_closed_during_a_read_makes_that_read_raise_file_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = await stored(b"0123456789", chunk_size=3)
+    asked, go = asyncio.Event(), asyncio.Event()
+    find = Store.find_record
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        asked.set()
+        await go.wait()
+        return await find(*args, **more)
+
+    monkeypatch.setattr(Store, "find_record", slow)
+    other = AsyncGridFile(file.id)
+    reading = asyncio.create_task(other.read())
+    await asyncio.wait_for(asked.wait(), 10)
+    await other.close()
+    go.set()
+    with pytest.raises(FileClosed):
+        await reading
+    assert await other.read() == b"0123456789"
 
 
 async def test_opening_what_is_not_there_says_so_at_the_open() -> None:

@@ -39,6 +39,7 @@ class DownloadStream(ByteReceiveStream):
     def __init__(self, download: Download) -> None:
         self._download = download
         self._pieces: list[bytes] = []
+        self._at = 0  # how many bytes of the last piece were returned already
         self._closed = False
         self._guard = anyio.ResourceGuard("reading from")
 
@@ -69,11 +70,7 @@ class DownloadStream(ByteReceiveStream):
         """
         if max_bytes < 1:
             raise BadOption(f"max_bytes is at least 1, not {max_bytes!r}")
-        piece = await self._next_piece()
-        if len(piece) > max_bytes:
-            self._pieces.append(piece[max_bytes:])
-            piece = piece[:max_bytes]
-        return piece
+        return await self._next_piece(max_bytes)
 
     async def __anext__(self) -> bytes:
         try:
@@ -81,7 +78,7 @@ class DownloadStream(ByteReceiveStream):
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
 
-    async def _next_piece(self) -> bytes:
+    async def _next_piece(self, max_bytes: int | None = None) -> bytes:
         with self._guard:
             if self._closed:
                 raise anyio.ClosedResourceError
@@ -93,7 +90,14 @@ class DownloadStream(ByteReceiveStream):
                 if block is None:
                     raise anyio.EndOfStream
                 self._pieces = list(reversed(block.pieces))
-            return self._pieces.pop()
+            piece, start = self._pieces[-1], self._at
+            end = len(piece) if max_bytes is None else start + max_bytes
+            if end < len(piece):
+                self._at = end
+            else:
+                self._pieces.pop()
+                self._at = 0
+            return piece[start:end]
 
     async def aclose(self) -> None:
         """Close the stream, cancel its running reads and wait for them.
@@ -104,7 +108,7 @@ class DownloadStream(ByteReceiveStream):
         ```
         """
         self._closed = True
-        self._pieces = []
+        self._pieces, self._at = [], 0
         await self._download.aclose()
 
 
@@ -171,7 +175,7 @@ class Reader:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the reader and drop its fetched bytes.
+        """Close the reader and drop its fetched bytes. A read that is running raises `FileClosed`.
 
         ```python
         reader = await bucket.file(info.id).open()
@@ -282,12 +286,17 @@ class Reader:
             head, at = block.pieces_from(position)
             head[0] = head[0][at:]
             position = block.end
-        download, self._download, self._block = self._download, None, None
-        if download is not None and download.next_offset != position:
-            await download.aclose()
-            download = None
-        # The rest is certainly read in sequence, so the largest number of ranges is fetched ahead.
-        rest = await read_all(download or self._from(position, FIRST_BYTES, ahead=IN_FLIGHT), head)
+        self._block = None
+        if self._download is not None and self._download.next_offset != position:
+            await self._reset()
+        if self._download is None:
+            # The rest is certainly read in sequence, so the largest number of ranges is fetched ahead.
+            self._download = self._from(position, FIRST_BYTES, ahead=IN_FLIGHT)
+        try:
+            rest = await read_all(self._download, head)
+        finally:
+            self._download = None
+        self._check_open()
         self._position += len(rest)
         return rest
 
@@ -317,6 +326,7 @@ class Reader:
         except Exception:
             await self._reset()  # so that the next read fetches again
             raise
+        self._check_open()
         self._info, self._block = download.info, block
 
     def keep(self, info: FileInfo, content: bytes) -> None:
@@ -324,6 +334,7 @@ class Reader:
         self._info, self._block = info, Block(0, [content], len(content))
 
     def _from(self, position: int, first: int, *, ahead: int = 0) -> Download:
+        self._check_open()
         return Download(
             self.store,
             self.id,
@@ -341,7 +352,9 @@ class Reader:
         if self._info is None:
             if self._download is None:
                 self._download = self._from(self._position, FIRST_BYTES)
-            self._info = await self._download.load()
+            info = await self._download.load()
+            self._check_open()
+            self._info = info
         return self._info
 
     def _check_open(self) -> None:
