@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
@@ -20,6 +20,7 @@ from gridproxy.gridfs.store.collections import Session
 from gridproxy.gridfs.upload.options import TransferOptions, UploadRequest, split_metadata, upload_request
 from gridproxy.gridfs.upload.sources import Data, Source, SourceLike
 from gridproxy.gridfs.upload.staging import Staged
+from gridproxy.gridfs.upload.upload import Written
 from gridproxy.gridfs.upload.writer import Writer
 from gridproxy.runtime.progress import Progress
 from gridproxy.runtime.tasks import run_to_completion
@@ -364,19 +365,20 @@ class AsyncGridFile:
             raise BadOption("a picture is decoded as a whole and cannot be written in parts: put() or replace() it")
         return NewFile(self, self._request(options), replace, session, progress)
 
-    def write(self, data: Data) -> Awaitable[int]:
+    def write(self, data: Data) -> Written:
         """Copy `data` at the call, in order. Await the result to be held back while the server is slow.
 
         Args:
             data: Bytes, or a str that is encoded (UTF-8 unless `new_file` was given another encoding).
 
         Returns:
-            An awaitable of the number of bytes. Data whose write is not awaited is kept and sent at `close()`.
+            The number of bytes, an int that can be awaited. Without `await` the data is kept and sent at `close()`.
 
         Raises:
             FileClosed: No new file is open.
             BadSource: `data` is not bytes and not a str.
-            BufferFull: More than 64 MiB would wait without being awaited. Nothing was taken.
+            BufferFull: More than 64 MiB would wait without being awaited. Nothing was taken. A single longer write is
+                taken.
             TooLarge: The file is longer than its field allows.
             PyMongoError: An earlier write failed.
 
@@ -387,14 +389,14 @@ class AsyncGridFile:
         """
         return self._open_writer().write(data)
 
-    def writelines(self, lines: Iterable[Data]) -> Awaitable[int]:
+    def writelines(self, lines: Iterable[Data]) -> Written:
         """Copy each item as `write` does, all or none, and nothing between them.
 
         Args:
             lines: An iterable of bytes and str.
 
         Returns:
-            An awaitable of the number of bytes of all items.
+            The number of bytes of all items, an int that can be awaited.
 
         Raises:
             FileClosed: As `write`, and so are `BadSource`, `BufferFull` and `TooLarge`.

@@ -115,7 +115,9 @@ async def a_file(file: AsyncGridFile) -> None:
 async def writing(file: AsyncGridFile) -> None:
     async with file.new_file(replace=True) as bound:
         assert_type(bound, AsyncGridFile)
-        assert_type(file.write(b"data"), Awaitable[int])
+        later: Awaitable[int] = file.write(b"data")
+        count: int = file.write(b"data")
+        assert_type(await later + count, int)
         assert_type(await file.writelines(["a", b"b"]), int)
     await file.new_file()
     assert_type(await file.close(), None)
