@@ -62,6 +62,7 @@ height property
 id property
 info property
 length property
+lines (encoding=, errors=, *, session=)
 metadata property
 new_file (*, replace=, session=, progress=, **options)
 open (*, session=)
@@ -70,7 +71,9 @@ put await (source, *, session=, progress=, **options)
 read await (size=, *, session=)
 read_range await (start, stop, *, session=)
 read_ranges await (ranges, *, session=)
-readline await (*, session=)
+read_text await (encoding=, errors=, *, session=)
+readline await (size=, *, session=)
+readlines await (hint=, *, session=)
 rename await (filename, *, session=)
 replace await (source, *, session=, progress=, **options)
 revert await (*, session=)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
 from gridproxy.errors import BadId, BadOption, FileClosed, FileMissing
 from gridproxy.gridfs.content.variants import named_variants, thumbnail_id
 from gridproxy.gridfs.download.download import load_info, read_range, read_ranges
-from gridproxy.gridfs.download.reader import DownloadStream, Reader
+from gridproxy.gridfs.download.reader import DownloadStream, Reader, check_text_encoding
 from gridproxy.gridfs.download.sinks import SinkLike, save
 from gridproxy.gridfs.download.verify import verify_file
 from gridproxy.gridfs.operations.copy import copy_file
@@ -475,14 +475,72 @@ class AsyncGridFile:
         """
         return await self.state.positioned_reader(session).read(size)
 
-    async def readline(self, *, session: Session | None = None) -> bytes:
+    async def readline(self, size: int | None = -1, *, session: Session | None = None) -> bytes:
         """Return the bytes up to and including the next newline, or empty bytes at the end.
+
+        Args:
+            size: The largest number of bytes to return. Negative or None for no limit.
 
         ```python
         assert await file.readline() == b"a marmot and another"
         ```
         """
-        return await self.state.positioned_reader(session).readline()
+        return await self.state.positioned_reader(session).readline(size)
+
+    async def readlines(self, hint: int | None = -1, *, session: Session | None = None) -> list[bytes]:
+        """Return the lines from the position on, each with its newline.
+
+        Args:
+            hint: How many bytes are enough: the line that reaches this number is the last one. Negative, 0 or None for
+                all lines.
+
+        ```python
+        assert await file.readlines() == [b"a marmot and another"]
+        ```
+        """
+        return await self.state.positioned_reader(session).readlines(hint)
+
+    async def read_text(
+        self, encoding: str = "utf-8", errors: str = "strict", *, session: Session | None = None
+    ) -> str:
+        """Return the bytes from the position on as text. Newlines stay as they are stored.
+
+        Args:
+            encoding: The encoding of the stored bytes.
+            errors: What to do with bytes that are not text in it, as for `bytes.decode`.
+
+        Raises:
+            BadOption: The encoding is not known.
+            UnicodeDecodeError: The bytes are not text in this encoding.
+
+        ```python
+        assert await file.read_text() == "a marmot and another"
+        ```
+        """
+        check_text_encoding(encoding, errors)
+        return await self.state.positioned_reader(session).read_text(encoding, errors)
+
+    def lines(
+        self, encoding: str = "utf-8", errors: str = "strict", *, session: Session | None = None
+    ) -> AsyncIterator[str]:
+        """Return an iterator of all lines as text, each with its newline as it is stored.
+
+        It begins at the start of the file and has a position of its own, as `stream` has.
+
+        Args:
+            encoding: The encoding of the stored bytes.
+            errors: What to do with bytes that are not text in it, as for `bytes.decode`.
+
+        Raises:
+            BadOption: The encoding is not known.
+            FileMissing: The file is empty. Reading raises as `read`.
+            UnicodeDecodeError: On iterating, if the bytes are not text in this encoding.
+
+        ```python
+        assert [line async for line in file.lines()] == ["a marmot and another"]
+        ```
+        """
+        return self.open(session=session).lines(encoding, errors)
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET, *, session: Session | None = None) -> int:
         """Move the position. It may be beyond the end.

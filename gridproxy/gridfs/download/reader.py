@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
+import io
 import os
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any
 
 import anyio
 from anyio.abc import ByteReceiveStream
 
-from gridproxy.errors import BadOption, FileClosed
+from gridproxy.errors import BadOption, FileClosed, type_name
 from gridproxy.gridfs.records.chunks import Block
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
@@ -115,7 +117,8 @@ class DownloadStream(ByteReceiveStream):
 class Reader:
     """A stored file that is read like a binary file, with its own position. `AsyncGridFile.open` returns it.
 
-    Calls of several tasks wait for each other. An error or a cancellation does not move the position.
+    Calls of several tasks wait for each other. An error or a cancellation does not move the position. `async for` gives
+    the lines from the position on, as bytes.
 
     Raises:
         FileMissing: The file does not exist or has expired.
@@ -243,8 +246,11 @@ class Reader:
             self._check_open()
             return await (self._read_rest() if size is None or size < 0 else self._gather(size))
 
-    async def readline(self) -> bytes:
+    async def readline(self, size: int | None = -1) -> bytes:
         """Return the bytes up to and including the next newline, or all remaining ones. Empty at the end.
+
+        Args:
+            size: The largest number of bytes to return. Negative or None for no limit.
 
         ```python
         async with bucket.file(info.id).open() as reader:
@@ -253,25 +259,133 @@ class Reader:
         """
         async with self._lock:
             self._check_open()
-            return await self._gather(None)
+            return await self._gather(None if size is None or size < 0 else size, line=True)
 
-    async def _gather(self, size: int | None) -> bytes:
-        """Return the next `size` bytes, or the next line for None."""
-        gathered: list[bytes] = []
-        start, missing = self._position, 1 if size is None else size
+    async def readlines(self, hint: int | None = -1) -> list[bytes]:
+        """Return the remaining lines, each with its newline.
+
+        Args:
+            hint: How many bytes are enough: the line that reaches this number is the last one. Negative, 0 or None for
+                all lines.
+
+        ```python
+        async with bucket.file(info.id).open() as reader:
+            assert await reader.readlines() == [b"some content"]
+        ```
+        """
+        lines: list[bytes] = []
+        length = 0
+        async for line in self:
+            lines.append(line)
+            length += len(line)
+            if hint is not None and 0 < hint <= length:
+                break
+        return lines
+
+    def __aiter__(self) -> Reader:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if line := await self.readline():
+            return line
+        raise StopAsyncIteration
+
+    async def readinto(self, buffer: bytearray | memoryview | Any) -> int:
+        """Read the next bytes into a writable buffer and return their number, which is lower only at the end.
+
+        Args:
+            buffer: A bytearray, a memoryview, an array or another writable buffer.
+
+        Raises:
+            BadOption: `buffer` is not a writable buffer.
+
+        ```python
+        buffer = bytearray(4)
+        async with bucket.file(info.id).open() as reader:
+            assert (await reader.readinto(buffer), buffer) == (4, b"some")
+        ```
+        """
         try:
-            while missing:
-                piece, at = await self._piece(missing)
+            view = memoryview(buffer).cast("B")
+        except TypeError:
+            raise BadOption(f"readinto() needs a writable buffer of bytes, not {type_name(buffer)}") from None
+        with view:
+            if view.readonly:
+                raise BadOption(f"readinto() needs a writable buffer, and this {type_name(buffer)} of bytes is not one")
+            data = await self.read(len(view))
+            view[: len(data)] = data
+        return len(data)
+
+    async def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return all remaining bytes as text. Newlines stay as they are stored.
+
+        Args:
+            encoding: The encoding of the stored bytes.
+            errors: What to do with bytes that are not text in it, as for `bytes.decode`.
+
+        Raises:
+            BadOption: The encoding is not known.
+            UnicodeDecodeError: The bytes are not text in this encoding.
+
+        ```python
+        async with bucket.file(info.id).open() as reader:
+            assert await reader.read_text() == "some content"
+        ```
+        """
+        check_text_encoding(encoding, errors)
+        return (await self.read()).decode(encoding, errors)
+
+    def lines(self, encoding: str = "utf-8", errors: str = "strict") -> AsyncIterator[str]:
+        """Return an iterator of the remaining lines as text, each with its newline as it is stored.
+
+        Args:
+            encoding: The encoding of the stored bytes.
+            errors: What to do with bytes that are not text in it, as for `bytes.decode`.
+
+        Raises:
+            BadOption: The encoding is not known.
+            UnicodeDecodeError: On iterating, if the bytes are not text in this encoding.
+
+        ```python
+        async with bucket.file(info.id).open() as reader:
+            assert [line async for line in reader.lines()] == ["some content"]
+        ```
+        """
+        check_text_encoding(encoding, errors)
+        return self._decoded_lines(codecs.getincrementaldecoder(encoding)(errors))
+
+    async def _decoded_lines(self, decoder: codecs.IncrementalDecoder) -> AsyncIterator[str]:
+        # Each read ends at the byte of a newline. In UTF-16 that byte may be a part of any character, so the text is
+        # looked through again. In other encodings the position is after the yielded line.
+        text, raw = "", b"-"
+        while raw:
+            raw = await self.readline()
+            text += decoder.decode(raw, not raw)
+            *lines, text = text.split("\n")
+            for line in lines:
+                yield line + "\n"
+        if text:
+            yield text
+
+    async def _gather(self, size: int | None, *, line: bool = False) -> bytes:
+        """Return the next `size` bytes, or the next line and at most `size` bytes of it. None is no limit for a line."""
+        gathered: list[bytes] = []
+        start, missing = self._position, size
+        try:
+            while missing != 0:
+                piece, at = await self._piece(1 if missing is None else missing)
                 if not piece:
                     break
-                if size is None:
-                    stop = piece.find(b"\n", at) + 1
-                    missing = 0 if stop else 1
-                else:
-                    stop = min(len(piece), at + missing)
-                    missing -= stop - at
-                gathered.append(piece[at : stop or None])
+                if line and not at:
+                    await asyncio.sleep(0)  # a chunk may have thousands of lines, and other tasks wait
+                stop = len(piece) if missing is None else min(len(piece), at + missing)
+                newline = piece.find(b"\n", at, stop) + 1 if line else 0
+                gathered.append(piece[at : newline or stop])
                 self._position += len(gathered[-1])
+                if newline:
+                    break
+                if missing is not None:
+                    missing -= stop - at
         except BaseException:
             # The gathered bytes are lost, so the next read has to return them again.
             self._position = start
@@ -360,3 +474,12 @@ class Reader:
     def _check_open(self) -> None:
         if self.closed:
             raise FileClosed(f"the reader of the file {self.id!r} is closed: open() another one")
+
+
+def check_text_encoding(encoding: str, errors: str = "strict") -> None:
+    """Raise `BadOption` if bytes cannot be decoded as text in this encoding, or `errors` is not known."""
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding or "?", errors).read()
+        codecs.lookup_error(errors)
+    except (LookupError, TypeError, ValueError) as error:
+        raise BadOption(f"encoding {encoding!r} with errors={errors!r} cannot decode text: {error}") from None

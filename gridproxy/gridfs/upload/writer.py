@@ -152,7 +152,9 @@ class Writer:
         return self.upload
 
     def close(self) -> Coroutine[Any, Any, FileInfo]:
-        """Send the rest and make the file visible. A second call returns the same info. Without `await` it does nothing.
+        """Send the rest and make the file visible. A second call returns the same info.
+
+        Without `await` it does nothing, so that what `io` closes together with a wrapper stays open.
 
         Returns:
             The info of the stored file.
