@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
 from gridproxy.errors import BadId, BadOption, FileClosed, FileMissing
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 _DEFAULT_OPTIONS = FileOptions()
+_NO_METADATA: Mapping[str, Any] = MappingProxyType({})
 
 
 class AsyncGridFile:
@@ -46,7 +48,8 @@ class AsyncGridFile:
     hashable, because its id changes.
 
     The fields of the record (`length`, `metadata`, ...) are known after a put, read, stat or open, and from a
-    snapshot. Before that they raise `InfoNotLoaded`.
+    snapshot. Before that they raise `InfoNotLoaded`. Those of an empty file are None, its length is 0, and its metadata
+    are empty.
 
     Every method that does I/O accepts `session=`, a session of pymongo's. It raises pymongo's own errors if the server
     or the network fails, `NotConnected` if no database is known, `BadOption` if the database cannot have such a bucket,
@@ -155,45 +158,57 @@ class AsyncGridFile:
         """False while a new file is being written, between `new_file()` and `close()` or `abort()`."""
         return self.state.writer is None
 
+    def _record(self, field: str) -> FileInfo | None:
+        """Return the record, or None for an empty file. Raises `InfoNotLoaded` for a stored file that was not read."""
+        return None if self.state.id is None and self.state.info is None else self.state.known(field)
+
     @property
     def filename(self) -> str | None:
-        """The stored name, or None if the file has none."""
-        return self.state.known("filename").filename
+        """The stored name. None if the file has none, or is empty."""
+        info = self._record("filename")
+        return None if info is None else info.filename
 
     @property
     def content_type(self) -> str | None:
         """The media type as `FileInfo.content_type` reads it, or None if the record has none."""
-        return self.state.known("content_type").content_type
+        info = self._record("content_type")
+        return None if info is None else info.content_type
 
     @property
     def length(self) -> int:
-        """The length in bytes."""
-        return self.state.known("length").length
+        """The length in bytes, 0 if the file is empty."""
+        info = self._record("length")
+        return 0 if info is None else info.length
 
     @property
     def upload_date(self) -> datetime | None:
         """The time when the upload ended, aware, in UTC. None if another writer did not store it."""
-        return self.state.known("upload_date").upload_date
+        info = self._record("upload_date")
+        return None if info is None else info.upload_date
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         """The stored metadata, read-only. `update_metadata` edits them."""
-        return self.state.known("metadata").metadata
+        info = self._record("metadata")
+        return _NO_METADATA if info is None else info.metadata
 
     @property
-    def chunk_size(self) -> int:
-        """The size of each chunk but the last, in bytes."""
-        return self.state.known("chunk_size").chunk_size
+    def chunk_size(self) -> int | None:
+        """The size of each chunk but the last, in bytes. None if the file is empty."""
+        info = self._record("chunk_size")
+        return None if info is None else info.chunk_size
 
     @property
     def sha256(self) -> str | None:
         """The SHA-256 of the content in hex, or None if it was not computed."""
-        return self.state.known("sha256").sha256
+        info = self._record("sha256")
+        return None if info is None else info.sha256
 
     @property
-    def etag(self) -> str:
-        """A strong entity tag (RFC 9110, 8.8.3), quotes included."""
-        return self.state.known("etag").etag
+    def etag(self) -> str | None:
+        """A strong entity tag (RFC 9110, 8.8.3), quotes included. None if the file is empty."""
+        info = self._record("etag")
+        return None if info is None else info.etag
 
     @property
     def width(self) -> int | None:
@@ -214,19 +229,21 @@ class AsyncGridFile:
         return name
 
     def _measure(self, measure: str) -> Any:
-        info = self.state.known(measure)
-        return info.metadata.get(measure, info.extra.get(measure))
+        info = self._record(measure)
+        return None if info is None else info.metadata.get(measure, info.extra.get(measure))
 
     @property
     def thumbnail(self) -> AsyncGridFile:
         """A picture's thumbnail, a file of its own. Empty if the picture has none."""
-        info = self.state.known("thumbnail")
-        return self._variant(thumbnail_id(info.metadata, info.extra))
+        info = self._record("thumbnail")
+        return self._variant(None if info is None else thumbnail_id(info.metadata, info.extra))
 
     @property
     def variants(self) -> Mapping[str, AsyncGridFile]:
         """A picture's variants by name, each a file of its own. Empty if there are none."""
-        return {name: self._variant(id) for name, id in named_variants(self.state.known("variants").metadata).items()}
+        info = self._record("variants")
+        metadata = _NO_METADATA if info is None else info.metadata
+        return {name: self._variant(id) for name, id in named_variants(metadata).items()}
 
     def _variant(self, id: object) -> AsyncGridFile:
         known = self.state.variants.get(repr(id))  # the same object each time, because it has a position

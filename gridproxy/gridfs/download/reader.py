@@ -368,7 +368,7 @@ class Reader:
             yield text
 
     async def _gather(self, size: int | None, *, line: bool = False) -> bytes:
-        """Return the next `size` bytes, or the next line and at most `size` bytes of it. None is no limit for a line."""
+        """Return the next `size` bytes, or at most `size` bytes of the next line. None is no limit."""
         gathered: list[bytes] = []
         start, missing = self._position, size
         try:
