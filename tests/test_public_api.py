@@ -107,7 +107,7 @@ discard await (staged)
 drop await ()
 ensure_indexes await (*, force=)
 file (id)
-find (filter=, *, sort=, skip=, limit=, session=)
+find (filter=, *, sort=, skip=, limit=, batch_size=, session=)
 name property
 open_upload (*, session=, progress=, **options)
 publish await (staged, *, session=)

@@ -43,7 +43,7 @@ class FileInfo:
     Attributes:
         id: The file's id, `_id` in the document.
         filename: The file's name, or None.
-        length: The file's length in bytes.
+        length: The file's length in bytes, 0 if the document has none.
         chunk_size: The size of its chunks in bytes. 0 is possible for an empty file.
         upload_date: When the upload ended, as an aware UTC datetime cut to milliseconds, or None.
         metadata: The stored metadata, read-only. Empty if the document has none.
@@ -81,7 +81,8 @@ class FileInfo:
         ```
         """
         id = record.get("_id")
-        length = _whole_number(id, "length", record.get("length"), at_least=0)
+        # Old PHP drivers stored no length for an empty file.
+        length = _whole_number(id, "length", record.get("length", 0), at_least=0)
         # A record without chunks does not need a chunk size, and some writers left it out there.
         chunk_size = _whole_number(id, "chunkSize", record.get("chunkSize", 0), at_least=1 if length else 0)
         filename, metadata = record.get("filename"), record.get("metadata")
