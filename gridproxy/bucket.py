@@ -78,6 +78,9 @@ class Bucket:
         read_concern: ReadConcern | None = None,
         read_preference: _ServerMode | None = None,
     ) -> None:
+        _check_concern("write_concern", write_concern, WriteConcern, "WriteConcern('majority')")
+        _check_concern("read_concern", read_concern, ReadConcern, "ReadConcern('majority')")
+        _check_concern("read_preference", read_preference, _ServerMode, "ReadPreference.SECONDARY_PREFERRED")
         self.store: Store = Store(
             database,
             name,
@@ -752,6 +755,11 @@ def _order(sort: str | Sequence[tuple[str, int]] | None) -> Sequence[tuple[str, 
     if not isinstance(sort, str):
         return sort
     return [(sort.removeprefix("-"), DESCENDING if sort.startswith("-") else ASCENDING)]
+
+
+def _check_concern(name: str, value: object, kind: type, example: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise BadOption(f"{name} is one of pymongo's, such as {example}, and not {value!r}")
 
 
 def _check_revision(revision: object) -> None:

@@ -286,7 +286,7 @@ class AsyncGridFile:
             FileAlreadyStored: This file is stored already, or `id` is taken.
             UploadInProgress: There are chunks under `id`, and no file.
             BadSource: Bytes cannot be read from the source.
-            BadOption: An option is wrong (`BadMetadata`, `BadId` for those).
+            BadOption: An option is wrong (`BadMetadata`, `BadId` for those), or a keyword is almost the name of one.
             FileRefused: A limit of the field refuses the content (`TooLarge`, `ContentTypeRefused`, `PictureRefused`).
             CorruptFile: The upload paused until the garbage collector removed its chunks.
             FileClosed: The transaction ended during the upload.

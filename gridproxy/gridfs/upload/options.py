@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import mimetypes
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -95,10 +96,27 @@ class TransferOptions(UploadOptions, total=False):
 
 
 def split_metadata(keywords: Mapping[str, Any]) -> tuple[UploadOptions, dict[str, Any]]:
-    """Split keywords into the options of an upload and all others, which are metadata."""
+    """Split keywords into the options of an upload and all others, which are metadata.
+
+    Raises `BadOption` for a keyword that is almost the name of an option.
+    """
     known = UploadOptions.__annotations__
+    for key in keywords.keys() - known.keys():
+        if meant := _near_option(key):
+            raise BadOption(
+                f"{key}= looks like the option {meant}=: rename it, or pass metadata={{{key!r}: ...}} for a key of "
+                "the metadata"
+            )
     options: Any = {key: value for key, value in keywords.items() if key in known}
     return options, {key: value for key, value in keywords.items() if key not in known}
+
+
+def _near_option(key: str) -> str | None:
+    """Return the option of an upload that is spelled almost like `key`, or None."""
+    options = {option.replace("_", ""): option for option in TransferOptions.__annotations__}
+    if (same := options.get(key.replace("_", "").lower())) is not None:
+        return same
+    return next(iter(difflib.get_close_matches(key.lower(), options.values(), n=1, cutoff=0.85)), None)
 
 
 def upload_request(
@@ -109,7 +127,9 @@ def upload_request(
     Raises `BadOption`, `BadMetadata` or `BadId`, and `TypeError` for a keyword that is not an option.
     """
     if unknown := options.keys() - UploadOptions.__annotations__.keys():
-        raise TypeError(f"an upload has no option {min(unknown)!r}, only {', '.join(UploadOptions.__annotations__)}")
+        meant = _near_option(min(unknown))
+        hint = f"did you mean {meant}= ?" if meant else f"only {', '.join(UploadOptions.__annotations__)}"
+        raise TypeError(f"an upload has no option {min(unknown)!r}, {hint}")
     filename, content_type = options.get("filename"), options.get("content_type")
     chunk_size, encoding, id = options.get("chunk_size"), options.get("encoding", "utf-8"), options.get("id")
     if filename is not None:
