@@ -20,6 +20,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 EXTRAS = [
     "PIL",
     "aiofiles",
+    "aiohttp",
     "attrs",
     "beanie",
     "click",
