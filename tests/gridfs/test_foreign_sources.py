@@ -155,6 +155,14 @@ async def a_request_that_was_read(path: Path, stack: AsyncExitStack) -> Any:
     return await aiohttp_request(stack, read=True, data=DATA)
 
 
+async def a_field_of_a_parsed_form(path: Path, stack: AsyncExitStack) -> Any:
+    form = aiohttp.FormData()
+    form.add_field("photo", DATA, filename="marmot.png", content_type="image/png")
+    field = (await (await aiohttp_request(stack, data=form)).post())["photo"]
+    field.file.read(100)  # as Pillow's `verify()` does
+    return field
+
+
 # httpx and urllib
 
 
@@ -358,6 +366,7 @@ SOURCES: dict[str, tuple[Make, str | None, str | None]] = {
     "aiohttp: the content of a response": (the_content_of_a_response, None, None),
     "aiohttp: a request": (a_request, None, "application/octet-stream"),
     "aiohttp: a request that was read": (a_request_that_was_read, None, "application/octet-stream"),
+    "aiohttp: a field of a parsed form": (a_field_of_a_parsed_form, "marmot.png", "image/png"),
     "httpx: a response as it arrives": (httpx_streamed, None, "image/png"),
     "httpx: a loaded response": (httpx_loaded, None, "image/png"),
     "httpx: a synchronous response as it arrives": (httpx_sync_streamed, None, "image/png"),

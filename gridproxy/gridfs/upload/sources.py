@@ -107,6 +107,10 @@ def open_source(source: object, *, encoding: str = "utf-8") -> Source:
             return _Bytes(data)
         if callable(getattr(source, "__iter__", None)):
             return _Iterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
+    if callable(ask(file := ask(source, "file"), "read")) and ask(source, "filename") is not None:
+        field = _File(file)  # of a form that aiohttp has parsed
+        field.rewinds = True
+        return _described(field, source)
     raise BadSource(
         f"{type_name(source)} cannot be read as bytes: give bytes, a str, a path (os.PathLike), "
         "a binary file, an async file, an iterable of bytes or an AsyncGridFile"
@@ -199,10 +203,11 @@ class _File(Source):
         self._read = file.read if read is None else read
         self.what = type_name(file)
         self.name, self.content_type = name_of(file), type_of(file)
+        self.rewinds = is_form_file(file)
         self._asynchronous = inspect.iscoroutinefunction(self._read)
 
     async def prepare(self) -> None:
-        if is_form_file(self._file):
+        if self.rewinds:
             # A framework or a validation may have read it before.
             await _call(functools.partial(self._file.seek, 0), inspect.iscoroutinefunction(self._file.seek))
         if not self._asynchronous:
