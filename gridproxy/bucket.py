@@ -148,8 +148,9 @@ class Bucket:
         """Store all of `source` as one file.
 
         Args:
-            source: Bytes, a str, a path (`os.PathLike`), a binary file or an iterable of bytes, each synchronous or
-                asynchronous, an `AsyncGridFile`, or `Staged`. An open file is read from its position and not closed.
+            source: Bytes, a str, a path (`os.PathLike`), a binary file, a response or an iterable of bytes, each
+                synchronous or asynchronous, an `AsyncGridFile` (whose metadata are kept), or `Staged`. An open file is
+                read from its position and not closed. A form's file, such as Starlette's `UploadFile`, is rewound.
             progress: Called with (bytes done, bytes in all or None).
             **options: Those of `UploadOptions`: filename, content_type, metadata, encoding, chunk_size (bytes), id,
                 expires_at (UTC) and expires_after (seconds).

@@ -271,8 +271,9 @@ class AsyncGridFile:
         """Store all of `source` as this file.
 
         Args:
-            source: Bytes, a str, a path (`os.PathLike`), a binary file or an iterable of bytes, each synchronous or
-                asynchronous, another file, or `Staged`. An open file is read from its position and is not closed.
+            source: Bytes, a str, a path (`os.PathLike`), a binary file, a response or an iterable of bytes, each
+                synchronous or asynchronous, an `AsyncGridFile` (whose metadata are kept), or `Staged`. An open file is
+                read from its position and not closed. A form's file, such as Starlette's `UploadFile`, is rewound.
             session: A session of pymongo's. In a transaction only the record takes part in it.
             progress: Called with (bytes done, bytes in all or None).
             **options: Those of `UploadOptions`: filename, content_type, metadata, encoding, chunk_size (bytes), id,

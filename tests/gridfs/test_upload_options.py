@@ -288,6 +288,25 @@ def test_a_long_id_and_a_large_chunk_that_do_not_fit_together_are_refused() -> N
         checked(chunk_size=LARGEST_CHUNK, id="x" * 5000)
 
 
+# Metadata of a record
+
+SHA256 = "0f" * 32
+
+
+def test_the_metadata_of_a_record_are_accepted_without_what_is_computed() -> None:
+    plain = {"content_type": "image/png", "sha256": SHA256, "owner": 7, "format": "A4"}
+    before = dict(plain)
+    request = upload_request(metadata=plain)
+    assert (request.metadata, request.content_type) == ({"owner": 7, "format": "A4"}, "image/png")
+    assert plain == before
+    picture = {**plain, "width": 8, "height": 8, "thumbnail_id": 1, "variants": {"wide": 2}, "variant_of": 3}
+    assert upload_request(metadata=picture).metadata == {"owner": 7}
+    assert upload_request(metadata={"thumbnail_id": 1}).metadata == {"thumbnail_id": 1}, "no record has made this"
+    refused(BadMetadata, "computed from the bytes", metadata={"sha256": SHA256[1:]})
+    refused(BadMetadata, "computed from the bytes", more_metadata={"sha256": SHA256})
+    refused(BadMetadata, "computed from the bytes", metadata={"sha256": SHA256}, more_metadata={"sha256": SHA256})
+
+
 # Near misses of the options' names
 
 NEAR_MISSES = {

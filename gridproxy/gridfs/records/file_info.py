@@ -36,6 +36,11 @@ def utc_now() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
+def is_sha256(value: object) -> bool:
+    """Return whether the value is a SHA-256 in hex."""
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """The immutable description of one stored file, read from its `files` document (GridFS spec).
@@ -161,7 +166,7 @@ class FileInfo:
         """The SHA-256 of the file's bytes in hex, or None if the upload did not compute it."""
         value = self.metadata.get("sha256")
         # Other writers may store any value under this name, but `etag` and `verify` need a digest.
-        return value.lower() if isinstance(value, str) and _SHA256.fullmatch(value) else None
+        return str(value).lower() if is_sha256(value) else None
 
     @property
     def etag(self) -> str:

@@ -19,8 +19,9 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from gridproxy.errors import BadId, BadMetadata, BadOption, DuplicateKey, type_name
 from gridproxy.gridfs.content.limits import NO_LIMITS, Limits
 from gridproxy.gridfs.content.sniffing import OCTET_STREAM
+from gridproxy.gridfs.content.variants import without_picture_keys
 from gridproxy.gridfs.records.chunks import CHUNK_KEYS, MAX_DOCUMENT, check_chunk_size
-from gridproxy.gridfs.records.file_info import utc_milliseconds, utc_now
+from gridproxy.gridfs.records.file_info import is_sha256, utc_milliseconds, utc_now
 from gridproxy.gridfs.records.ids import check_id
 from gridproxy.runtime.progress import Progress
 
@@ -39,6 +40,14 @@ class UploadRequest:
     encoding: str = "utf-8"
     expires_at: datetime | None = None
     limits: Limits = NO_LIMITS
+    keeps_metadata: bool = True  # whether a source that is a stored file brings its metadata
+
+    def keeping(self, metadata: Mapping[str, Any]) -> UploadRequest:
+        """Return the request with the metadata of its source, unless the caller gave `metadata=`."""
+        if not metadata or not self.keeps_metadata:
+            return self
+        # They are not checked: other drivers may have stored keys that are refused here.
+        return replace(self, metadata={**metadata, **self.metadata})
 
     def completed_by(self, filename: str | None, content_type: str | None) -> UploadRequest:
         """Return the request with the names of its source for those that the caller did not give."""
@@ -73,7 +82,8 @@ class UploadOptions(TypedDict, total=False):
     content_type: str | None
     """The media type, stored in the metadata. None for a guess."""
     metadata: Mapping[str, Any] | None
-    """Keys and BSON values that are stored with the file."""
+    """Keys and BSON values that are stored with the file. None for those of a source that is a stored file. What is
+    computed in the metadata of a record (`metadata=info.metadata`), such as `sha256`, is computed again."""
     encoding: str
     """The encoding of a source that is a str. UTF-8 unless given."""
     chunk_size: int | None
@@ -141,9 +151,12 @@ def upload_request(
     if chunk_size is not None:
         check_chunk_size(chunk_size)
     merged: dict[str, Any] = {}
-    if more_metadata or content_type is not None or options.get("metadata") is not None:
+    metadata = options.get("metadata")
+    if isinstance(metadata, Mapping) and is_sha256(metadata.get("sha256")):  # of a record: `metadata=info.metadata`
+        metadata = without_picture_keys({key: value for key, value in metadata.items() if key != "sha256"})
+    if more_metadata or content_type is not None or metadata is not None:
         named = {} if content_type is None else {"content_type": content_type}
-        merged = merge_metadata(options.get("metadata"), {**named, **(more_metadata or {})})
+        merged = merge_metadata(metadata, {**named, **(more_metadata or {})})
     declared = merged.pop("content_type", None)
     if declared is not None and not isinstance(declared, str):
         raise BadOption(f"content_type is a str such as 'image/png', not {type_name(declared)}")
@@ -157,6 +170,7 @@ def upload_request(
         encoding=encoding,
         expires_at=None if expires_at is None and expires_after is None else _expiry(expires_at, expires_after),
         limits=limits,
+        keeps_metadata=metadata is None,
     )
 
 

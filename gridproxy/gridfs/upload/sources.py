@@ -9,6 +9,7 @@ import numbers
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from gridproxy.errors import BadSource, type_name
@@ -68,6 +69,7 @@ class Source(ABC):
 
     name: str | None = None
     content_type: str | None = None
+    metadata: Mapping[str, Any] = MappingProxyType({})  # of a stored file, for the new file
     size: int | None = None
     what = "this source"  # for error messages
     repeatable = False  # whether a second source of the same object gives the same bytes

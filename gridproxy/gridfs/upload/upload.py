@@ -353,7 +353,7 @@ async def _receive(
         if not staging:
             check_repeatable(opened, store.session_for(session))
         await opened.prepare()
-        request = request.completed_by(opened.name, opened.content_type)
+        request = request.completed_by(opened.name, opened.content_type).keeping(opened.metadata)
         upload = Upload(store, request, session, progress, opened.size, staging)
         try:
             if opened.size is not None and request.limits.max_size is not None:
