@@ -304,6 +304,10 @@ def made_tar(path: Path, stack: AsyncExitStack, mode: Any) -> Any:
     raise AssertionError("the member is missing")
 
 
+async def wrapped_tar_member(path: Path, stack: AsyncExitStack) -> Any:
+    return anyio.wrap_file(await tar_member(path, stack))
+
+
 async def zip_member(path: Path, stack: AsyncExitStack) -> Any:
     with zipfile.ZipFile(path / "zoo.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("dir/marmot.png", DATA)
@@ -407,7 +411,7 @@ async def test_a_foreign_object_is_stored_whole_with_its_name_and_type(
     assert await bucket.read(info.id) == DATA
 
 
-@pytest.mark.parametrize("make", [tar_member, streamed_tar_member], ids=["by position", "as a stream"])
+@pytest.mark.parametrize("make", [tar_member, streamed_tar_member, wrapped_tar_member])
 async def test_a_member_of_a_tar_file_is_stored_and_not_under_the_name_of_the_archive(
     make: Make, bucket: Bucket, tmp_path: Path
 ) -> None:

@@ -80,11 +80,21 @@ class User:
     avatar = wrap_field("avatar_id", as_="id", max_size=1_000_000)
 
 
+class Attachment:
+    async def read(self, *, use_cached: bool = False) -> bytes:
+        return b"data"
+
+
 async def a_file(file: AsyncGridFile) -> None:
     assert_type(await file.put(b"data", content_type="image/png", reviewed=True), FileInfo)
     assert_type(await file.replace("text", filename="a.txt"), FileInfo)
+    assert_type(await file.replace(Attachment()), FileInfo)
     assert_type(await file.read(), bytes)
     assert_type(await file.readline(), bytes)
+    assert_type(await file.readlines(), list[bytes])
+    assert_type(await file.read_text("latin-1"), str)
+    assert_type([line async for line in file.lines()], list[str])
+    assert_type([line async for line in file.open()], list[bytes])
     assert_type(await file.seek(0), int)
     assert_type(file.tell(), int)
     assert_type(await file.read_range(0, 10), bytes)

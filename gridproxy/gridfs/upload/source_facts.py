@@ -9,7 +9,8 @@ import inspect
 import io
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from email.message import Message
 from typing import Any
 
 import anyio
@@ -55,10 +56,10 @@ def base_name(name: object) -> str | None:
 
 def name_of(file: object) -> str | None:
     """Return the name of the bytes that `file` gives: that of a member, an uploaded or an unpacked file."""
-    if type(file).__module__ == "tarfile":
+    file = _innermost(file)
+    if _is_tar_member(file):
         name, archive = ask(file, "name"), ask(ask(file, "raw"), "fileobj")
         return None if name == ask(archive, "name") else base_name(name)  # Python 3.11 gives the name of the archive
-    file = _innermost(file)
     if {kind.__name__ for kind in type(file).__mro__} & _UNPACKING:
         return _unpacked_name(base_name(ask(file, "name")) or base_name(ask(ask(file, "_fp"), "name")))
     if not isinstance(file, io.IOBase):
@@ -71,12 +72,16 @@ def name_of(file: object) -> str | None:
 
 def _innermost(file: object) -> object:
     """Return what a buffered reader or anyio's file reads from."""
-    while isinstance(file, io.BufferedReader | io.BufferedRandom | anyio.AsyncFile):
+    while isinstance(file, io.BufferedReader | io.BufferedRandom | anyio.AsyncFile) and not _is_tar_member(file):
         inner = ask(file, "wrapped" if isinstance(file, anyio.AsyncFile) else "raw")
         if inner is None:
             break
         file = inner
     return file
+
+
+def _is_tar_member(file: object) -> bool:
+    return type(file).__module__ == "tarfile"
 
 
 def _unpacked_name(name: str | None) -> str | None:
@@ -91,8 +96,10 @@ def type_of(file: object) -> str | None:
     declared = ask(file, "content_type")
     if isinstance(declared, str):
         return declared
-    field = ask(ask(file, "headers"), "get")
-    declared = field("content-type") if callable(field) else None
+    headers = ask(file, "headers")
+    if not isinstance(headers, Mapping | Message):
+        return None
+    declared = headers.get("content-type")
     return declared if isinstance(declared, str) else None
 
 
