@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 from gridproxy.errors import BadId, BadOption, FileClosed, FileMissing
 from gridproxy.gridfs.content.variants import named_variants, thumbnail_id
 from gridproxy.gridfs.download.download import load_info, read_range, read_ranges
-from gridproxy.gridfs.download.reader import DownloadStream, Reader, check_text_encoding
+from gridproxy.gridfs.download.reader import DownloadStream, Reader, text_decoder
 from gridproxy.gridfs.download.sinks import SinkLike, save
 from gridproxy.gridfs.download.verify import verify_file
 from gridproxy.gridfs.operations.copy import copy_file
@@ -535,7 +535,7 @@ class AsyncGridFile:
         assert await file.read_text() == "a marmot and another"
         ```
         """
-        check_text_encoding(encoding, errors)
+        text_decoder(encoding, errors)  # an unknown one is refused before the file is looked at
         return await self.state.positioned_reader(session).read_text(encoding, errors)
 
     def lines(

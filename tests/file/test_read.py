@@ -436,7 +436,7 @@ async def test_a_csv_file_is_read_line_by_line() -> None:
     assert rows == [["name", "place"], ["Marmota", "Àlps"]]
 
 
-@pytest.mark.parametrize("encoding", ["utf-9", "hex", ""])
+@pytest.mark.parametrize("encoding", ["utf-9", "hex", "locale", ""])
 async def test_an_unknown_encoding_is_refused_before_a_byte_is_read(encoding: str) -> None:
     file = await stored(b"text")
     for work in (file.read_text(encoding), file.open().read_text(encoding)):

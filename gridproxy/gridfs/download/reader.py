@@ -332,8 +332,8 @@ class Reader:
             assert await reader.read_text() == "some content"
         ```
         """
-        check_text_encoding(encoding, errors)
-        return (await self.read()).decode(encoding, errors)
+        decoder = text_decoder(encoding, errors)
+        return decoder.decode(await self.read(), True)
 
     def lines(self, encoding: str = "utf-8", errors: str = "strict") -> AsyncIterator[str]:
         """Return an iterator of the remaining lines as text, each with its newline as it is stored.
@@ -351,8 +351,7 @@ class Reader:
             assert [line async for line in reader.lines()] == ["some content"]
         ```
         """
-        check_text_encoding(encoding, errors)
-        return self._decoded_lines(codecs.getincrementaldecoder(encoding)(errors))
+        return self._decoded_lines(text_decoder(encoding, errors))
 
     async def _decoded_lines(self, decoder: codecs.IncrementalDecoder) -> AsyncIterator[str]:
         # Each read ends at the byte of a newline. In UTF-16 that byte may be a part of any character, so the text is
@@ -378,6 +377,7 @@ class Reader:
                     break
                 if line and not at:
                     await asyncio.sleep(0)  # a chunk may have thousands of lines, and other tasks wait
+                    self._check_open()
                 stop = len(piece) if missing is None else min(len(piece), at + missing)
                 newline = piece.find(b"\n", at, stop) + 1 if line else 0
                 gathered.append(piece[at : newline or stop])
@@ -476,10 +476,11 @@ class Reader:
             raise FileClosed(f"the reader of the file {self.id!r} is closed: open() another one")
 
 
-def check_text_encoding(encoding: str, errors: str = "strict") -> None:
-    """Raise `BadOption` if bytes cannot be decoded as text in this encoding, or `errors` is not known."""
+def text_decoder(encoding: str, errors: str = "strict") -> codecs.IncrementalDecoder:
+    """Return a decoder. Raises `BadOption` if the encoding is not one of text, or `errors` is not known."""
     try:
         io.TextIOWrapper(io.BytesIO(), encoding or "?", errors).read()
         codecs.lookup_error(errors)
+        return codecs.getincrementaldecoder(encoding)(errors)
     except (LookupError, TypeError, ValueError) as error:
         raise BadOption(f"encoding {encoding!r} with errors={errors!r} cannot decode text: {error}") from None

@@ -211,12 +211,18 @@ class _File(Source):
     async def prepare(self) -> None:
         if self.rewinds:
             # A framework or a validation may have read it before.
-            await _call(functools.partial(self._file.seek, 0), inspect.iscoroutinefunction(self._file.seek))
+            await _call(self._file.seek, 0)
         if not self._asynchronous:
             self.size = await in_thread(functools.partial(bytes_left, self._file))
 
     async def read(self) -> bytes:
-        item = await _call(functools.partial(self._read, _READ_BYTES), self._asynchronous)
+        if self._asynchronous:
+            item = await self._read(_READ_BYTES)
+        else:
+            item = await in_thread(functools.partial(self._read, _READ_BYTES))
+            if inspect.isawaitable(item):  # a wrapper whose `read` is not a coroutine function
+                self._asynchronous = True
+                item = await item
         if item is None:
             raise BadSource(f"{self.what} returned None: a non-blocking file cannot be a source")
         return _block(item, self.what)
@@ -234,7 +240,7 @@ class _Whole(Source):
         file, self._file = self._file, None
         if file is None:
             return b""
-        return _block(await _call(file.read, inspect.iscoroutinefunction(file.read)), self.what)
+        return _block(await _call(file.read), self.what)
 
 
 class _AiohttpBody(_File):
@@ -245,13 +251,14 @@ class _AiohttpBody(_File):
             raise BadSource(f"{self.what} contains a form, not a file: put the parts of `await request.multipart()`")
         if self._file.content.at_eof():
             whole = _Whole(self._file)
-            self._read = lambda _: whole.read()
+            self._read, self._asynchronous = lambda _: whole.read(), True
 
 
-async def _call(function: Callable[[], Any], asynchronous: bool) -> Any:
+async def _call(function: Callable[..., Any], *arguments: object) -> Any:
     """Call a coroutine function here and any other function in a worker thread."""
-    result = function() if asynchronous else await in_thread(function)
-    # The `read` of a wrapper may be no coroutine function and return an awaitable.
+    if inspect.iscoroutinefunction(function):
+        return await function(*arguments)
+    result = await in_thread(functools.partial(function, *arguments))
     return await result if inspect.isawaitable(result) else result
 
 
