@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from . import changes, limits, ownership, quickstart
+from . import nothing_lost
+from .checks import CHECKS
 from .harness import FieldHarness
 from .helpers import Helper
 
@@ -67,8 +68,7 @@ def field_adapter_checks() -> list[FieldAdapterCheck]:
     """
     return [
         FieldAdapterCheck(name, (run.__doc__ or "").strip(), run)
-        for checks in (quickstart.CHECKS, changes.CHECKS, ownership.CHECKS, limits.CHECKS)
-        for name, run in checks.items()
+        for name, run in {**CHECKS, **nothing_lost.CHECKS}.items()
     ]
 
 

@@ -23,24 +23,29 @@ from gridproxy.file.options import FileOptions
 from gridproxy.file.pydantic import parts_of
 from gridproxy.file.values import stored_value, validate_assignment
 
+from .saving import UnstoredContent, current
 from .typed_document import TypedDocument
 
 
 class NotInitialised(NotConnected, CollectionWasNotInitialized):
-    """A document of a class that Beanie has not been given yet: `init_beanie` comes first.
+    """A document's class was used before `init_beanie`. Also Beanie's own `CollectionWasNotInitialized`.
 
-    It is a `NotConnected`, and Beanie's own `CollectionWasNotInitialized`.
+    ```python
+    from gridproxy.adapters.beanie import NotInitialised
+
+    assert issubclass(NotInitialised, gridproxy.NotConnected)
+    ```
     """
 
     def __init__(self, kind: str) -> None:
         super().__init__(
-            f"{kind} belongs to no database yet: `await init_beanie(database=..., document_models=[{kind}])` first"
+            f"{kind} has no database yet: call `await init_beanie(database=..., document_models=[{kind}])` first"
         )
 
 
 @dataclass(frozen=True)
 class FileField:
-    """A field whose type has a file in it: what takes its values, its options, and of what types these can be."""
+    """A field that can hold files: the adapter that validates its values, its options, and the types of its values."""
 
     adapter: TypeAdapter[Any]
     options: FileOptions
@@ -48,13 +53,13 @@ class FileField:
 
     @property
     def optional(self) -> bool:
-        """Whether it may hold None."""
+        """Whether the field may hold None."""
         return NoneType in self.types
 
     def assigned(self, current: object, value: Any, path: str) -> Any:
-        """What the field holds after `value` was assigned where it held `current`; no I/O.
+        """Return what the field holds after `value` is assigned in the place of `current`. Does no I/O.
 
-        Raises gridproxy's `ValidationError` naming the path where that was a file, else pydantic's.
+        Raises gridproxy's `ValidationError` with the path if `current` is a file, and pydantic's otherwise.
         """
         if not isinstance(current, AsyncGridFile) or (value is None and self.optional):
             return self.adapter.validate_python(value)
@@ -62,20 +67,20 @@ class FileField:
 
 
 _fields: WeakKeyDictionary[type[object], dict[str, FileField]] = WeakKeyDictionary()
-_plans: WeakKeyDictionary[type[object], FieldPlan] = WeakKeyDictionary()
+PLANS: WeakKeyDictionary[type[object], FieldPlan] = WeakKeyDictionary()
 _default_databases: WeakKeyDictionary[type[TypedDocument], DefaultDatabase] = WeakKeyDictionary()
 
 
 def plan_of(kind: type[object]) -> FieldPlan:
     """Return the plan of a document's class, which is made at its first use."""
-    plan = _plans.get(kind)
+    plan = PLANS.get(kind)
     if plan is None:
-        plan = _plans[kind] = FieldPlan(kind)
+        plan = PLANS[kind] = FieldPlan(kind)
     return plan
 
 
 def file_fields(kind: type[object]) -> dict[str, FileField]:
-    """The fields of a document's or an embedded model's class that hold files; what lies in models within is theirs."""
+    """Return the fields of a class that hold files, without those of the models embedded in it."""
     found = _fields.get(kind)
     if found is None:
         assert issubclass(kind, BaseModel), "FileDocument refuses any other class"
@@ -112,46 +117,28 @@ def using_document_database(kind: type[TypedDocument]) -> AbstractContextManager
 def default_database(kind: type[TypedDocument]) -> DefaultDatabase:
     """Return the database of a document's class. Raises `NotInitialised` before `init_beanie`."""
     try:
-        database = kind.get_pymongo_collection().database
+        collection: Any = kind.get_settings().pymongo_collection
     except CollectionWasNotInitialized as error:
         raise NotInitialised(kind.__name__) from error
     known = _default_databases.get(kind)
-    if known is None or known.database is not database:
-        known = _default_databases[kind] = DefaultDatabase(database)
+    if known is None or known.database is not collection.database:
+        known = _default_databases[kind] = DefaultDatabase(collection.database)
     return known
 
 
 def _encoded(file: AsyncGridFile) -> object:
     """Return what Beanie stores of a file, or compares in a query."""
     if file.state.content is not None:
-        return _Unstored(file.state.content)
+        if (saving := current.get()) is not None:
+            saving.has_content = True
+        return UnstoredContent(file)
     value = stored_value(file)
     if isinstance(value, ObjectId | dict | None):
         return value
-    raise BadId(
-        f"a field of a Beanie document holds a file whose id is an ObjectId; {value!r} could not be loaded again"
-    )
-
-
-@dataclass(eq=False)
-class _Unstored:
-    """Nothing that BSON has, so that it differs from whatever is stored, and cannot be stored."""
-
-    content: object
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Unstored) and self.content is other.content
-
-    __hash__ = None  # type: ignore[assignment]  # the way Python spells "unhashable"
-
-    def __repr__(self) -> str:
-        return (
-            "content that was assigned to a file field and is not stored yet: put() it, or save its document by "
-            "itself, which stores it where the class has the mixin, class X(FileDocument, Document)"
-        )
+    raise BadId(f"the id of a file in a Beanie document must be an ObjectId: {value!r} could not be loaded again")
 
 
 # Beanie has one table for documents, embedded values, updates and queries, and asks nobody else.
 DEFAULT_CUSTOM_ENCODERS[AsyncGridFile] = _encoded
 # What `save_changes` and `update` write is encoded twice; it is BSON that refuses it.
-DEFAULT_CUSTOM_ENCODERS[_Unstored] = lambda unstored: unstored
+DEFAULT_CUSTOM_ENCODERS[UnstoredContent] = lambda unstored: unstored

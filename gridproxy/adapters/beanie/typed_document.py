@@ -1,11 +1,16 @@
-"""What `FileDocument` finds in the Beanie document that it is mixed into, for type checkers."""
+"""The members of a Beanie document that `FileDocument` uses, for type checkers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lazy_model.nao import NAO as _NAO  # type: ignore[import-untyped]  # it ships no types
+
+# What a lazily parsed document holds in the place of a value that was not read yet.
+NAO: object = _NAO
+
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine, Iterator, Mapping
     from typing import Any, Self
 
     from beanie import PydanticObjectId
@@ -16,9 +21,9 @@ if TYPE_CHECKING:
     from gridproxy.gridfs.store.collections import Session
 
     class TypedDocument:
-        """Beanie's `Document`, as far as files have to do with it.
+        """Beanie's `Document`, as far as `FileDocument` uses it.
 
-        The real one derives from a class of a package without types: to a checker, all that derives from it is unknown.
+        The real class derives from an untyped class, so a type checker knows none of its members.
         """
 
         id: PydanticObjectId | None
@@ -30,7 +35,13 @@ if TYPE_CHECKING:
         def __iter__(self) -> Iterator[tuple[str, Any]]: ...
         def _parse_value(self, name: str, value: Any) -> Any: ...
         def _set_attr(self, name: str, value: Any) -> None: ...
+        def _save_state(self) -> None: ...
+        def _collect_updates(self, old_dict: dict[str, Any], new_dict: dict[str, Any]) -> dict[str, Any]: ...
+        def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self: ...
+        def parse_store(self) -> None: ...
 
+        @classmethod
+        def model_validate(cls, obj: Any) -> Self: ...
         @classmethod
         def get_settings(cls) -> DocumentSettings: ...
         @classmethod
@@ -64,4 +75,4 @@ if TYPE_CHECKING:
         ) -> Coroutine[Any, Any, DeleteResult | None]: ...
 
 else:
-    TypedDocument = object  # a second subclass of Document would be a document of its own to Beanie
+    TypedDocument = object  # Beanie would treat another subclass of Document as a document
