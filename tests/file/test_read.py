@@ -8,6 +8,7 @@ import csv
 import gc
 import io
 import os
+import random
 from typing import Any
 
 import pytest
@@ -414,6 +415,31 @@ async def test_text_is_decoded_across_chunks(encoding: str, chunk_size: int) -> 
         assert [line async for line in reader.lines(encoding)] == lines_of(TEXT)
         await reader.seek(0)
         assert await reader.read_text(encoding) == TEXT
+
+
+async def test_lines_seeks_and_reads_may_be_mixed() -> None:
+    choice = random.Random(7)
+    data = b"".join(b"x" * choice.randrange(9) + b"\n" for _ in range(100))
+    file = await stored(data, chunk_size=40)
+    expected = io.BytesIO(data)
+    async with file.open() as reader:
+        for _ in range(500):
+            kind = choice.randrange(4)
+            if kind == 0:
+                position = choice.randrange(len(data))
+                assert await reader.seek(position) == expected.seek(position)
+            elif kind == 1:
+                size = choice.randrange(12)
+                assert await reader.read(size) == expected.read(size)
+            else:
+                assert await reader.readline() == expected.readline()
+            assert reader.tell() == expected.tell()
+        await reader.seek(0)
+        assert (
+            list(await asyncio.gather(*(reader.readline() for _ in range(60)))) == data.splitlines(keepends=True)[:60]
+        )
+    with pytest.raises(FileClosed):
+        await reader.readline()
 
 
 async def test_text_and_lines_begin_at_the_position_of_a_reader() -> None:

@@ -153,6 +153,7 @@ class Reader:
         self._info: FileInfo | None = None
         self._download: Download | None = None
         self._block: Block | None = None
+        self._line_piece: tuple[bytes, int] = b"", 0  # the last piece with a line, and its offset in the file
         self._lock = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -190,6 +191,7 @@ class Reader:
 
     async def _reset(self) -> None:
         download, self._download, self._block = self._download, None, None
+        self._line_piece = b"", 0
         if download is not None:
             await download.aclose()
 
@@ -257,9 +259,22 @@ class Reader:
             assert await reader.readline() == b"some content"
         ```
         """
+        limit = None if size is None or size < 0 else size
+        if limit is None and (line := self._fetched_line()):
+            return line
         async with self._lock:
             self._check_open()
-            return await self._gather(None if size is None or size < 0 else size, line=True)
+            return await self._gather(limit, line=True)
+
+    def _fetched_line(self) -> bytes:
+        """Return the next line if it is in the fetched piece of the line before, else nothing."""
+        piece, start = self._line_piece
+        at = self._position - start
+        if not 0 < at < len(piece) or self.closed or self._lock.locked():
+            return b""
+        line = piece[at : piece.find(b"\n", at) + 1]
+        self._position += len(line)
+        return line
 
     async def readlines(self, hint: int | None = -1) -> list[bytes]:
         """Return the remaining lines, each with its newline.
@@ -380,6 +395,8 @@ class Reader:
                     self._check_open()
                 stop = len(piece) if missing is None else min(len(piece), at + missing)
                 newline = piece.find(b"\n", at, stop) + 1 if line else 0
+                if line:
+                    self._line_piece = piece, self._position - at
                 gathered.append(piece[at : newline or stop])
                 self._position += len(gathered[-1])
                 if newline:
