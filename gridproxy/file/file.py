@@ -518,6 +518,22 @@ class AsyncGridFile:
         """
         return await self.state.positioned_reader(session).readlines(hint)
 
+    async def readinto(self, buffer: bytearray | memoryview | Any, *, session: Session | None = None) -> int:
+        """Read the next bytes into a writable buffer and return their number, which is lower only at the end.
+
+        Args:
+            buffer: A bytearray, a memoryview, an array or another writable buffer.
+
+        Raises:
+            BadOption: `buffer` is not a writable buffer.
+
+        ```python
+        buffer = bytearray(8)
+        assert (await file.readinto(buffer), buffer) == (8, b"a marmot")
+        ```
+        """
+        return await self.state.positioned_reader(session).readinto(buffer)
+
     async def read_text(
         self, encoding: str = "utf-8", errors: str = "strict", *, session: Session | None = None
     ) -> str:

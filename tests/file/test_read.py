@@ -392,6 +392,7 @@ async def test_readinto_fills_a_buffer_and_returns_the_number_of_bytes() -> None
     buffer = bytearray(6)
     async with file.open() as reader:
         assert (await reader.readinto(buffer), bytes(buffer)) == (6, b"012345")
+        assert (await file.readinto(buffer), bytes(buffer), file.tell()) == (6, b"012345", 6)
         assert (await reader.readinto(memoryview(buffer)[1:]), bytes(buffer)) == (4, b"067895")
         assert (await reader.readinto(buffer), bytes(buffer)) == (0, b"067895")
         await reader.seek(0)
