@@ -18,6 +18,7 @@ from gridproxy.gridfs.download.reader import DownloadStream
 from gridproxy.gridfs.download.verify import verify_file
 from gridproxy.gridfs.operations.copy import copy_file
 from gridproxy.gridfs.operations.delete import remove_file, remove_files
+from gridproxy.gridfs.operations.find import FoundFiles
 from gridproxy.gridfs.operations.many import read_many, stat_many, upload_many
 from gridproxy.gridfs.operations.update import rename_file, rename_files, update_file
 from gridproxy.gridfs.records.file_info import FileInfo
@@ -30,7 +31,7 @@ from gridproxy.gridfs.upload.staging import Staged, discard_id, discard_staged
 from gridproxy.gridfs.upload.upload import stage_source, upload_source
 from gridproxy.gridfs.upload.writer import Writer
 from gridproxy.runtime.progress import Progress
-from gridproxy.runtime.session_lock import iterate_locked, lock
+from gridproxy.runtime.session_lock import lock
 from gridproxy.runtime.tasks import run_to_completion
 from gridproxy.upkeep.bucket_scanner import check_age
 from gridproxy.upkeep.check import check_bucket
@@ -78,6 +79,9 @@ class Bucket:
         read_concern: ReadConcern | None = None,
         read_preference: _ServerMode | None = None,
     ) -> None:
+        _check_concern("write_concern", write_concern, WriteConcern, "WriteConcern('majority')")
+        _check_concern("read_concern", read_concern, ReadConcern, "ReadConcern('majority')")
+        _check_concern("read_preference", read_preference, _ServerMode, "ReadPreference.SECONDARY_PREFERRED")
         self.store: Store = Store(
             database,
             name,
@@ -145,8 +149,9 @@ class Bucket:
         """Store all of `source` as one file.
 
         Args:
-            source: Bytes, a str, a path (`os.PathLike`), a binary file or an iterable of bytes, each synchronous or
-                asynchronous, an `AsyncGridFile`, or `Staged`. An open file is read from its position and not closed.
+            source: Bytes, a str, a path (`os.PathLike`), a binary file, a response or an iterable of bytes, each
+                synchronous or asynchronous, an `AsyncGridFile` (whose metadata are kept), or `Staged`. An open file is
+                read from its position and not closed. A form's file, such as Starlette's `UploadFile`, is rewound.
             progress: Called with (bytes done, bytes in all or None).
             **options: Those of `UploadOptions`: filename, content_type, metadata, encoding, chunk_size (bytes), id,
                 expires_at (UTC) and expires_after (seconds).
@@ -442,16 +447,17 @@ class Bucket:
         """
         return await stat_many(self.store, ids, session)
 
-    async def find(
+    def find(
         self,
         filter: Mapping[str, Any] | None = None,
         *,
         sort: str | Sequence[tuple[str, int]] | None = None,
         skip: int = 0,
         limit: int = 0,
+        batch_size: int = 0,
         session: Session | None = None,
     ) -> AsyncIterator[FileInfo]:
-        """Yield the records that match a filter. Expired files are included.
+        """Return an iterator of the records that match a filter. Expired files are included.
 
         Args:
             filter: A MongoDB query on the records, such as `{"metadata.owner": 7}`. Put values from outside into
@@ -459,20 +465,28 @@ class Bucket:
             sort: A key, with a '-' before it for descending order, or pairs as pymongo accepts them.
             skip: How many files to leave out at the start.
             limit: How many files to yield at most. 0 for all.
+            batch_size: How many records to fetch at once. 0 for the server's choice, which is 101 and then 16 MiB. If
+                these take longer than ten minutes to use, the server forgets the search and pymongo raises
+                `CursorNotFound`, so give a slow consumer small batches.
 
         Raises:
-            CorruptFile: A record is not that of a file.
+            CorruptFile: A record is not that of a file. The next `anext` returns the record after it.
+            BadOption: `batch_size` is not a number of records.
 
         ```python
         found = [each.filename async for each in bucket.find({"metadata.owner": 7}, sort="-uploadDate")]
         assert found == ["notes.txt"]
         ```
         """
-        session = self.store.session_for(session)
-        cursor = self.store.files.find(filter or {}, sort=_order(sort), skip=skip, limit=limit, session=session)
-        async with cursor:
-            async for record in iterate_locked(session, cursor):
-                yield FileInfo.from_record(record)
+        return FoundFiles(
+            self.store,
+            filter or {},
+            sort=_order(sort),
+            skip=skip,
+            limit=limit,
+            batch_size=batch_size,
+            session=session,
+        )
 
     async def by_name(self, filename: str, revision: int = -1, *, session: Session | None = None) -> AsyncGridFile:
         """Return the file of a name and revision (GridFS spec). Expired files are not counted.
@@ -745,6 +759,11 @@ def _order(sort: str | Sequence[tuple[str, int]] | None) -> Sequence[tuple[str, 
     if not isinstance(sort, str):
         return sort
     return [(sort.removeprefix("-"), DESCENDING if sort.startswith("-") else ASCENDING)]
+
+
+def _check_concern(name: str, value: object, kind: type, example: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise BadOption(f"{name} is one of pymongo's, such as {example}, and not {value!r}")
 
 
 def _check_revision(revision: object) -> None:

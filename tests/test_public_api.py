@@ -20,6 +20,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 EXTRAS = [
     "PIL",
     "aiofiles",
+    "aiohttp",
     "attrs",
     "beanie",
     "click",
@@ -62,6 +63,7 @@ height property
 id property
 info property
 length property
+lines (encoding=, errors=, *, session=)
 metadata property
 new_file (*, replace=, session=, progress=, **options)
 open (*, session=)
@@ -70,7 +72,10 @@ put await (source, *, session=, progress=, **options)
 read await (size=, *, session=)
 read_range await (start, stop, *, session=)
 read_ranges await (ranges, *, session=)
-readline await (*, session=)
+read_text await (encoding=, errors=, *, session=)
+readinto await (buffer, *, session=)
+readline await (size=, *, session=)
+readlines await (hint=, *, session=)
 rename await (filename, *, session=)
 replace await (source, *, session=, progress=, **options)
 revert await (*, session=)
@@ -104,7 +109,7 @@ discard await (staged)
 drop await ()
 ensure_indexes await (*, force=)
 file (id)
-find (filter=, *, sort=, skip=, limit=, session=)
+find (filter=, *, sort=, skip=, limit=, batch_size=, session=)
 name property
 open_upload (*, session=, progress=, **options)
 publish await (staged, *, session=)

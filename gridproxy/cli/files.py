@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from gridproxy.bucket import Bucket
+from gridproxy.errors import CorruptFile
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.upload.sources import SourceLike
 from gridproxy.upkeep.bucket_scanner import Orphan, open_scanner
@@ -40,8 +41,21 @@ def ls(prefix: str, limit: int | None, sort: str) -> Work:
 
     async def work(bucket: Bucket, screen: Screen) -> None:
         query = {"filename": {"$regex": f"^{re.escape(prefix)}"}} if prefix else {}
-        rows, styles, size = [], [], 0
-        async for info in bucket.find(query, sort=sort, limit=limit or 0):
+        rows, styles, size, damaged = [], [], 0, 0
+        files = bucket.find(query, sort=sort, limit=limit or 0)
+        while True:
+            try:
+                info = await anext(files, None)
+            except CorruptFile as error:
+                if screen.as_json:
+                    screen.document({"id": error.id, "damaged": error.reason})
+                    continue
+                rows.append([shown_id(error.id), "", "", "", f"(damaged: {error.reason})"])
+                styles.append("red")
+                damaged += 1
+                continue
+            if info is None:
+                break
             if screen.as_json:
                 screen.document(file_document(info))
                 continue
@@ -50,7 +64,8 @@ def ls(prefix: str, limit: int | None, sort: str) -> Work:
             size += info.length
         columns = {"ID": "left", "SIZE": "right", "UPLOADED": "left", "TYPE": "left", "NAME": "left"}
         screen.table(columns, rows, styles)
-        screen.note(f"{len(rows)} files, {readable_size(size)}")
+        warning = f", {damaged} of them damaged: see `gridproxy check`" if damaged else ""
+        screen.note(f"{len(rows)} files, {readable_size(size)}{warning}")
 
     return work
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
 from gridproxy.errors import BadId, BadOption, FileClosed, FileMissing
 from gridproxy.gridfs.content.variants import named_variants, thumbnail_id
 from gridproxy.gridfs.download.download import load_info, read_range, read_ranges
-from gridproxy.gridfs.download.reader import DownloadStream, Reader
+from gridproxy.gridfs.download.reader import DownloadStream, Reader, text_decoder
 from gridproxy.gridfs.download.sinks import SinkLike, save
 from gridproxy.gridfs.download.verify import verify_file
 from gridproxy.gridfs.operations.copy import copy_file
@@ -20,6 +21,7 @@ from gridproxy.gridfs.store.collections import Session
 from gridproxy.gridfs.upload.options import TransferOptions, UploadRequest, split_metadata, upload_request
 from gridproxy.gridfs.upload.sources import Data, Source, SourceLike
 from gridproxy.gridfs.upload.staging import Staged
+from gridproxy.gridfs.upload.upload import Written
 from gridproxy.gridfs.upload.writer import Writer
 from gridproxy.runtime.progress import Progress
 from gridproxy.runtime.tasks import run_to_completion
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 _DEFAULT_OPTIONS = FileOptions()
+_NO_METADATA: Mapping[str, Any] = MappingProxyType({})
 
 
 class AsyncGridFile:
@@ -45,7 +48,8 @@ class AsyncGridFile:
     hashable, because its id changes.
 
     The fields of the record (`length`, `metadata`, ...) are known after a put, read, stat or open, and from a
-    snapshot. Before that they raise `InfoNotLoaded`.
+    snapshot. Before that they raise `InfoNotLoaded`. Those of an empty file are None, its length is 0, and its metadata
+    are empty.
 
     Every method that does I/O accepts `session=`, a session of pymongo's. It raises pymongo's own errors if the server
     or the network fails, `NotConnected` if no database is known, `BadOption` if the database cannot have such a bucket,
@@ -154,45 +158,57 @@ class AsyncGridFile:
         """False while a new file is being written, between `new_file()` and `close()` or `abort()`."""
         return self.state.writer is None
 
+    def _record(self, field: str) -> FileInfo | None:
+        """Return the record, or None for an empty file. Raises `InfoNotLoaded` for a stored file that was not read."""
+        return None if self.state.id is None and self.state.info is None else self.state.known(field)
+
     @property
     def filename(self) -> str | None:
-        """The stored name, or None if the file has none."""
-        return self.state.known("filename").filename
+        """The stored name. None if the file has none, or is empty."""
+        info = self._record("filename")
+        return None if info is None else info.filename
 
     @property
     def content_type(self) -> str | None:
         """The media type as `FileInfo.content_type` reads it, or None if the record has none."""
-        return self.state.known("content_type").content_type
+        info = self._record("content_type")
+        return None if info is None else info.content_type
 
     @property
     def length(self) -> int:
-        """The length in bytes."""
-        return self.state.known("length").length
+        """The length in bytes, 0 if the file is empty."""
+        info = self._record("length")
+        return 0 if info is None else info.length
 
     @property
     def upload_date(self) -> datetime | None:
         """The time when the upload ended, aware, in UTC. None if another writer did not store it."""
-        return self.state.known("upload_date").upload_date
+        info = self._record("upload_date")
+        return None if info is None else info.upload_date
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         """The stored metadata, read-only. `update_metadata` edits them."""
-        return self.state.known("metadata").metadata
+        info = self._record("metadata")
+        return _NO_METADATA if info is None else info.metadata
 
     @property
-    def chunk_size(self) -> int:
-        """The size of each chunk but the last, in bytes."""
-        return self.state.known("chunk_size").chunk_size
+    def chunk_size(self) -> int | None:
+        """The size of each chunk but the last, in bytes. None if the file is empty."""
+        info = self._record("chunk_size")
+        return None if info is None else info.chunk_size
 
     @property
     def sha256(self) -> str | None:
         """The SHA-256 of the content in hex, or None if it was not computed."""
-        return self.state.known("sha256").sha256
+        info = self._record("sha256")
+        return None if info is None else info.sha256
 
     @property
-    def etag(self) -> str:
-        """A strong entity tag (RFC 9110, 8.8.3), quotes included."""
-        return self.state.known("etag").etag
+    def etag(self) -> str | None:
+        """A strong entity tag (RFC 9110, 8.8.3), quotes included. None if the file is empty."""
+        info = self._record("etag")
+        return None if info is None else info.etag
 
     @property
     def width(self) -> int | None:
@@ -213,19 +229,21 @@ class AsyncGridFile:
         return name
 
     def _measure(self, measure: str) -> Any:
-        info = self.state.known(measure)
-        return info.metadata.get(measure, info.extra.get(measure))
+        info = self._record(measure)
+        return None if info is None else info.metadata.get(measure, info.extra.get(measure))
 
     @property
     def thumbnail(self) -> AsyncGridFile:
         """A picture's thumbnail, a file of its own. Empty if the picture has none."""
-        info = self.state.known("thumbnail")
-        return self._variant(thumbnail_id(info.metadata, info.extra))
+        info = self._record("thumbnail")
+        return self._variant(None if info is None else thumbnail_id(info.metadata, info.extra))
 
     @property
     def variants(self) -> Mapping[str, AsyncGridFile]:
         """A picture's variants by name, each a file of its own. Empty if there are none."""
-        return {name: self._variant(id) for name, id in named_variants(self.state.known("variants").metadata).items()}
+        info = self._record("variants")
+        metadata = _NO_METADATA if info is None else info.metadata
+        return {name: self._variant(id) for name, id in named_variants(metadata).items()}
 
     def _variant(self, id: object) -> AsyncGridFile:
         known = self.state.variants.get(repr(id))  # the same object each time, because it has a position
@@ -253,8 +271,9 @@ class AsyncGridFile:
         """Store all of `source` as this file.
 
         Args:
-            source: Bytes, a str, a path (`os.PathLike`), a binary file or an iterable of bytes, each synchronous or
-                asynchronous, another file, or `Staged`. An open file is read from its position and is not closed.
+            source: Bytes, a str, a path (`os.PathLike`), a binary file, a response or an iterable of bytes, each
+                synchronous or asynchronous, an `AsyncGridFile` (whose metadata are kept), or `Staged`. An open file is
+                read from its position and not closed. A form's file, such as Starlette's `UploadFile`, is rewound.
             session: A session of pymongo's. In a transaction only the record takes part in it.
             progress: Called with (bytes done, bytes in all or None).
             **options: Those of `UploadOptions`: filename, content_type, metadata, encoding, chunk_size (bytes), id,
@@ -268,7 +287,7 @@ class AsyncGridFile:
             FileAlreadyStored: This file is stored already, or `id` is taken.
             UploadInProgress: There are chunks under `id`, and no file.
             BadSource: Bytes cannot be read from the source.
-            BadOption: An option is wrong (`BadMetadata`, `BadId` for those).
+            BadOption: An option is wrong (`BadMetadata`, `BadId` for those), or a keyword is almost the name of one.
             FileRefused: A limit of the field refuses the content (`TooLarge`, `ContentTypeRefused`, `PictureRefused`).
             CorruptFile: The upload paused until the garbage collector removed its chunks.
             FileClosed: The transaction ended during the upload.
@@ -364,19 +383,20 @@ class AsyncGridFile:
             raise BadOption("a picture is decoded as a whole and cannot be written in parts: put() or replace() it")
         return NewFile(self, self._request(options), replace, session, progress)
 
-    def write(self, data: Data) -> Awaitable[int]:
+    def write(self, data: Data) -> Written:
         """Copy `data` at the call, in order. Await the result to be held back while the server is slow.
 
         Args:
             data: Bytes, or a str that is encoded (UTF-8 unless `new_file` was given another encoding).
 
         Returns:
-            An awaitable of the number of bytes. Data whose write is not awaited is kept and sent at `close()`.
+            The number of bytes, an int that can be awaited. Without `await` the data is kept and sent at `close()`.
 
         Raises:
             FileClosed: No new file is open.
             BadSource: `data` is not bytes and not a str.
-            BufferFull: More than 64 MiB would wait without being awaited. Nothing was taken.
+            BufferFull: More than 64 MiB would wait without being awaited. Nothing was taken. A single longer write is
+                taken.
             TooLarge: The file is longer than its field allows.
             PyMongoError: An earlier write failed.
 
@@ -387,14 +407,14 @@ class AsyncGridFile:
         """
         return self._open_writer().write(data)
 
-    def writelines(self, lines: Iterable[Data]) -> Awaitable[int]:
+    def writelines(self, lines: Iterable[Data]) -> Written:
         """Copy each item as `write` does, all or none, and nothing between them.
 
         Args:
             lines: An iterable of bytes and str.
 
         Returns:
-            An awaitable of the number of bytes of all items.
+            The number of bytes of all items, an int that can be awaited.
 
         Raises:
             FileClosed: As `write`, and so are `BadSource`, `BufferFull` and `TooLarge`.
@@ -473,14 +493,88 @@ class AsyncGridFile:
         """
         return await self.state.positioned_reader(session).read(size)
 
-    async def readline(self, *, session: Session | None = None) -> bytes:
+    async def readline(self, size: int | None = -1, *, session: Session | None = None) -> bytes:
         """Return the bytes up to and including the next newline, or empty bytes at the end.
+
+        Args:
+            size: The largest number of bytes to return. Negative or None for no limit.
 
         ```python
         assert await file.readline() == b"a marmot and another"
         ```
         """
-        return await self.state.positioned_reader(session).readline()
+        return await self.state.positioned_reader(session).readline(size)
+
+    async def readlines(self, hint: int | None = -1, *, session: Session | None = None) -> list[bytes]:
+        """Return the lines from the position on, each with its newline.
+
+        Args:
+            hint: How many bytes are enough: the line that reaches this number is the last one. Negative, 0 or None for
+                all lines.
+
+        ```python
+        assert await file.readlines() == [b"a marmot and another"]
+        ```
+        """
+        return await self.state.positioned_reader(session).readlines(hint)
+
+    async def readinto(self, buffer: bytearray | memoryview | Any, *, session: Session | None = None) -> int:
+        """Read the next bytes into a writable buffer and return their number, which is lower only at the end.
+
+        Args:
+            buffer: A bytearray, a memoryview, an array or another writable buffer.
+
+        Raises:
+            BadOption: `buffer` is not a writable buffer.
+
+        ```python
+        buffer = bytearray(8)
+        assert (await file.readinto(buffer), buffer) == (8, b"a marmot")
+        ```
+        """
+        return await self.state.positioned_reader(session).readinto(buffer)
+
+    async def read_text(
+        self, encoding: str = "utf-8", errors: str = "strict", *, session: Session | None = None
+    ) -> str:
+        """Return the bytes from the position on as text. Newlines stay as they are stored.
+
+        Args:
+            encoding: The encoding of the stored bytes.
+            errors: What to do with bytes that are not text in it, as for `bytes.decode`.
+
+        Raises:
+            BadOption: The encoding is not known.
+            UnicodeDecodeError: The bytes are not text in this encoding.
+
+        ```python
+        assert await file.read_text() == "a marmot and another"
+        ```
+        """
+        text_decoder(encoding, errors)  # an unknown one is refused before the file is looked at
+        return await self.state.positioned_reader(session).read_text(encoding, errors)
+
+    def lines(
+        self, encoding: str = "utf-8", errors: str = "strict", *, session: Session | None = None
+    ) -> AsyncIterator[str]:
+        """Return an iterator of all lines as text, each with its newline as it is stored.
+
+        It begins at the start of the file and has a position of its own, as `stream` has.
+
+        Args:
+            encoding: The encoding of the stored bytes.
+            errors: What to do with bytes that are not text in it, as for `bytes.decode`.
+
+        Raises:
+            BadOption: The encoding is not known.
+            FileMissing: The file is empty. Reading raises as `read`.
+            UnicodeDecodeError: On iterating, if the bytes are not text in this encoding.
+
+        ```python
+        assert [line async for line in file.lines()] == ["a marmot and another"]
+        ```
+        """
+        return self.open(session=session).lines(encoding, errors)
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET, *, session: Session | None = None) -> int:
         """Move the position. It may be beyond the end.

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from gridproxy.gridfs.content.variants import without_references
 from gridproxy.gridfs.download.reader import DownloadStream
 from gridproxy.gridfs.operations.pictures import upload_picture
 from gridproxy.gridfs.records.file_info import FileInfo
@@ -36,6 +37,8 @@ class StoredFile(Source):
     async def prepare(self) -> None:
         info = await self._stream.info()
         self.name, self.content_type, self.size = info.filename, info.content_type, info.length
+        kept = {key: value for key, value in info.metadata.items() if key not in ("content_type", "sha256")}
+        self.metadata = without_references(kept)
 
     async def read(self) -> bytes:
         return await anext(self._stream, b"")

@@ -12,10 +12,12 @@ from typing import Any
 import pymongo.errors
 import pytest
 from bson import ObjectId
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo.read_concern import ReadConcern
 
 from gridproxy import BadOption, BadSource, Bucket, FileInfo, FileMissing
 
+from ..naming import shown
 from ..observing import Database, contents, orphans
 from .revisions import all_files
 
@@ -276,3 +278,32 @@ def test_a_second_event_loop_is_an_error_of_the_drivers_and_stores_nothing(mongo
         with asyncio.Runner() as other:
             other.run(second())
         runner.run(client.close())
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"write_concern": "majority"}, r"WriteConcern.*'majority'"),
+        ({"write_concern": 1}, "WriteConcern.*1"),
+        ({"write_concern": {"w": 2}}, "WriteConcern.*'w'"),
+        ({"read_concern": "local"}, r"ReadConcern.*'local'"),
+        ({"read_preference": "secondary"}, r"ReadPreference.*'secondary'"),
+        ({"read_preference": ReadPreference}, "ReadPreference"),
+    ],
+    ids=shown,
+)
+async def test_a_concern_that_is_not_one_of_pymongos_is_refused_by_name(
+    database: Database, given: dict[str, Any], wanted: str
+) -> None:
+    with pytest.raises(BadOption, match=f"{next(iter(given))} is .*{wanted}"):
+        Bucket(database, **given)
+
+
+async def test_the_concerns_of_pymongo_are_accepted(database: Database) -> None:
+    bucket = Bucket(
+        database,
+        write_concern=WriteConcern("majority"),
+        read_concern=ReadConcern("local"),
+        read_preference=ReadPreference.SECONDARY_PREFERRED,
+    )
+    assert bucket.store.files.write_concern == WriteConcern("majority")

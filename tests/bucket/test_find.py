@@ -10,7 +10,7 @@ import pytest
 
 from gridproxy import BadOption, Bucket, CorruptFile, FileMissing
 
-from ..observing import Database
+from ..observing import Database, observed
 from .revisions import all_files, dated
 
 DATA = bytes(range(256)) * 4  # 1024 bytes, which is 11 chunks of 100
@@ -51,6 +51,67 @@ async def test_find_names_the_record_that_cannot_be_read(bucket: Bucket, databas
     await database["fs.files"].insert_one({"_id": "bad", "length": "long"})
     with pytest.raises(CorruptFile, match=r"'bad'.*length='long'"):
         await all_files(bucket)
+
+
+async def test_find_goes_on_after_a_record_that_cannot_be_read(bucket: Bucket, database: Database) -> None:
+    for name in "ace":
+        await bucket.upload(name, filename=name)
+    for name in "bd":
+        await database["fs.files"].insert_one({"_id": name, "filename": name, "length": "long"})
+    found, bad = "", []
+    files = bucket.find(sort="filename", batch_size=1)
+    while True:
+        try:
+            found += (await anext(files)).filename or ""
+        except CorruptFile as error:
+            bad.append(error.id)
+        except StopAsyncIteration:
+            break
+    assert (found, bad) == ("ace", ["b", "d"])
+    with pytest.raises(StopAsyncIteration):
+        await anext(files)
+
+
+async def test_a_record_without_a_length_is_found_read_and_deleted_as_an_empty_file(
+    bucket: Bucket, database: Database
+) -> None:
+    await database["fs.files"].insert_one({"_id": "php", "filename": "empty.txt", "chunkSize": 100})
+    (info,) = await all_files(bucket)
+    assert (info.id, info.length) == ("php", 0)
+    assert await bucket.read("php") == b""
+    assert [block async for block in bucket.stream("php")] == []
+    assert (await bucket.verify("php")).length == 0
+    assert [finding async for finding in bucket.check()] == []
+    assert (await bucket.copy("php")).length == 0
+    await bucket.delete("php")
+
+
+async def test_find_fetches_as_many_records_at_once_as_it_is_asked_to(mongodb_uri: str, database: Database) -> None:
+    await Bucket(database).upload_many([b"x"] * 10)
+    async with observed(mongodb_uri, database.name) as (watched, commands):
+        assert len(await all_files(Bucket(watched), batch_size=3)) == 10
+        assert [find["batchSize"] for find in commands.of("find")] == [3]
+        assert [more["batchSize"] for more in commands.of("getMore")] == [3, 3, 3]
+        commands.clear()
+        assert len(await all_files(Bucket(watched))) == 10
+        assert [find.get("batchSize") for find in commands.of("find")] == [None]
+
+
+@pytest.mark.parametrize("batch_size", [-1, 1.5, "3", True, None])
+async def test_a_batch_size_that_is_not_a_count_is_refused_at_the_call(bucket: Bucket, batch_size: Any) -> None:
+    with pytest.raises(BadOption, match="batch_size"):
+        bucket.find(batch_size=batch_size)
+
+
+async def test_a_search_that_is_left_half_way_ends_at_its_close(bucket: Bucket) -> None:
+    await bucket.upload_many([b"x"] * 10)
+    files: Any = bucket.find(batch_size=2)
+    await anext(files)
+    await files.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(files)
+    unused: Any = bucket.find()
+    await unused.aclose()
 
 
 # Names and revisions

@@ -146,6 +146,20 @@ async def test_files_are_listed(run: Run, bucket: Bucket) -> None:
     assert [each["filename"] for each in named] == ["b.txt", "a.png"]
 
 
+async def test_a_damaged_record_is_listed_among_the_others(run: Run, bucket: Bucket, database: Database) -> None:
+    infos = [await bucket.upload(b"x", filename=name) for name in ("a", "c")]
+    await database["fs.files"].insert_one({"_id": "bad", "filename": "b", "length": "long"})
+    listed = await run("ls")
+    rows = [line.split("\t") for line in listed.stdout.splitlines()]
+    assert [row[0] for row in rows] == [str(infos[0].id), "bad", str(infos[1].id)]
+    assert rows[1] == ["bad", "", "", "", "(damaged: its record has length='long')"]
+    assert listed.exit_code == 0
+    assert listed.stderr == "3 files, 2 B, 1 of them damaged: see `gridproxy check`\n"
+    shown = documents(await run("ls", "--json"))
+    assert [each.get("filename") for each in shown] == ["a", None, "c"]
+    assert shown[1] == {"id": "bad", "damaged": "its record has length='long'"}
+
+
 async def test_names_that_others_chose_reach_no_terminal_as_they_are(run: Run, bucket: Bucket) -> None:
     await bucket.upload(b"x", filename="\x1b[2J[red]\tname\n", id="id")
     listed = await run("ls")

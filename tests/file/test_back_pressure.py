@@ -35,6 +35,31 @@ async def test_an_unawaited_write_past_64_mb_raises_and_writes_nothing(database:
     assert await contents(database) == (0, 0)
 
 
+@pytest.mark.parametrize("before", [b"", b"a header that is not awaited"], ids=["alone", "after another write"])
+async def test_one_awaited_write_may_be_longer_than_64_mb(before: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sent(*_: Any, **__: Any) -> None:
+        pass
+
+    monkeypatch.setattr(Store, "insert_chunks", sent)
+    photo = AsyncGridFile()
+    long = bytes(64 * 1024 * 1024 + 1)
+    await photo.new_file()
+    photo.write(before)
+    assert await photo.write(long) == len(long)
+    assert await photo.writelines([long[:40_000_000], long[:40_000_000]]) == 80_000_000
+    await photo.abort()
+
+
+async def test_a_second_long_write_that_nothing_awaits_is_refused(database: Database) -> None:
+    photo = AsyncGridFile()
+    long = bytes(64 * 1024 * 1024 + 1)
+    with pytest.raises(BufferFull):
+        async with photo.new_file():
+            photo.write(long)
+            photo.write(long)
+    assert await contents(database) == (0, 0)
+
+
 async def test_awaiting_makes_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async def sent(*_: Any, **__: Any) -> None:
         pass
@@ -145,6 +170,18 @@ async def test_the_result_of_write_can_be_gathered_ensured_and_waited_for() -> N
 
             group.create_task(wrapped(b"5"))
     assert await photo.read() == b"123345"
+
+
+async def test_what_write_returns_is_the_number_of_bytes_before_it_is_awaited() -> None:
+    photo = AsyncGridFile()
+    async with photo.new_file():
+        count = 0
+        count += photo.write(b"one")
+        count += photo.writelines([b"two", b"three"])
+        written = photo.write(b"four")
+        assert (count, written, int(written), f"{written}") == (11, 4, 4, "4")
+        assert type(await written) is int
+    assert photo.length == 15
 
 
 async def test_awaiting_a_write_twice_writes_it_once() -> None:

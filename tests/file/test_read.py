@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import csv
 import gc
 import io
 import os
+import random
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from pymongo import AsyncMongoClient
 import gridproxy
 from gridproxy import AsyncGridFile, BadOption, FileClosed, FileMissing, FileVanished, InfoNotLoaded, Reader
 from gridproxy.file.connection import get_database
+from gridproxy.gridfs.store.collections import Store
 
 from ..observing import Database, observed
 
@@ -211,6 +215,60 @@ async def test_open_can_be_awaited_and_closed_by_hand() -> None:
         await reader.read()
 
 
+@pytest.mark.parametrize("size", [-1, 1, 20], ids=["the rest", "one byte", "many bytes"])
+@pytest.mark.parametrize("held", ["find_record", "find_first_chunks", "find_chunks"])
+async def test_a_reader_closed_during_a_read_makes_that_read_raise_file_closed(
+    size: int, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await stored(bytes(3000), chunk_size=2)
+    asked, go = asyncio.Event(), asyncio.Event()
+    find: Any = getattr(Store, held)
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        asked.set()
+        await go.wait()
+        return await find(*args, **more)
+
+    reader = file.open()
+    if held == "find_chunks":
+        await reader.read(1)  # the record is known then
+        await reader.seek(2500)
+    monkeypatch.setattr(Store, held, slow)
+    before = reader.tell()
+    reading = asyncio.create_task(reader.read(size))
+    waiting = asyncio.create_task(reader.read(size))
+    await asyncio.wait_for(asked.wait(), 10)
+    closing = asyncio.create_task(reader.aclose())
+    await asyncio.sleep(0)
+    go.set()
+    await closing
+    for each in (reading, waiting):
+        with pytest.raises(FileClosed):
+            await each
+    assert reader.tell() == before
+
+
+async def test_a_file_closed_during_a_read_makes_that_read_raise_file_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = await stored(b"0123456789", chunk_size=3)
+    asked, go = asyncio.Event(), asyncio.Event()
+    find = Store.find_record
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        asked.set()
+        await go.wait()
+        return await find(*args, **more)
+
+    monkeypatch.setattr(Store, "find_record", slow)
+    other = AsyncGridFile(file.id)
+    reading = asyncio.create_task(other.read())
+    await asyncio.wait_for(asked.wait(), 10)
+    await other.close()
+    go.set()
+    with pytest.raises(FileClosed):
+        await reading
+    assert await other.read() == b"0123456789"
+
+
 async def test_opening_a_missing_file_raises_at_the_open() -> None:
     with pytest.raises(FileMissing):
         async with AsyncGridFile("nowhere").open():
@@ -283,3 +341,173 @@ async def test_reading_loads_the_info() -> None:
     other = AsyncGridFile(id)
     async with other.open():
         assert other.length == 10
+
+
+# Lines and text
+
+TEXT = "one\r\n\ntwo ünïcode\u2028still two\n" + "三" * 40 + "\nlast"
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "gb18030"]
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines as a text file with newline="\\n" has them."""
+    return list(io.StringIO(text, newline="\n"))
+
+
+async def test_a_reader_iterates_lines_and_a_file_iterates_blocks() -> None:
+    file = await stored(LINES)
+    async with file.open() as reader:
+        assert await reader.readline() == b"first\n"
+        assert [line async for line in reader] == list(io.BytesIO(LINES))[1:]
+        assert [line async for line in reader] == []
+        assert reader.tell() == len(LINES)
+    assert [line async for line in file.open()] == list(io.BytesIO(LINES))
+    assert [len(block) async for block in file][:2] == [7, 7]
+
+
+@pytest.mark.parametrize("size", [None, -1, 0, 1, 3, 6, 7, 100])
+@pytest.mark.parametrize("chunk_size", [1, 7, 1000])
+async def test_a_line_may_be_limited_to_a_size(size: int | None, chunk_size: int) -> None:
+    file = await stored(LINES, chunk_size)
+    expected = io.BytesIO(LINES)
+    async with file.open() as reader:
+        for _ in range(20):
+            line = expected.readline(size)
+            assert await reader.readline(size) == line == await file.readline(size)
+            assert reader.tell() == file.tell() == expected.tell()
+
+
+@pytest.mark.parametrize("hint", [None, -1, 0, 1, 6, 7, 25, 1000])
+async def test_readlines_gives_whole_lines_until_the_hint_is_reached(hint: int | None) -> None:
+    file = await stored(LINES)
+    expected = io.BytesIO(LINES)
+    async with file.open() as reader:
+        for _ in range(3):
+            lines = expected.readlines(hint)
+            assert await reader.readlines(hint) == lines == await file.readlines(hint)
+
+
+async def test_readinto_fills_a_buffer_and_returns_the_number_of_bytes() -> None:
+    file = await stored(b"0123456789")
+    buffer = bytearray(6)
+    async with file.open() as reader:
+        assert (await reader.readinto(buffer), bytes(buffer)) == (6, b"012345")
+        assert (await file.readinto(buffer), bytes(buffer), file.tell()) == (6, b"012345", 6)
+        assert (await reader.readinto(memoryview(buffer)[1:]), bytes(buffer)) == (4, b"067895")
+        assert (await reader.readinto(buffer), bytes(buffer)) == (0, b"067895")
+        await reader.seek(0)
+        wide = array.array("H", [0, 0])
+        assert (await reader.readinto(wide), wide.tobytes()) == (4, b"0123")
+        with pytest.raises(BadOption, match="bytes"):
+            await reader.readinto(b"read-only")
+        assert reader.tell() == 4
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("chunk_size", [1, 7, 1000])
+async def test_text_is_decoded_across_chunks(encoding: str, chunk_size: int) -> None:
+    file = await stored(TEXT.encode(encoding), chunk_size)
+    assert await file.read_text(encoding) == TEXT
+    assert await file.read_text(encoding) == ""
+    assert [line async for line in file.lines(encoding)] == lines_of(TEXT)
+    assert [line async for line in file.lines(encoding)] == lines_of(TEXT)
+    assert file.tell() == len(TEXT.encode(encoding))
+    async with file.open() as reader:
+        assert [line async for line in reader.lines(encoding)] == lines_of(TEXT)
+        await reader.seek(0)
+        assert await reader.read_text(encoding) == TEXT
+
+
+async def test_lines_seeks_and_reads_may_be_mixed() -> None:
+    choice = random.Random(7)
+    data = b"".join(b"x" * choice.randrange(9) + b"\n" for _ in range(100))
+    file = await stored(data, chunk_size=40)
+    expected = io.BytesIO(data)
+    async with file.open() as reader:
+        for _ in range(500):
+            kind = choice.randrange(4)
+            if kind == 0:
+                position = choice.randrange(len(data))
+                assert await reader.seek(position) == expected.seek(position)
+            elif kind == 1:
+                size = choice.randrange(12)
+                assert await reader.read(size) == expected.read(size)
+            else:
+                assert await reader.readline() == expected.readline()
+            assert reader.tell() == expected.tell()
+        await reader.seek(0)
+        assert (
+            list(await asyncio.gather(*(reader.readline() for _ in range(60)))) == data.splitlines(keepends=True)[:60]
+        )
+    with pytest.raises(FileClosed):
+        await reader.readline()
+
+
+async def test_text_and_lines_begin_at_the_position_of_a_reader() -> None:
+    file = await stored(b"one\ntwo\nthree\nfour")
+    async with file.open() as reader:
+        await reader.seek(4)
+        async for line in reader.lines():
+            assert line == "two\n"
+            break
+        assert reader.tell() == 8
+        assert await reader.readline() == b"three\n"
+        assert await reader.read_text() == "four"
+    await file.seek(8)
+    assert await file.read_text() == "three\nfour"
+
+
+async def test_a_csv_file_is_read_line_by_line() -> None:
+    file = await stored("name;place\r\nMarmota;Àlps\r\n".encode("latin-1"))
+    rows = [next(csv.reader([line], delimiter=";")) async for line in file.lines("latin-1")]
+    assert rows == [["name", "place"], ["Marmota", "Àlps"]]
+
+
+@pytest.mark.parametrize("encoding", ["utf-9", "hex", "locale", ""])
+async def test_an_unknown_encoding_is_refused_before_a_byte_is_read(encoding: str) -> None:
+    file = await stored(b"text")
+    for work in (file.read_text(encoding), file.open().read_text(encoding)):
+        with pytest.raises(BadOption, match="encoding"):
+            await work
+    for reading in (file, file.open()):
+        with pytest.raises(BadOption, match="encoding"):
+            reading.lines(encoding)
+    assert file.tell() == 0
+
+
+async def test_bytes_that_are_no_text_raise_unicode_decode_error_or_follow_errors() -> None:
+    file = await stored(b"one\n\xff\xfe two\nthree\xc3")
+    with pytest.raises(UnicodeDecodeError):
+        await file.read_text()
+    await file.seek(0)
+    assert await file.read_text(errors="replace") == "one\n\ufffd\ufffd two\nthree\ufffd"
+    assert [line async for line in file.lines(errors="ignore")] == ["one\n", " two\n", "three"]
+    with pytest.raises(UnicodeDecodeError):
+        [line async for line in file.lines()]
+
+
+async def test_an_empty_file_has_no_lines() -> None:
+    file = await stored(b"")
+    assert [line async for line in file.lines()] == [] == await file.readlines()
+    assert await file.read_text() == ""
+    for call in (AsyncGridFile().readlines, AsyncGridFile().read_text):
+        with pytest.raises(FileMissing):
+            await call()
+    with pytest.raises(FileMissing):
+        AsyncGridFile().lines()
+
+
+async def test_many_lines_leave_other_tasks_their_turn() -> None:
+    file = await stored(b"x\n" * 200_000, chunk_size=1000)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    assert len([line async for line in file.open()]) == 200_000
+    task.cancel()
+    assert turns > 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import gzip
+import hashlib
 import io
 import mmap
 import tempfile
@@ -18,9 +19,10 @@ import anyio
 import httpx
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
+from PIL import Image
 from starlette.datastructures import UploadFile
 
-from gridproxy import AsyncGridFile, BadOption, Bucket
+from gridproxy import AsyncGridFile, BadOption, Bucket, FileInfo, FileOptions, ImageOptions
 
 from ..observing import Database, contents
 
@@ -204,13 +206,97 @@ async def test_an_open_file_is_read_from_its_position_and_left_open() -> None:
     assert source.tell() == 10
 
 
-async def test_a_stored_file_as_a_source_keeps_its_name_and_type() -> None:
-    other = AsyncGridFile(bucket="elsewhere")
-    await other.put(b"x", filename="marmot", content_type="image/x-marmot", owner=7)
+async def stored_marmot() -> AsyncGridFile:
+    file = AsyncGridFile(bucket="elsewhere")
+    await file.put(b"x", filename="marmot", content_type="image/x-marmot", owner=7, tags=["a"], expires_after=3600)
+    return file
+
+
+STORE: dict[str, Callable[..., Awaitable[Any]]] = {
+    "put": lambda file, database, **options: AsyncGridFile().put(file, **options),
+    "upload": lambda file, database, **options: Bucket(database).upload(file, **options),
+    "upload by id": lambda file, database, **options: Bucket(database).upload(
+        Bucket(database, "elsewhere").file(file.id), **options
+    ),
+    "upload_many": lambda file, database, **options: _first(Bucket(database).upload_many([file], **options)),
+    "stage": lambda file, database, **options: _published(Bucket(database), file, **options),
+    "a large file": lambda file, database, **options: Bucket(database).upload(file, chunk_size=1, **options),
+}
+
+
+async def _first(infos: Awaitable[list[FileInfo]]) -> FileInfo:
+    return (await infos)[0]
+
+
+async def _published(bucket: Bucket, file: AsyncGridFile, **options: Any) -> FileInfo:
+    return await bucket.publish(await bucket.stage(file, **options))
+
+
+@pytest.mark.parametrize("store", STORE)
+async def test_a_stored_file_brings_its_name_type_and_metadata(store: str, database: Database) -> None:
+    other = await stored_marmot()
+    info = await STORE[store](other, database)
+    assert (info.filename, info.content_type) == ("marmot", "image/x-marmot")
+    assert info.metadata == {
+        "content_type": "image/x-marmot",
+        "owner": 7,
+        "tags": ["a"],
+        "sha256": hashlib.sha256(b"x").hexdigest(),
+    }
+    assert info.expires_at is None
+
+
+@pytest.mark.parametrize("store", STORE)
+async def test_given_metadata_replace_those_of_a_stored_file(store: str, database: Database) -> None:
+    other = await stored_marmot()
+    info = await STORE[store](other, database, metadata={"place": "Alps"})
+    assert info.metadata.keys() == {"place", "content_type", "sha256"}
+    bare = await STORE[store](other, database, metadata={})
+    assert bare.metadata.keys() == {"content_type", "sha256"}
+
+
+async def test_the_metadata_of_a_record_can_be_given_to_another_file() -> None:
+    other = await stored_marmot()
+    same = AsyncGridFile()
+    await same.put(b"other bytes", metadata=other.metadata)
+    assert (same.metadata["owner"], same.content_type) == (7, "image/x-marmot")
+    assert same.sha256 == hashlib.sha256(b"other bytes").hexdigest()
+
+
+async def test_a_keyword_sets_one_key_beside_those_of_a_stored_file() -> None:
+    other = await stored_marmot()
     file = AsyncGridFile()
-    await file.put(other)
-    assert (file.filename, file.content_type) == ("marmot", "image/x-marmot")
-    assert "owner" not in file.metadata
+    await file.put(other, owner=8, place="Alps")
+    assert (file.metadata["owner"], file.metadata["place"], file.metadata["tags"]) == (8, "Alps", ["a"])
+
+
+async def test_a_file_of_another_driver_brings_keys_that_could_not_be_given(database: Database) -> None:
+    await database["fs.files"].insert_one(
+        {"_id": "php", "length": 0, "chunkSize": 1, "metadata": {"a.b": 1, "$c": 2, "sha256": "none"}}
+    )
+    file = AsyncGridFile()
+    await file.put(AsyncGridFile("php"))
+    assert (file.metadata["a.b"], file.metadata["$c"]) == (1, 2)
+    assert file.sha256 == hashlib.sha256(b"").hexdigest()
+
+
+async def test_the_copy_of_a_picture_in_another_bucket_does_not_refer_to_its_thumbnail(database: Database) -> None:
+    photo = AsyncGridFile(options=FileOptions(image=ImageOptions(thumbnail_size=(8, 8))))
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 16)).save(buffer, "PNG")
+    await photo.put(buffer.getvalue(), filename="a.png", owner=7)
+    plain = AsyncGridFile()
+    await plain.put(photo)
+    assert (plain.width, plain.height, plain.metadata["owner"]) == (32, 16, 7)
+    assert not plain.thumbnail
+    await plain.delete()
+    assert await photo.thumbnail.exists()
+    again = AsyncGridFile(options=photo.options)
+    await again.put(photo)
+    assert again.metadata["owner"] == 7
+    assert again.thumbnail.id not in (None, photo.thumbnail.id)
+    await again.replace(buffer.getvalue(), metadata=photo.metadata)
+    assert (again.metadata["owner"], again.width) == (7, 32)
 
 
 async def test_a_staged_upload_becomes_a_file_of_its_own_bucket_alone(database: Database) -> None:

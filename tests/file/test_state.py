@@ -193,9 +193,23 @@ FIELDS = ["filename", "content_type", "length", "upload_date", "metadata", "chun
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_field_of_the_record_is_known_with_info_only(field: str) -> None:
     assert getattr(AsyncGridFile(ID, info=INFO), field) == getattr(INFO, field)
-    for file in (AsyncGridFile(ID), AsyncGridFile()):
-        with pytest.raises(InfoNotLoaded, match=rf"^{field} is not loaded yet: `await file\.stat\(\)`"):
-            getattr(file, field)
+    with pytest.raises(InfoNotLoaded, match=rf"^{field} is not loaded yet: `await file\.stat\(\)`"):
+        getattr(AsyncGridFile(ID), field)
+
+
+@pytest.mark.parametrize("empty", [AsyncGridFile(), AsyncGridFile(bucket="photos")], ids=["plain", "in a bucket"])
+def test_the_fields_of_an_empty_file_are_none_and_its_length_is_0(empty: AsyncGridFile) -> None:
+    known = {"length": 0, "metadata": {}, "variants": {}}
+    for field in FIELDS + PICTURE:
+        if field != "thumbnail":
+            assert getattr(empty, field) == known.get(field), field
+    assert not empty.thumbnail
+    assert empty.thumbnail.options.bucket == empty.options.bucket
+    assert not empty.thumbnail.thumbnail
+    assert empty.thumbnail.length == 0
+    assert empty.info is None
+    with pytest.raises(TypeError):
+        empty.metadata["owner"] = 7  # type: ignore[index]
 
 
 PICTURE = ["width", "height", "format", "thumbnail", "variants"]

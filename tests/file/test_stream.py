@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,28 @@ async def test_a_stream_dropped_half_read_leaves_no_task() -> None:
         break
     gc.collect()
     await gone(await other_tasks() - before)
+
+
+async def test_receiving_a_large_chunk_in_small_pieces_copies_each_byte_once() -> None:
+    class Counting(bytes):
+        sliced = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            found = super().__getitem__(key)
+            Counting.sliced += len(found) if isinstance(key, slice) else 0
+            return Counting(found) if isinstance(key, slice) else found
+
+    file = AsyncGridFile()
+    data = os.urandom(1_000_000)
+    await file.put(data, chunk_size=1_000_000)
+    async with file.stream() as stream:
+        gathered = [await stream.receive(100)]
+        stream._pieces = [Counting(piece) for piece in stream._pieces]
+        with pytest.raises(anyio.EndOfStream):
+            while True:
+                gathered.append(await stream.receive(1000))
+    assert b"".join(gathered) == data
+    assert Counting.sliced <= len(data)
 
 
 @pytest.mark.usefixtures("small_batches")

@@ -107,7 +107,13 @@ def test_an_empty_file_needs_no_chunk_size(chunk_size: object) -> None:
     assert (info.length, info.chunk_size, info.chunk_count) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("length", [..., None, -1, 1.5, "10", b"10", True, [], float("nan"), float("inf")], ids=shown)
+def test_a_record_without_a_length_is_an_empty_file() -> None:
+    info = FileInfo.from_record(record(length=...))
+    assert (info.length, info.chunk_count) == (0, 0)
+    assert pickle.loads(pickle.dumps(info)) == info
+
+
+@pytest.mark.parametrize("length", [None, -1, 1.5, "10", b"10", True, [], float("nan"), float("inf")], ids=shown)
 def test_an_invalid_length_is_corrupt(length: object) -> None:
     with pytest.raises(CorruptFile, match="length=") as caught:
         FileInfo.from_record(record(length=length))

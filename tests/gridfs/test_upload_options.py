@@ -18,7 +18,13 @@ from gridproxy import BadId, BadMetadata, BadOption, DuplicateKey
 from gridproxy.gridfs.content.limits import Limits
 from gridproxy.gridfs.records.chunks import MAX_DOCUMENT
 from gridproxy.gridfs.records.file_info import utc_now
-from gridproxy.gridfs.upload.options import check_filename, check_record, merge_metadata, upload_request
+from gridproxy.gridfs.upload.options import (
+    check_filename,
+    check_record,
+    merge_metadata,
+    split_metadata,
+    upload_request,
+)
 
 from ..naming import shown
 
@@ -279,3 +285,95 @@ def test_a_long_id_and_a_large_chunk_that_do_not_fit_together_are_refused() -> N
     checked(chunk_size=LARGEST_CHUNK - 5000, id="x" * 5000)
     with pytest.raises(BadOption, match="do not fit into one document"):
         checked(chunk_size=LARGEST_CHUNK, id="x" * 5000)
+
+
+# Metadata of a record
+
+SHA256 = "0f" * 32
+
+
+def test_the_metadata_of_a_record_are_accepted_without_what_is_computed() -> None:
+    plain = {"content_type": "image/png", "sha256": SHA256, "owner": 7, "format": "A4"}
+    before = dict(plain)
+    request = upload_request(metadata=plain)
+    assert (request.metadata, request.content_type) == ({"owner": 7, "format": "A4"}, "image/png")
+    assert plain == before
+    picture = {**plain, "width": 8, "height": 8, "thumbnail_id": 1, "variants": {"wide": 2}, "variant_of": 3}
+    assert upload_request(metadata=picture).metadata == {"owner": 7}
+    assert upload_request(metadata={"thumbnail_id": 1}).metadata == {"thumbnail_id": 1}, "no record has made this"
+    refused(BadMetadata, "computed from the bytes", metadata={"sha256": SHA256[1:]})
+    refused(BadMetadata, "computed from the bytes", more_metadata={"sha256": SHA256})
+    refused(BadMetadata, "computed from the bytes", metadata={"sha256": SHA256}, more_metadata={"sha256": SHA256})
+
+
+# Near misses of the options' names
+
+NEAR_MISSES = {
+    "file_name": "filename",
+    "fileName": "filename",
+    "filname": "filename",
+    "filenames": "filename",
+    "contentType": "content_type",
+    "contenttype": "content_type",
+    "content_typ": "content_type",
+    "meta_data": "metadata",
+    "metdata": "metadata",
+    "chunkSize": "chunk_size",
+    "chunksize": "chunk_size",
+    "encodnig": "encoding",
+    "expire_at": "expires_at",
+    "expiresAt": "expires_at",
+    "expire_after": "expires_after",
+    "expires_afer": "expires_after",
+    "_id": "id",
+    "Id": "id",
+    "sesion": "session",
+    "progres": "progress",
+}
+FREE = [
+    "name",
+    "owner",
+    "place",
+    "ids",
+    "user_id",
+    "uid",
+    "type",
+    "content",
+    "kind",
+    "size",
+    "width",
+    "height",
+    "tags",
+    "session_id",
+    "chunks",
+    "expires",
+    "file",
+    "path",
+    "text",
+    "content_id",
+    "content_size",
+    "content_text",
+    "caption",
+    "description",
+    "title",
+    "author",
+    "camera_model",
+    "file_path",
+    "processed",
+    "source",
+    "replaced",
+]
+
+
+@pytest.mark.parametrize("given", NEAR_MISSES)
+def test_a_near_miss_of_an_option_is_refused_with_the_right_name(given: str) -> None:
+    with pytest.raises(BadOption, match=rf"^{given}=.* {NEAR_MISSES[given]}=.*metadata=\{{'{given}'"):
+        split_metadata({given: "x"})
+    with pytest.raises(TypeError, match=f"no option '{given}'.* {NEAR_MISSES[given]}="):
+        upload_request(**{given: "x"})  # type: ignore[arg-type]
+    assert upload_request(metadata={given: "x"}).metadata == {given: "x"}
+
+
+@pytest.mark.parametrize("key", FREE)
+def test_other_keywords_are_metadata(key: str) -> None:
+    assert split_metadata({key: "x", "filename": "a"}) == ({"filename": "a"}, {key: "x"})

@@ -80,11 +80,21 @@ class User:
     avatar = wrap_field("avatar_id", as_="id", max_size=1_000_000)
 
 
+class Attachment:
+    async def read(self, *, use_cached: bool = False) -> bytes:
+        return b"data"
+
+
 async def a_file(file: AsyncGridFile) -> None:
     assert_type(await file.put(b"data", content_type="image/png", reviewed=True), FileInfo)
     assert_type(await file.replace("text", filename="a.txt"), FileInfo)
+    assert_type(await file.replace(Attachment()), FileInfo)
     assert_type(await file.read(), bytes)
     assert_type(await file.readline(), bytes)
+    assert_type(await file.readlines(), list[bytes])
+    assert_type(await file.read_text("latin-1"), str)
+    assert_type([line async for line in file.lines()], list[str])
+    assert_type([line async for line in file.open()], list[bytes])
     assert_type(await file.seek(0), int)
     assert_type(file.tell(), int)
     assert_type(await file.read_range(0, 10), bytes)
@@ -102,11 +112,11 @@ async def a_file(file: AsyncGridFile) -> None:
     assert_type(file.filename, str | None)
     assert_type(file.content_type, str | None)
     assert_type(file.length, int)
-    assert_type(file.chunk_size, int)
+    assert_type(file.chunk_size, int | None)
     assert_type(file.upload_date, datetime | None)
     assert_type(file.metadata, Mapping[str, Any])
     assert_type(file.sha256, str | None)
-    assert_type(file.etag, str)
+    assert_type(file.etag, str | None)
     assert_type(file.info, FileInfo | None)
     assert_type(file.closed, bool)
     assert_type(file.id, object)
@@ -115,7 +125,9 @@ async def a_file(file: AsyncGridFile) -> None:
 async def writing(file: AsyncGridFile) -> None:
     async with file.new_file(replace=True) as bound:
         assert_type(bound, AsyncGridFile)
-        assert_type(file.write(b"data"), Awaitable[int])
+        later: Awaitable[int] = file.write(b"data")
+        count: int = file.write(b"data")
+        assert_type(await later + count, int)
         assert_type(await file.writelines(["a", b"b"]), int)
     await file.new_file()
     assert_type(await file.close(), None)

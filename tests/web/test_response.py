@@ -324,7 +324,7 @@ async def test_conditions_use_the_applications_own_etag(watched_bucket: Watched)
     file = await watched_bucket.file(HELLO)
     response = GridFileResponse(file, headers={"ETag": '"v7"'})
     assert (await Exchange("GET", ("if-none-match", '"v7"')).run(response)).status == 304
-    assert (await Exchange("GET", ("if-none-match", file.etag)).run(response)).status == 200
+    assert (await Exchange("GET", ("if-none-match", f"{file.etag}")).run(response)).status == 200
 
 
 async def test_another_status_is_sent_with_the_whole_file(watched_bucket: Watched) -> None:

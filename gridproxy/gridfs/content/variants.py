@@ -15,6 +15,22 @@ def picture_keys() -> frozenset[str]:
     return frozenset({"width", "height", "format", "thumbnail_id", "variants", "variant_of"})
 
 
+def without_references(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata for another file with the same bytes: those of a picture without its variants."""
+    references = {"thumbnail_id", "variants", "variant_of"} if _is_picture(metadata) else set()
+    return {key: value for key, value in metadata.items() if key not in references}
+
+
+def without_picture_keys(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata for a file with other bytes: those of a picture without what was measured and stored."""
+    computed = picture_keys() if _is_picture(metadata) else ()
+    return {key: value for key, value in metadata.items() if key not in computed}
+
+
+def _is_picture(metadata: Mapping[str, Any]) -> bool:
+    return {"width", "height", "format"} <= metadata.keys()
+
+
 def thumbnail_id(metadata: Mapping[str, Any], extra: Mapping[str, Any]) -> object:
     """Return the thumbnail's id or None. MongoEngine stored it at the top level of the record, which is `extra`."""
     return metadata.get("thumbnail_id", extra.get("thumbnail_id"))

@@ -129,6 +129,7 @@ class Download:
         cancelled call loses no bytes: the next call returns the block.
         """
         info = await self.load()
+        self._check_open()
         if self._plan is None:
             self._plan = self._plan_from(info)
         while True:

@@ -122,7 +122,8 @@ async def upload_many(
         await ensure_indexes(store)
         for name, source in pairs:
             async with open_prepared(source, request.encoding, session) as opened:
-                await uploads.add(opened, request.completed_by(name or opened.name, opened.content_type))
+                named = request.completed_by(name or opened.name, opened.content_type)
+                await uploads.add(opened, named.keeping(opened.metadata))
         await uploads.flush()
     except BaseException as error:
         await uploads.rollback(error)

@@ -64,7 +64,7 @@ async def _read_picture(source: object, request: UploadRequest, session: Session
         limits = replace(limits, max_size=MAX_PICTURE_BYTES)
     data = bytearray()
     async with open_prepared(source, request.encoding, session) as opened:
-        named = request.completed_by(opened.name, opened.content_type)
+        named = request.completed_by(opened.name, opened.content_type).keeping(opened.metadata)
         while block := await opened.read():
             limits.check_size(len(data) + len(block))
             first = len(data) < HEAD_BYTES

@@ -49,6 +49,11 @@ def utc_now(offset: float = 0.0) -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
+def is_sha256(value: object) -> bool:
+    """Return whether the value is a SHA-256 in hex."""
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """The immutable description of one stored file, read from its `files` document (GridFS spec).
@@ -56,7 +61,7 @@ class FileInfo:
     Attributes:
         id: The file's id, `_id` in the document.
         filename: The file's name, or None.
-        length: The file's length in bytes.
+        length: The file's length in bytes, 0 if the document has none.
         chunk_size: The size of its chunks in bytes. 0 is possible for an empty file.
         upload_date: When the upload ended, as an aware UTC datetime cut to milliseconds, or None.
         metadata: The stored metadata, read-only. Empty if the document has none.
@@ -94,7 +99,8 @@ class FileInfo:
         ```
         """
         id = record.get("_id")
-        length = _whole_number(id, "length", record.get("length"), at_least=0)
+        # Old PHP drivers stored no length for an empty file.
+        length = _whole_number(id, "length", record.get("length", 0), at_least=0)
         # A record without chunks does not need a chunk size, and some writers left it out there.
         chunk_size = _whole_number(id, "chunkSize", record.get("chunkSize", 0), at_least=1 if length else 0)
         filename, metadata = record.get("filename"), record.get("metadata")
@@ -173,7 +179,7 @@ class FileInfo:
         """The SHA-256 of the file's bytes in hex, or None if the upload did not compute it."""
         value = self.metadata.get("sha256")
         # Other writers may store any value under this name, but `etag` and `verify` need a digest.
-        return value.lower() if isinstance(value, str) and _SHA256.fullmatch(value) else None
+        return str(value).lower() if is_sha256(value) else None
 
     @property
     def etag(self) -> str:

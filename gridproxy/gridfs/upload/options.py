@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import mimetypes
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -18,8 +19,9 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from gridproxy.errors import BadId, BadMetadata, BadOption, DuplicateKey, type_name
 from gridproxy.gridfs.content.limits import NO_LIMITS, Limits
 from gridproxy.gridfs.content.sniffing import OCTET_STREAM
+from gridproxy.gridfs.content.variants import without_picture_keys
 from gridproxy.gridfs.records.chunks import CHUNK_KEYS, MAX_DOCUMENT, check_chunk_size
-from gridproxy.gridfs.records.file_info import utc_milliseconds, utc_now
+from gridproxy.gridfs.records.file_info import is_sha256, utc_milliseconds, utc_now
 from gridproxy.gridfs.records.ids import check_id
 from gridproxy.runtime.progress import Progress
 
@@ -39,6 +41,14 @@ class UploadRequest:
     expires_at: datetime | None = None
     expires_after: timedelta | None = None
     limits: Limits = NO_LIMITS
+    keeps_metadata: bool = True  # whether a source that is a stored file brings its metadata
+
+    def keeping(self, metadata: Mapping[str, Any]) -> UploadRequest:
+        """Return the request with the metadata of its source, unless the caller gave `metadata=`."""
+        if not metadata or not self.keeps_metadata:
+            return self
+        # They are not checked: other drivers may have stored keys that are refused here.
+        return replace(self, metadata={**metadata, **self.metadata})
 
     def completed_by(self, filename: str | None, content_type: str | None) -> UploadRequest:
         """Return the request with the names of its source for those that the caller did not give."""
@@ -84,7 +94,8 @@ class UploadOptions(TypedDict, total=False):
     content_type: str | None
     """The media type, stored in the metadata. None for a guess."""
     metadata: Mapping[str, Any] | None
-    """Keys and BSON values that are stored with the file."""
+    """Keys and BSON values that are stored with the file. None for those of a source that is a stored file. What is
+    computed in the metadata of a record (`metadata=info.metadata`), such as `sha256`, is computed again."""
     encoding: str
     """The encoding of a source that is a str. UTF-8 unless given."""
     chunk_size: int | None
@@ -107,10 +118,27 @@ class TransferOptions(UploadOptions, total=False):
 
 
 def split_metadata(keywords: Mapping[str, Any]) -> tuple[UploadOptions, dict[str, Any]]:
-    """Split keywords into the options of an upload and all others, which are metadata."""
+    """Split keywords into the options of an upload and all others, which are metadata.
+
+    Raises `BadOption` for a keyword that is almost the name of an option.
+    """
     known = UploadOptions.__annotations__
+    for key in keywords.keys() - known.keys():
+        if meant := _near_option(key):
+            raise BadOption(
+                f"{key}= looks like the option {meant}=: rename it, or pass metadata={{{key!r}: ...}} for a key of "
+                "the metadata"
+            )
     options: Any = {key: value for key, value in keywords.items() if key in known}
     return options, {key: value for key, value in keywords.items() if key not in known}
+
+
+def _near_option(key: str) -> str | None:
+    """Return the option of an upload that is spelled almost like `key`, or None."""
+    options = {option.replace("_", ""): option for option in TransferOptions.__annotations__}
+    if (same := options.get(key.replace("_", "").lower())) is not None:
+        return same
+    return next(iter(difflib.get_close_matches(key.lower(), options.values(), n=1, cutoff=0.85)), None)
 
 
 def upload_request(
@@ -121,7 +149,9 @@ def upload_request(
     Raises `BadOption`, `BadMetadata` or `BadId`, and `TypeError` for a keyword that is not an option.
     """
     if unknown := options.keys() - UploadOptions.__annotations__.keys():
-        raise TypeError(f"an upload has no option {min(unknown)!r}, only {', '.join(UploadOptions.__annotations__)}")
+        meant = _near_option(min(unknown))
+        hint = f"did you mean {meant}= ?" if meant else f"only {', '.join(UploadOptions.__annotations__)}"
+        raise TypeError(f"an upload has no option {min(unknown)!r}, {hint}")
     filename, content_type = options.get("filename"), options.get("content_type")
     chunk_size, encoding, id = options.get("chunk_size"), options.get("encoding", "utf-8"), options.get("id")
     if filename is not None:
@@ -133,9 +163,12 @@ def upload_request(
     if chunk_size is not None:
         check_chunk_size(chunk_size)
     merged: dict[str, Any] = {}
-    if more_metadata or content_type is not None or options.get("metadata") is not None:
+    metadata = options.get("metadata")
+    if isinstance(metadata, Mapping) and is_sha256(metadata.get("sha256")):  # of a record: `metadata=info.metadata`
+        metadata = without_picture_keys({key: value for key, value in metadata.items() if key != "sha256"})
+    if more_metadata or content_type is not None or metadata is not None:
         named = {} if content_type is None else {"content_type": content_type}
-        merged = merge_metadata(options.get("metadata"), {**named, **(more_metadata or {})})
+        merged = merge_metadata(metadata, {**named, **(more_metadata or {})})
     declared = merged.pop("content_type", None)
     if declared is not None and not isinstance(declared, str):
         raise BadOption(f"content_type is a str such as 'image/png', not {type_name(declared)}")
@@ -148,6 +181,7 @@ def upload_request(
         encoding=encoding,
         **_expiry(options.get("expires_at"), options.get("expires_after")),
         limits=limits,
+        keeps_metadata=metadata is None,
     )
 
 

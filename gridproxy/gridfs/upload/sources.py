@@ -8,12 +8,15 @@ import io
 import numbers
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from gridproxy.errors import BadSource, type_name
 from gridproxy.gridfs.records.chunks import BATCH_BYTES
 from gridproxy.runtime.tasks import in_thread
+
+from .source_facts import accepts, ask, base_name, bytes_left, is_form_file, name_of, size_of_open_file, type_of
 
 Data = bytes | bytearray | memoryview | str
 
@@ -40,11 +43,18 @@ class Streamed(Protocol):
         """Return a source of the whole content."""
 
 
+class ReadWhole(Protocol):
+    """An object whose `read` takes no size: a response, a part of a form, an attachment of a chat."""
+
+    def read(self) -> bytes | Awaitable[bytes]: ...
+
+
 SourceLike = (
     Data
     | os.PathLike[str]
     | Readable
     | AsyncReadable
+    | ReadWhole
     | Iterable[bytes | bytearray | memoryview]
     | AsyncIterable[bytes | bytearray | memoryview]
     | Streamed
@@ -59,6 +69,7 @@ class Source(ABC):
 
     name: str | None = None
     content_type: str | None = None
+    metadata: Mapping[str, Any] = MappingProxyType({})  # of a stored file, for the new file
     size: int | None = None
     what = "this source"  # for error messages
     repeatable = False  # whether a second source of the same object gives the same bytes
@@ -80,23 +91,28 @@ def open_source(source: object, *, encoding: str = "utf-8") -> Source:
         return source
     if type(source) is bytes:
         return _Bytes(source)
-    if isinstance(source, Streamed):
-        return source.as_source()
+    if not isinstance(source, type) and callable(as_source := ask(source, "as_source")):
+        opened: Source = as_source()
+        return opened
     if isinstance(source, bytes | bytearray | memoryview | str):
         return _Bytes(as_bytes(source, encoding))
     if isinstance(source, os.PathLike):
         return _Path(source)
     if isinstance(source, io.TextIOBase):
         raise BadSource(f"{type_name(source)} is a text-mode file: open it in binary mode ('rb')")
+    if not isinstance(source, type) and callable(ask(source, "read")):
+        return _open_readable(source)
     if not isinstance(source, type | Mapping):
-        if callable(getattr(source, "read", None)):
-            return _File(source)
         if callable(getattr(source, "__aiter__", None)):
             return _AsyncIterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
         if (data := _buffered(source)) is not None:
             return _Bytes(data)
         if callable(getattr(source, "__iter__", None)):
             return _Iterable(source)  # type: ignore[arg-type]  # what it yields is checked block by block
+    if callable(ask(file := ask(source, "file"), "read")) and ask(source, "filename") is not None:
+        field = _File(file)  # of a form that aiohttp has parsed
+        field.rewinds = True
+        return _described(field, source)
     raise BadSource(
         f"{type_name(source)} cannot be read as bytes: give bytes, a str, a path (os.PathLike), "
         "a binary file, an async file, an iterable of bytes or an AsyncGridFile"
@@ -122,12 +138,6 @@ def _buffered(source: object) -> bytes | None:
         return memoryview(source).tobytes()  # type: ignore[arg-type]  # a TypeError is the answer that it is not bytes-like
     except TypeError:
         return None
-
-
-def _base_name(name: object) -> str | None:
-    """Return the last part of a name or path, and None for any other object or an empty name."""
-    path = os.fspath(name) if isinstance(name, str | os.PathLike) else None
-    return (os.path.basename(path) or None) if isinstance(path, str) else None
 
 
 def _block(item: object, what: str) -> bytes:
@@ -169,14 +179,14 @@ class _Path(Source):
     def __init__(self, path: os.PathLike[Any]) -> None:
         self._path = path
         self._file: BinaryIO | None = None
-        self.name = _base_name(path)
+        self.name = base_name(path)
 
     async def prepare(self) -> None:
         await in_thread(self._open)
 
     def _open(self) -> None:
         self._file = open(self._path, "rb")  # noqa: SIM115  # closed by aclose()
-        self.size = os.fstat(self._file.fileno()).st_size
+        self.size = size_of_open_file(self._file.fileno())
 
     async def read(self) -> bytes:
         assert self._file is not None
@@ -188,27 +198,28 @@ class _Path(Source):
 
 
 class _File(Source):
-    """Any object with `read(size)`, synchronous or not. Starlette's UploadFile has `filename` and `content_type`."""
+    """Any object with `read(size)`, synchronous or not. `read` is the method to call if it is another one."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, read: Callable[[int], Any] | None = None) -> None:
         self._file = file
+        self._read = file.read if read is None else read
         self.what = type_name(file)
-        self._asynchronous = inspect.iscoroutinefunction(file.read)
-        # The standard library's files have a `name`, and the `filename` of a GzipFile is deprecated.
-        uploaded_as = None if isinstance(file, io.IOBase) else getattr(file, "filename", None)
-        self.name = _base_name(uploaded_as) or _base_name(getattr(file, "name", None))
-        declared = getattr(file, "content_type", None)
-        self.content_type = declared if isinstance(declared, str) else None
+        self.name, self.content_type = name_of(file), type_of(file)
+        self.rewinds = is_form_file(file)
+        self._asynchronous = inspect.iscoroutinefunction(self._read)
 
     async def prepare(self) -> None:
+        if self.rewinds:
+            # A framework or a validation may have read it before.
+            await _call(self._file.seek, 0)
         if not self._asynchronous:
-            self.size = await in_thread(functools.partial(_bytes_left, self._file))
+            self.size = await in_thread(functools.partial(bytes_left, self._file))
 
     async def read(self) -> bytes:
         if self._asynchronous:
-            item = await self._file.read(_READ_BYTES)
+            item = await self._read(_READ_BYTES)
         else:
-            item = await in_thread(functools.partial(self._file.read, _READ_BYTES))
+            item = await in_thread(functools.partial(self._read, _READ_BYTES))
             if inspect.isawaitable(item):  # a wrapper whose `read` is not a coroutine function
                 self._asynchronous = True
                 item = await item
@@ -217,21 +228,62 @@ class _File(Source):
         return _block(item, self.what)
 
 
-def _bytes_left(file: Any) -> int | None:
-    """Return how many bytes a file has left, and None if that is unknown before they are read.
+class _Whole(Source):
+    """An object whose `read()` takes no size and returns everything."""
 
-    Compressed files would have to decompress themselves for it, so only the standard library's plain files are asked.
-    """
-    file = getattr(file, "file", file)  # `tempfile` wraps its files
-    if not isinstance(file, io.BufferedReader | io.BufferedRandom | io.FileIO | io.BytesIO):
-        return None
-    try:
-        here = file.tell()
-        end = file.seek(0, os.SEEK_END)
-        file.seek(here)
-    except (OSError, ValueError):  # a pipe or a closed file
-        return None
-    return max(0, end - here)
+    def __init__(self, file: Any) -> None:
+        self._file: Any | None = file
+        self.what = type_name(file)
+        self.name, self.content_type = name_of(file), type_of(file)
+
+    async def read(self) -> bytes:
+        file, self._file = self._file, None
+        if file is None:
+            return b""
+        return _block(await _call(file.read), self.what)
+
+
+class _AiohttpBody(_File):
+    """A response or a request of aiohttp. If its stream `content` was read already, `read()` has kept the bytes."""
+
+    async def prepare(self) -> None:
+        if isinstance(self._file, Mapping) and (self.content_type or "").startswith("multipart/"):
+            raise BadSource(f"{self.what} contains a form, not a file: put the parts of `await request.multipart()`")
+        if self._file.content.at_eof():
+            whole = _Whole(self._file)
+            self._read, self._asynchronous = lambda _: whole.read(), True
+
+
+async def _call(function: Callable[..., Any], *arguments: object) -> Any:
+    """Call a coroutine function here and any other function in a worker thread."""
+    if inspect.iscoroutinefunction(function):
+        return await function(*arguments)
+    result = await in_thread(functools.partial(function, *arguments))
+    return await result if inspect.isawaitable(result) else result
+
+
+def _open_readable(file: Any) -> Source:
+    """Return the source of an object with `read`. Raises `BadSource` if that returns something else."""
+    if isinstance(file, io.IOBase) or (not isinstance(file, Mapping) and accepts(file.read, _READ_BYTES)):
+        return _File(file)
+    if callable(read_chunk := ask(file, "read_chunk")):  # a part of a form in aiohttp
+        if callable(at_eof := ask(file, "at_eof")) and at_eof():
+            raise BadSource(f"{type_name(file)} was read already: put it before it is read, or put the bytes")
+        return _File(file, read_chunk)
+    if callable(ask(ask(file, "content"), "iter_chunked")):
+        return _AiohttpBody(file, file.content.read)
+    if callable(aiter_bytes := ask(file, "aiter_bytes")):  # a response of httpx
+        if callable(iter_bytes := ask(file, "iter_bytes")) and not hasattr(ask(file, "stream"), "__aiter__"):
+            return _described(_Iterable(iter_bytes()), file)
+        return _described(_AsyncIterable(aiter_bytes(), own=True), file)
+    if accepts(file.read):
+        return _Whole(file)
+    raise BadSource(f"{type_name(file)} cannot be read as bytes: its read() does not return the next bytes")
+
+
+def _described(source: Source, file: object) -> Source:
+    source.what, source.name, source.content_type = type_name(file), name_of(file), type_of(file)
+    return source
 
 
 class _Iterable(Source):
@@ -257,10 +309,10 @@ class _Iterable(Source):
 
 
 class _AsyncIterable(Source):
-    def __init__(self, items: AsyncIterable[object]) -> None:
+    def __init__(self, items: AsyncIterable[object], *, own: bool = False) -> None:
         self.what = type_name(items)
         self._items: AsyncIterator[object] = aiter(items)
-        self._own = self._items is not items
+        self._own = own or self._items is not items
 
     async def read(self) -> bytes:
         async for item in self._items:

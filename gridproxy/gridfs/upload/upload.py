@@ -129,25 +129,27 @@ class Upload:
         if self.state is not State.OPEN:
             raise FileClosed(f"this file is not open for writing any more: it is {self.state.value}")
 
-    def write(self, data: Data) -> Awaitable[int]:
-        """Copy `data` at once. Awaiting the result applies back-pressure and returns the number of bytes."""
+    def write(self, data: Data) -> Written:
+        """Copy `data` at once. Awaiting the result applies back-pressure."""
         return self._accept([as_bytes(data, self.request.encoding)])
 
-    def writelines(self, lines: Iterable[Data]) -> Awaitable[int]:
+    def writelines(self, lines: Iterable[Data]) -> Written:
         """Copy every item or none, as `write` does, with nothing between them."""
         if isinstance(lines, str | bytes | bytearray | memoryview):
             raise BadSource(f"writelines needs an iterable of bytes, not {type_name(lines)}: use write() for one piece")
         return self._accept([as_bytes(line, self.request.encoding) for line in lines])
 
-    def _accept(self, pieces: list[bytes]) -> Awaitable[int]:
+    def _accept(self, pieces: list[bytes]) -> Written:
         self.check_open()
         count = sum(map(len, pieces))
-        if self._unawaited + count > UNAWAITED_BYTES:
+        full = self._unawaited >= UNAWAITED_BYTES
+        # A longer write than the limit never fits, and its caller may be about to await it, so one is accepted.
+        if self._unawaited + count > UNAWAITED_BYTES and (full or count <= UNAWAITED_BYTES):
             raise BufferFull(self._unawaited, count, UNAWAITED_BYTES)
         for piece in pieces:
             self.feed(piece)
         self._unawaited += count
-        return _Written(self, count)
+        return Written.of(self, count)
 
     async def flow(self) -> None:
         """Send every full batch, at most four at once. A cancellation loses no byte that was accepted before."""
@@ -296,16 +298,25 @@ class Upload:
         await self._sender.rollback(cause)
 
 
-class _Written:
-    """The result of `write`. It is not a coroutine, since the bytes are accepted even if it is never awaited."""
+class Written(int):
+    """The number of bytes that `write` accepted. Awaiting it applies back-pressure.
 
-    def __init__(self, upload: Upload, count: int) -> None:
-        self._upload = upload
-        self._count = count
+    It is not a coroutine, since the bytes are accepted even if it is never awaited. It is an int, because `zipfile` and
+    others in the standard library count with it.
+    """
+
+    _upload: Upload
+
+    @classmethod
+    def of(cls, upload: Upload, count: int) -> Written:
+        """Return the result of a write to `upload`."""
+        written = cls(count)
+        written._upload = upload
+        return written
 
     def __await__(self) -> Generator[Any, None, int]:
         yield from self._upload.flow().__await__()
-        return self._count
+        return int(self)
 
 
 async def upload_source(
@@ -349,7 +360,7 @@ async def _receive(
         if not staging:
             check_repeatable(opened, store.session_for(session))
         await opened.prepare()
-        request = request.completed_by(opened.name, opened.content_type)
+        request = request.completed_by(opened.name, opened.content_type).keeping(opened.metadata)
         upload = Upload(store, request, session, progress, opened.size, staging)
         try:
             if opened.size is not None and request.limits.max_size is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from types import TracebackType
+from typing import Any
 
 from gridproxy.errors import FileClosed
 from gridproxy.gridfs.records.file_info import FileInfo
@@ -12,7 +13,7 @@ from gridproxy.runtime.progress import Progress
 
 from .options import UploadRequest
 from .sources import Data
-from .upload import State, Upload
+from .upload import State, Upload, Written
 
 
 class Writer:
@@ -21,6 +22,9 @@ class Writer:
     Awaiting or entering it starts the upload. An exception in `async with`, such as a cancellation, aborts it, and
     nothing is left. A writer that is dropped while open warns with `ResourceWarning`, and `collect_garbage` removes its
     chunks.
+
+    `zipfile`, `gzip`, `io.TextIOWrapper`, `csv` and others in the standard library can write to it. They do not await
+    what they write, so `await writer.flush()` after at most 64 MiB. A wrapper that is closed does not end the file.
 
     ```python
     async with bucket.open_upload(filename="roar.txt") as writer:
@@ -90,41 +94,73 @@ class Writer:
         """Whether `close()` or `abort()` has ended the upload."""
         return self.upload.state in (State.STORED, State.ABORTED)
 
-    def write(self, data: Data) -> Awaitable[int]:
+    def write(self, data: Data) -> Written:
         """Copy `data` at once. Awaiting the result applies back-pressure.
 
         Args:
             data: Bytes, or a str that is encoded with the `encoding` of the writer.
 
         Returns:
-            An awaitable of the number of bytes.
+            The number of bytes, an int that can be awaited.
 
         Raises:
             BadSource: `data` is not a str or bytes-like.
-            BufferFull: More than 64 MiB would be written without awaiting.
+            BufferFull: More than 64 MiB would be written without awaiting. A single longer write is accepted.
             FileClosed: The writer is not open.
             Exception: The error of an earlier batch.
         """
         return self._open_upload().write(data)
 
-    def writelines(self, lines: Iterable[Data]) -> Awaitable[int]:
+    def writelines(self, lines: Iterable[Data]) -> Written:
         """Write every item or none, with nothing between them. Raises the errors of `write`.
 
         Args:
             lines: Items that `write` accepts.
 
         Returns:
-            An awaitable of the number of bytes of all items.
+            The number of bytes of all items, an int that can be awaited.
         """
         return self._open_upload().writelines(lines)
+
+    def flush(self) -> Written:
+        """Return 0, which can be awaited to send what was written without awaiting.
+
+        The last part of the file, less than a batch, is sent by `close()`.
+
+        Raises:
+            FileClosed: The writer is not open.
+
+        ```python
+        import zipfile
+        async with bucket.open_upload(filename="notes.zip") as writer:
+            with zipfile.ZipFile(writer, "w") as archive:
+                archive.writestr("notes.txt", "some text")
+                await writer.flush()
+        ```
+        """
+        return self.write(b"")
+
+    def readable(self) -> bool:
+        """Return False, for `io`."""
+        return False
+
+    def writable(self) -> bool:
+        """Return True, for `io`."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return False, for `io`."""
+        return False
 
     def _open_upload(self) -> Upload:
         if self.upload.state is State.NEW:
             raise FileClosed("this writer is not started: await it or enter it with `async with` first")
         return self.upload
 
-    async def close(self) -> FileInfo:
+    def close(self) -> Coroutine[Any, Any, FileInfo]:
         """Send the rest and make the file visible. A second call returns the same info.
+
+        Without `await` it does nothing, so that what `io` closes together with a wrapper stays open.
 
         Returns:
             The info of the stored file.
@@ -135,6 +171,9 @@ class Writer:
             FileClosed: The writer is not open, or its transaction has ended.
             OutcomeUnknown: The server did not answer. Only after this error the file may be stored.
         """
+        return _Closing(self._close)
+
+    async def _close(self) -> FileInfo:
         if self.upload.info is not None:
             return self.upload.info
         return await self._open_upload().finish()
@@ -149,3 +188,29 @@ class Writer:
             FileClosed: The file is being closed.
         """
         await self.upload.abort(cause)
+
+
+class _Closing(Coroutine[Any, Any, FileInfo]):
+    """A call of `close`. It starts when it is awaited, because `io` closes what it wraps and drops the result."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, FileInfo]]) -> None:
+        self._work = work
+        self._running: Coroutine[Any, Any, FileInfo] | None = None
+
+    def _started(self) -> Coroutine[Any, Any, FileInfo]:
+        if self._running is None:
+            self._running = self._work()
+        return self._running
+
+    def send(self, value: Any) -> Any:
+        return self._started().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._started().throw(*error)
+
+    def close(self) -> None:
+        if self._running is not None:
+            self._running.close()
+
+    def __await__(self) -> Generator[Any, Any, FileInfo]:
+        return self._started().__await__()
