@@ -15,7 +15,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 import gridproxy
-from gridproxy import Bucket, CorruptFile, FileAlreadyStored, FileInfo, FileMissing, UploadInProgress
+from gridproxy import Bucket, CorruptFile, FileAlreadyStored, FileInfo, FileMissing, FileVanished, UploadInProgress
 from gridproxy.gridfs.store.collections import Store
 from gridproxy.gridfs.upload.staging import Staged
 
@@ -290,3 +290,16 @@ async def test_content_that_was_staged_beside_an_empty_file_can_be_discarded(
         await bucket.discard(empty)
     await bucket.discard(beside)
     assert await stored_files(database) == {ID: b""}
+
+
+async def test_a_download_does_not_mix_two_files_that_had_one_id(bucket: Bucket) -> None:
+    one, two = bytes([1]) * 20 * CHUNK, bytes([2]) * 20 * CHUNK
+    await bucket.upload(one, id=ID)
+    async with bucket.stream(ID) as stream:
+        assert set(await stream.receive()) == {1}
+        await bucket.delete(ID)
+        await bucket.upload(two, id=ID)
+        with pytest.raises(FileVanished):
+            while True:
+                assert set(await stream.receive()) == {1}
+    assert await bucket.read(ID) == two

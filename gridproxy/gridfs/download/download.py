@@ -25,7 +25,7 @@ from gridproxy.gridfs.records.chunks import (
     payload_size,
     plan_ranges,
 )
-from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.runtime.tasks import both, end_tasks, gather, spawn
@@ -92,6 +92,7 @@ class Download:
         self._first = first
         self._ahead = ahead
         self._on_info = on_info
+        self._upload_id: object = None
         self._plan: Iterator[ChunkRange] | None = None
         self._fetching: deque[tuple[ChunkRange, asyncio.Future[list[Record]]]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -187,6 +188,8 @@ class Download:
             self.store.find_first_chunks(self.id, first, first + count + beyond),
         )
         info = await _visible(self.store, record, self.id)
+        self._upload_id = None if record is None else record.get(UPLOAD_ID)
+        documents = self._own(documents)
         fetched = self._usable_range(info, first, documents, count)
         self._plan = self._plan_from(info, None if fetched is None else fetched.stop)
         if fetched is not None:
@@ -216,13 +219,19 @@ class Download:
             return None
         return ChunkRange(first, first + count, first + count == info.chunk_count)
 
-    async def _checked(self, info: FileInfo, wanted: ChunkRange, documents: Sequence[Record]) -> list[bytes]:
+    def _own(self, documents: list[Record]) -> list[Record]:
+        """Leave out chunks of another file that was stored under the id since the download began."""
+        if self._upload_id is None:
+            return documents
+        return [each for each in documents if each.get(UPLOAD_ID) == self._upload_id]
+
+    async def _checked(self, info: FileInfo, wanted: ChunkRange, documents: list[Record]) -> list[bytes]:
         try:
-            return check_range(info, wanted, documents)
+            return check_range(info, wanted, self._own(documents))
         except CorruptFile:
             # The upload may be running, or the secondary may lag: read once more, from the primary. The record is read
             # after the chunks, because a delete removes it first: if it still exists, missing chunks are really lost.
-            documents = await self.store.find_chunks(self.id, wanted, primary=True)
+            documents = self._own(await self.store.find_chunks(self.id, wanted, primary=True))
             record = await self.store.find_record(self.id, self._session, primary=True)
         if record is None:
             raise FileVanished(self.id)

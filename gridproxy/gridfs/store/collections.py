@@ -246,7 +246,7 @@ class Store:
         self, id: object, places: dict[str, int], limit: int, batch: int, primary: bool, most_bytes: int | None = None
     ) -> list[Record]:
         chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY) if primary else self.chunks
-        query, keys = {"files_id": id_filter(id), "n": places}, {"_id": 0, "n": 1, "data": 1}
+        query, keys = {"files_id": id_filter(id), "n": places}, {"_id": 0, "n": 1, "data": 1, UPLOAD_ID: 1}
         async with (
             self.state.limit,
             self.own_session() as session,

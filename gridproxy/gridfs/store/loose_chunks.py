@@ -120,7 +120,8 @@ async def _find_owner(store: Store, id: object, upload_id: object = _ANY) -> Loo
 async def _is_pending(store: Store, id: object) -> bool:
     """Return whether an open transaction has inserted a record with this id."""
     async with store.own_session() as session:
-        await session.start_transaction()
+        # The client's own write concern may be one that transactions refuse.
+        await session.start_transaction(write_concern=store.files.write_concern)
         try:
             await store.files.insert_one({"_id": id}, session=session)
         except DuplicateKeyError as error:

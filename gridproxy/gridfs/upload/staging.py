@@ -14,7 +14,7 @@ from gridproxy.gridfs.transactions.transaction_log import TransactionLog, transa
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import run_to_completion
 
-from .commit import Verify, id_in_progress, insert_record
+from .commit import Verify, check_id_is_free, insert_record
 
 
 class Staged:
@@ -72,8 +72,9 @@ async def publish_staged(staged: Staged, session: Session | None = None) -> File
     if not again:
         # The garbage collector spares a new file, because a document may be about to refer to it.
         staged.record["uploadDate"] = await server_now(staged.store)
-        if not staged.chunk_ids and await staged.store.has_chunks(staged.id):
-            raise id_in_progress(staged.id)  # they would be surplus chunks of this empty file
+        if not staged.chunk_ids and UPLOAD_ID in staged.record:
+            # Chunks of another upload would be surplus chunks of this empty file.
+            await check_id_is_free(staged.store, staged.id, session)
     await run_to_completion(_insert(staged, session, again))
     staged.published = staged.published or not in_transaction(session)
     return staged.info
