@@ -164,11 +164,10 @@ class FileInfo:
 
     @property
     def etag(self) -> str:
-        """A strong entity tag (RFC 9110, 8.8.3) with its quotes. A stored file never changes under its id."""
-        if self.sha256 is not None:
-            return f'"{self.sha256}"'
+        """A strong entity tag (RFC 9110, 8.8.3) with its quotes. It changes with the bytes, the type and the name."""
         # Not as BSON, because the encoding of some ids depends on codec options that are unknown here.
-        identity = repr((self.id, self.length, self.upload_date))
+        content = self.sha256 or (self.id, self.length, self.upload_date)
+        identity = repr((content, self.content_type, self.filename))
         return f'"{hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]}"'
 
     @property
