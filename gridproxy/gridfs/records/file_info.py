@@ -17,6 +17,8 @@ from bson.int64 import Int64
 
 from gridproxy.errors import CorruptFile
 
+from .media_types import recorded_type
+
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
 # BSON dates outside Python's range become the first or the last date that Python has.
 _CLAMPED = CodecOptions[dict[str, Any]](tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
@@ -148,12 +150,8 @@ class FileInfo:
 
     @property
     def content_type(self) -> str | None:
-        """The media type: `content_type` or `contentType` in `metadata`, else the legacy top-level `contentType`."""
-        metadata, extra = self.metadata, self.extra
-        for value in (metadata.get("content_type"), metadata.get("contentType"), extra.get("contentType")):
-            if isinstance(value, str):
-                return value
-        return None
+        """The media type: `content_type` in `metadata`, else what another driver stored, else that of the filename."""
+        return recorded_type(self.metadata, self.extra, self.filename)
 
     @property
     def sha256(self) -> str | None:
