@@ -15,36 +15,7 @@ from gridproxy.gridfs.upload.writer import Writer
 from gridproxy.upkeep.findings import Finding, GarbageReport, Tally
 
 from .bucket import Bucket
-from .errors import (
-    BadId,
-    BadMetadata,
-    BadOption,
-    BadSource,
-    BufferFull,
-    CommitUnknown,
-    ContentTypeRefused,
-    CorruptFile,
-    DocumentMissing,
-    DuplicateKey,
-    FileAlreadyStored,
-    FileClosed,
-    FileMissing,
-    FileRefused,
-    FileVanished,
-    GridProxyError,
-    InfoNotLoaded,
-    MultipleDocumentsFound,
-    NestedTransaction,
-    NotConnected,
-    OutcomeUnknown,
-    PictureRefused,
-    StaleDocument,
-    TooLarge,
-    TransactionsUnsupported,
-    UnacknowledgedWriteConcern,
-    UploadInProgress,
-    ValidationError,
-)
+from .errors import *
 
 __version__ = "0.1.0"
 

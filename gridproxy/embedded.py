@@ -38,20 +38,17 @@ import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import Any, Self
 
 __all__ = ["EmbeddedServer", "EmbeddedServerUnavailable", "server_uri"]
 
 _DAEMON = "secantusd-py"
 _LISTENING = re.compile(rb"listening on 127\.0\.0\.1:(\d+)")
 _SUPERVISE = "--supervise"
-_TERMINATE_SECONDS = 5.0
 _SUPERVISOR_SECONDS = 15.0
-_SET_URI = "set MONGODB_URI to the address of an existing MongoDB (mongodb://host:27017/?replicaSet=rs0)"
 
 
 class EmbeddedServerUnavailable(RuntimeError):
@@ -141,7 +138,7 @@ class EmbeddedServer:
         """Whether the server's process is running."""
         with contextlib.suppress(EmbeddedServerUnavailable):
             if self._supervisor is not None and self._pid is not None:
-                return self._supervisor.exit_code() is None
+                return self._supervisor.ask("poll")["code"] is None
         return False
 
     def start(self) -> None:
@@ -159,8 +156,7 @@ class EmbeddedServer:
             if self._supervisor is None:
                 self._supervisor = _Supervisor()
                 self._unwatch = weakref.finalize(self, self._supervisor.close).detach
-            command = self._command(daemon, self._supervisor.folder)
-            self._pid = self._supervisor.ask("start", command=command)["pid"]
+            self._pid = self._supervisor.ask("start", command=self._command(daemon, self._supervisor.folder))["pid"]
             self._wait_until_ready(self._supervisor, deadline)
         except BaseException:
             self.stop()
@@ -201,7 +197,7 @@ class EmbeddedServer:
         too_slow = f"{_DAEMON} did not answer within {self._start_timeout:g} s"
         while True:
             # Reading the log before the exit code could miss the last lines of a server that ends.
-            code = supervisor.exit_code()
+            code = supervisor.ask("poll")["code"]
             found = _LISTENING.search(supervisor.read_log())
             if code is not None:
                 raise EmbeddedServerUnavailable(f"{_DAEMON} ended with code {code}{supervisor.log_tail()}")
@@ -211,11 +207,9 @@ class EmbeddedServer:
                 raise EmbeddedServerUnavailable(too_slow + supervisor.log_tail())
             time.sleep(0.02)
         self._port = int(found[1])
-        milliseconds = max(1, int((deadline - time.monotonic()) * 1000))
+        left = max(1, int((deadline - time.monotonic()) * 1000))
         try:
-            with MongoClient[dict[str, Any]](
-                self.uri, timeoutMS=milliseconds, serverSelectionTimeoutMS=milliseconds
-            ) as client:
+            with MongoClient[Any](self.uri, timeoutMS=left, serverSelectionTimeoutMS=left) as client:
                 client.admin.command("hello")
         except PyMongoError as error:
             raise EmbeddedServerUnavailable(too_slow + supervisor.log_tail()) from error
@@ -258,16 +252,14 @@ def _find_daemon() -> str:
     for folder in (str(Path(sys.executable).parent), sysconfig.get_path("scripts"), user_scripts, None):
         if found := shutil.which(_DAEMON, path=folder):
             return found
+    advice = "set MONGODB_URI to the address of an existing MongoDB (mongodb://host:27017/?replicaSet=rs0)"
     if sys.version_info >= (3, 14):
         version = ".".join(map(str, sys.version_info[:2]))
-        raise EmbeddedServerUnavailable(
-            "no embedded server: SecantusDB has wheels for Python 3.11 to 3.13, "
-            f"but none for Python {version}; {_SET_URI}"
-        )
-    raise EmbeddedServerUnavailable(
-        f"no embedded server: {_DAEMON} is neither next to {sys.executable} nor on PATH; "
-        f"pip install 'gridproxy-mongo[embedded]', or {_SET_URI}"
-    )
+        reason = f"SecantusDB has wheels for Python 3.11 to 3.13, but none for Python {version}"
+    else:
+        reason = f"{_DAEMON} is neither next to {sys.executable} nor on PATH"
+        advice = f"pip install 'gridproxy-mongo[embedded]', or {advice}"
+    raise EmbeddedServerUnavailable(f"no embedded server: {reason}; {advice}")
 
 
 class _Supervisor:
@@ -280,21 +272,13 @@ class _Supervisor:
         self.folder = Path(tempfile.gettempdir(), f"gridproxy-{secrets.token_hex(8)}")
         # A new session protects the supervisor from Ctrl-C. Option -I prevents that modules in this script's folder
         # shadow those of the standard library, and that PYTHONWARNINGS applies.
+        command = [sys.executable, "-I", str(Path(__file__).resolve()), _SUPERVISE, str(self.folder)]
         self._process = subprocess.Popen(
-            [sys.executable, "-I", str(Path(__file__).resolve()), _SUPERVISE, str(self.folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,
+            command, bufsize=0, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._orders, self._answers = self._process.stdin, self._process.stdout
-
-    def exit_code(self) -> int | None:
-        code: int | None = self.ask("poll")["code"]
-        return code
 
     def read_log(self) -> bytes:
         return (self.folder / "log").read_bytes()
@@ -371,20 +355,14 @@ def _spawn(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     # These settings are for the user's code. They would slow the daemon down, or end it with a warning.
     unwanted = ("COVERAGE_", "PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG", "PYTHONTRACEMALLOC")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    environment["PYTHONUNBUFFERED"] = "1"
     with (folder / "log").open("wb") as log:
-        return subprocess.Popen(
-            command,
-            cwd=folder / "cwd",
-            env={**environment, "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+        return subprocess.Popen(command, cwd=folder / "cwd", env=environment, stdin=DEVNULL, stdout=log, stderr=STDOUT)
 
 
 def _end(server: subprocess.Popen[bytes], folder: Path) -> None:
     found = _LISTENING.search((folder / "log").read_bytes())
-    deadline = time.monotonic() + _TERMINATE_SECONDS
+    deadline = time.monotonic() + 5
     server.terminate()
     while True:
         try:
@@ -406,9 +384,8 @@ def _main(arguments: Sequence[str]) -> int:
     description = "Run a temporary MongoDB-compatible server until Ctrl-C, and print its address."
     parser = argparse.ArgumentParser(prog="python -m gridproxy.embedded", description=description)
     parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one)")
-    parser.add_argument(
-        "--storage-path", metavar="FOLDER", help="a folder for persistent data (default: a temporary folder)"
-    )
+    storage_help = "a folder for persistent data (default: a temporary folder)"
+    parser.add_argument("--storage-path", metavar="FOLDER", help=storage_help)
     options = parser.parse_args(arguments)
     try:
         with EmbeddedServer(port=options.port, storage_path=options.storage_path) as server:

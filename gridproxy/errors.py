@@ -76,19 +76,12 @@ def type_name(value: object) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _rebuild(kind: type[GridProxyError], args: tuple[object, ...], state: dict[str, object]) -> GridProxyError:
-    error = kind.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
-
-
 class GridProxyError(Exception):
     """The base class of all errors that this package raises itself."""
 
     def __reduce__(self) -> tuple[object, ...]:
         # The constructors do not accept `args`, and data pipelines pickle errors to send them to other processes.
-        return _rebuild, (type(self), self.args, self.__dict__)
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class FileMissing(GridProxyError, NoFile):
@@ -200,9 +193,8 @@ class TooLarge(FileRefused):
     limit: int
 
     def __init__(self, limit: int, *, field: str | None = None, actual: int | None = None) -> None:
-        super().__init__(
-            f"the content is longer than the {limit} bytes allowed here", field=field, limit=limit, actual=actual
-        )
+        reason = f"the content is longer than the {limit} bytes allowed here"
+        super().__init__(reason, field=field, limit=limit, actual=actual)
 
 
 class ContentTypeRefused(FileRefused):

@@ -1,14 +1,11 @@
-"""Parsing of arguments: ids, durations and references, and the options that all commands have.
-
-Invalid arguments raise click's `BadParameter` or `UsageError` before a client is created.
-"""
+"""Parsing of arguments: ids, durations and references, and the options that all commands have."""
 
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -20,7 +17,6 @@ from .running import EXIT_CODES, Connection, Work, run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-STDIO = "-"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -79,20 +75,13 @@ references_option = click.option(
 
 def connection_options(function: F) -> F:
     """Add the options for the bucket and the output."""
+    uri_help = "The server's address. Default: $MONGODB_URI, which hides a password from other users of the machine."
+    positive = click.FloatRange(min=0, min_open=True)
     options = [
-        click.option(
-            "--uri",
-            metavar="URI",
-            help="The server's address. Default: $MONGODB_URI, which hides a password from other users of the machine.",
-        ),
+        click.option("--uri", metavar="URI", help=uri_help),
         click.option("--db", metavar="NAME", help="The database. Default: the one in the URI's path."),
         click.option("--bucket", metavar="NAME", help="The bucket. Default: fs."),
-        click.option(
-            "--timeout",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="SECONDS",
-            help="How long to wait for a server. Default: 10.",
-        ),
+        click.option("--timeout", type=positive, metavar="SECONDS", help="How long to wait for a server. Default: 10."),
         click.option("--json", "as_json", is_flag=True, help="Print JSON: one document on each line."),
     ]
     for option in reversed(options):
@@ -104,10 +93,8 @@ def command(function: Callable[..., Work]) -> click.Command:
     """Create a command from a function that checks its arguments and returns the work to do."""
 
     def invoke(context: click.Context, /, **arguments: Any) -> None:
-        names = ("uri", "db", "bucket", "timeout", "as_json")
-        connection = Connection(**{name: arguments.pop(name) for name in names})
-        environment = Connection(uri=os.environ.get("MONGODB_URI"))
-        context.exit(run(connection.completed_by(context.obj).completed_by(environment), function(**arguments)))
+        connection = Connection(**{field.name: arguments.pop(field.name) for field in fields(Connection)})
+        context.exit(run(connection.completed_by(context.obj), function(**arguments)))
 
     # click reads the help and the options from the function that it calls.
     wrapped = functools.update_wrapper(click.pass_context(invoke), function)

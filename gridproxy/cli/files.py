@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import re
 import sys
@@ -12,20 +11,18 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
 from gridproxy.bucket import Bucket
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.upload.sources import SourceLike
-from gridproxy.upkeep.bucket_scanner import BucketScanner, Orphan, open_scanner
+from gridproxy.upkeep.bucket_scanner import Orphan, open_scanner
 
-from .arguments import STDIO, command, duration, id_of, one_of, pair
+from .arguments import command, duration, id_of, one_of, pair
 from .running import MISSING, TAKEN, USAGE, Stop, Work
 from .screen import Screen, file_document, readable_size, shown_id
-
-# Listing
 
 
 @command
@@ -51,20 +48,17 @@ def ls(prefix: str, limit: int | None, sort: str) -> Work:
             rows.append(_row(info))
             styles.append("dim" if info.expired() else "")
             size += info.length
-        if not screen.as_json:
-            screen.table(
-                {"ID": "left", "SIZE": "right", "UPLOADED": "left", "TYPE": "left", "NAME": "left"}, rows, styles
-            )
-            screen.note(f"{len(rows)} files, {readable_size(size)}")
+        columns = {"ID": "left", "SIZE": "right", "UPLOADED": "left", "TYPE": "left", "NAME": "left"}
+        screen.table(columns, rows, styles)
+        screen.note(f"{len(rows)} files, {readable_size(size)}")
 
     return work
 
 
 def _row(info: FileInfo) -> list[str]:
     uploaded = "" if info.upload_date is None else f"{info.upload_date:%Y-%m-%d %H:%M}"
-    name = "" if info.filename is None else info.filename
-    expired = " (expired)" if info.expired() else ""
-    return [shown_id(info.id), readable_size(info.length), uploaded, info.content_type or "", name + expired]
+    name = (info.filename or "") + (" (expired)" if info.expired() else "")
+    return [shown_id(info.id), readable_size(info.length), uploaded, info.content_type or "", name]
 
 
 @command
@@ -82,15 +76,11 @@ def stat(id: object, name: str | None) -> Work:
             return
         metadata = document.pop("metadata")
         values = {key: value for key, value in document.items() if value is not None}
-        values.update(
-            {f"metadata.{key}": value for key, value in metadata.items() if key not in ("sha256", "content_type")}
-        )
+        own = {key: value for key, value in metadata.items() if key not in ("sha256", "content_type")}
+        values |= {f"metadata.{key}": value for key, value in own.items()}
         screen.fields({key: shown_id(value) for key, value in values.items()})
 
     return work
-
-
-# Storing and reading
 
 
 @command
@@ -117,8 +107,8 @@ def put(
 
     async def work(bucket: Bucket, screen: Screen) -> None:
         for source in sources:
-            content = _stdin() if source == STDIO else Path(source)
-            with screen.bytes_bar("stdin" if source == STDIO else PurePosixPath(source).name) as progress:
+            content = _stdin() if source == "-" else Path(source)
+            with screen.bytes_bar("stdin" if source == "-" else PurePosixPath(source).name) as progress:
                 info = await bucket.upload(
                     content, filename=name, id=id, metadata=dict(metadata), progress=progress, **options
                 )
@@ -131,12 +121,10 @@ def put(
 
 
 def _stdin() -> SourceLike:
-    stream: BinaryIO = sys.stdin.buffer
     try:
-        descriptor = stream.fileno()
-    except (OSError, io.UnsupportedOperation):
-        return stream
-    return _blocks_of(descriptor)
+        return _blocks_of(sys.stdin.fileno())
+    except OSError:  # Stdin may be an object of Python without a descriptor.
+        return sys.stdin.buffer
 
 
 async def _blocks_of(descriptor: int) -> AsyncIterator[bytes]:
@@ -148,9 +136,8 @@ async def _blocks_of(descriptor: int) -> AsyncIterator[bytes]:
         # The loop may be closed already.
         with suppress(RuntimeError, CancelledError):
             while True:
-                block: bytes | OSError
                 try:
-                    block = os.read(descriptor, 1 << 20)
+                    block: bytes | OSError = os.read(descriptor, 1 << 20)
                 except OSError as error:
                     block = error
                 asyncio.run_coroutine_threadsafe(blocks.put(block), loop).result()
@@ -189,20 +176,16 @@ def get(id_or_destination: Sequence[str], name: str | None, revision: int) -> Wo
     async def work(bucket: Bucket, screen: Screen) -> None:
         file = bucket.file(id) if name is None else await bucket.by_name(name, revision)
         info = await file.stat()
-        if rest and rest[0] == STDIO:
-            sink: str | BinaryIO = sys.stdout.buffer
-        else:
-            sink = rest[0] if rest else _own_name(info)
-        to_stdout = not isinstance(sink, str)
+        to_stdout = rest == ["-"]
+        path = rest[0] if rest else _own_name(info)
         with screen.bytes_bar(info.filename or shown_id(info.id), beside_bytes=to_stdout) as progress:
-            await file.save_to(sink, progress)
-        if isinstance(sink, str):
-            if screen.as_json:
-                screen.document({**file_document(info), "path": sink})
-            else:
-                screen.line(sink, readable_size(info.length))
+            await file.save_to(sys.stdout.buffer if to_stdout else path, progress)
+        if to_stdout:
+            sys.stdout.buffer.flush()
+        elif screen.as_json:
+            screen.document({**file_document(info), "path": path})
         else:
-            sink.flush()
+            screen.line(path, readable_size(info.length))
 
     return work
 
@@ -218,9 +201,6 @@ def _own_name(info: FileInfo) -> str:
     return name
 
 
-# Removing
-
-
 @command
 @click.argument("ids", nargs=-1, type=id_of)
 @click.option("--name", metavar="FILENAME", help="Remove every revision of this name, instead of ids.")
@@ -234,69 +214,50 @@ def rm(ids: Sequence[object], name: str | None, force: bool) -> Work:
     one_of(IDS=ids, **{"--name": name is not None})
 
     async def work(bucket: Bucket, screen: Screen) -> int | None:
-        removal = _Removal(bucket, force)
-        if name is not None:
-            removal.files = await bucket.delete_by_name(name)
-        else:
-            async with open_scanner(bucket.store) as scanner:
-                for id in ids:
-                    await removal.remove(id, scanner)
-        removal.show(screen)
-        return TAKEN if removal.refused else MISSING if removal.missing else None
+        files = 0 if name is None else await bucket.delete_by_name(name)
+        missing: list[object] = []
+        removed: list[Orphan] = []
+        refused: list[Orphan] = []
+        async with open_scanner(bucket.store) as scanner:
+            for id in ids:
+                if await scanner.is_stored(id):
+                    files += await bucket.delete_many([id])
+                    continue
+                orphan = next(iter(await scanner.orphans_among([id])), None)
+                if orphan is None:
+                    missing.append(id)
+                elif not force and (orphan.since is None or orphan.is_young(await scanner.server_time())):
+                    refused.append(orphan)
+                else:
+                    await bucket.discard(id)
+                    removed.append(orphan)
+        _show_removal(screen, files, missing, removed, refused)
+        return TAKEN if refused else MISSING if missing else None
 
     return work
 
 
-class _Removal:
-    """The ids that were removed, and those that were not."""
-
-    def __init__(self, bucket: Bucket, force: bool) -> None:
-        self.files = 0
-        self.missing: list[object] = []
-        self.orphans: list[Orphan] = []
-        self.refused: list[Orphan] = []
-        self._bucket = bucket
-        self._force = force
-
-    async def remove(self, id: object, scanner: BucketScanner) -> None:
-        if await scanner.is_stored(id):
-            self.files += await self._bucket.delete_many([id])
-            return
-        found = await scanner.orphans_among([id])
-        if not found:
-            self.missing.append(id)
-            return
-        [orphan] = found
-        if not self._force and (orphan.since is None or orphan.is_young(await scanner.server_time())):
-            self.refused.append(orphan)
-            return
-        await self._bucket.discard(id)
-        self.orphans.append(orphan)
-
-    def show(self, screen: Screen) -> None:
-        if screen.as_json:
-            document: dict[str, Any] = {"removed": self.files, "missing": self.missing}
-            for key, orphans in (("orphans", self.orphans), ("refused", self.refused)):
-                if orphans:
-                    document[key] = [{"id": each.id, "chunks": each.chunks, "bytes": each.bytes} for each in orphans]
-            screen.document(document)
-        elif self.files or not self.orphans:
-            screen.line(f"removed {self.files} {'file' if self.files == 1 else 'files'}")
-        for orphan in self.orphans:
-            if not screen.as_json:
-                screen.line(f"removed {_describe(orphan)}, under the id {shown_id(orphan.id)}")
-        for id in self.missing:
-            screen.note(f"no file is stored under the id {id!r}", style="red")
-        for orphan in self.refused:
-            screen.note(_refusal(orphan), style="red")
-
-
-def _refusal(orphan: Orphan) -> str:
-    later = "" if orphan.since is None else ", or `gridproxy gc --delete` once they are old enough"
-    return (
-        f"no file is stored under the id {shown_id(orphan.id)}, but {_describe(orphan)}. They were kept because an "
-        f"upload may be running. To remove them, use `gridproxy rm --force ID`{later}"
-    )
+def _show_removal(
+    screen: Screen, files: int, missing: list[object], removed: list[Orphan], refused: list[Orphan]
+) -> None:
+    if screen.as_json:
+        document: dict[str, Any] = {"removed": files, "missing": missing}
+        for key, orphans in (("orphans", removed), ("refused", refused)):
+            if orphans:
+                document[key] = [{"id": each.id, "chunks": each.chunks, "bytes": each.bytes} for each in orphans]
+        screen.document(document)
+        return
+    if files or not removed:
+        screen.line(f"removed {files} {'file' if files == 1 else 'files'}")
+    for orphan in removed:
+        screen.line(f"removed {_describe(orphan)}, under the id {shown_id(orphan.id)}")
+    for id in missing:
+        screen.note(f"no file is stored under the id {id!r}", style="red")
+    for orphan in refused:
+        found = f"no file is stored under the id {shown_id(orphan.id)}, but {_describe(orphan)}"
+        advice = "They were kept because an upload may be running. To remove them, use `gridproxy rm --force ID`"
+        later = "" if orphan.since is None else ", or `gridproxy gc --delete` once they are old enough"
+        screen.note(f"{found}. {advice}{later}", style="red")
 
 
 def _describe(orphan: Orphan) -> str:

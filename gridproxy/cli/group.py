@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -26,4 +27,4 @@ def cli(context: click.Context, /, **connection: Any) -> None:
     An id is a sequence of hex digits, a text, or Extended JSON such as {"$numberInt": "7"}. The options below can be
     given before or after the command.
     """
-    context.obj = Connection(**connection)
+    context.obj = Connection(**connection).completed_by(Connection(uri=os.environ.get("MONGODB_URI")))

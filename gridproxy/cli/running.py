@@ -18,24 +18,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from pymongo import AsyncMongoClient
-from pymongo.errors import (
-    ConfigurationError,
-    InvalidURI,
-    OperationFailure,
-    PyMongoError,
-    ServerSelectionTimeoutError,
-)
+from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
+from gridproxy import errors
 from gridproxy.bucket import Bucket
-from gridproxy.errors import (
-    BadId,
-    BadOption,
-    CorruptFile,
-    FileAlreadyStored,
-    FileMissing,
-    GridProxyError,
-    UploadInProgress,
-)
 
 from .screen import Screen
 
@@ -52,11 +38,6 @@ Exit codes:
   6    a local file cannot be read or written
   130  interrupted (143: terminated, 141: the output pipe was closed)"""
 
-_SELECTION_SECONDS = 10.0
-_NO_DATABASE = (
-    "no database is given: use --db, or add it to the URI's path before the options: "
-    "mongodb://host:27017/database?option=value"
-)
 _CREDENTIALS = re.compile(r"//(?P<user>[^/@]*?):(?P<password>.*)@")
 
 Work = Callable[[Bucket, Screen], Awaitable[int | None]]
@@ -91,8 +72,7 @@ class Connection:
             raise Stop(USAGE, "no server is given: use --uri, or set MONGODB_URI")
         options: dict[str, Any] = {"appname": "gridproxy"}
         if self.timeout is not None or "serverselectiontimeoutms" not in self.uri.lower():
-            seconds = _SELECTION_SECONDS if self.timeout is None else self.timeout
-            options["serverSelectionTimeoutMS"] = round(seconds * 1000)
+            options["serverSelectionTimeoutMS"] = 10_000 if self.timeout is None else round(self.timeout * 1000)
         try:
             return AsyncMongoClient(self.uri, connect=False, **options)
         except (ConfigurationError, InvalidURI, ValueError) as error:
@@ -109,7 +89,8 @@ class Connection:
         try:
             database = client[self.db] if self.db else client.get_default_database()
         except ConfigurationError:
-            raise Stop(USAGE, _NO_DATABASE) from None
+            message = "no database is given: use --db, or add it to the URI's path before the options: "
+            raise Stop(USAGE, f"{message}mongodb://host:27017/database?option=value") from None
         return Bucket(database, self.bucket or "fs")
 
     def without_password(self, text: str) -> str:
@@ -138,7 +119,7 @@ def run(connection: Connection, work: Work) -> int:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
-    except (Stop, GridProxyError, PyMongoError, OSError) as error:
+    except (Stop, errors.GridProxyError, PyMongoError, OSError) as error:
         name = "Usage" if isinstance(error, Stop) else type(error).__name__
         screen.failure(name, connection.without_password(_message(error)))
         return _code_of(error)
@@ -170,16 +151,9 @@ async def _run_until_signal(connection: Connection, work: Work, screen: Screen) 
 def _code_of(error: Exception) -> int:
     if isinstance(error, Stop):
         return error.code
-    for kinds, code in (
-        ((CorruptFile,), FOUND),
-        ((FileMissing,), MISSING),
-        ((FileAlreadyStored, UploadInProgress), TAKEN),
-        ((PyMongoError,), SERVER),
-        ((BadOption, BadId), USAGE),
-    ):
-        if isinstance(error, kinds):
-            return code
-    return LOCAL
+    codes = {errors.CorruptFile: FOUND, errors.FileMissing: MISSING, errors.FileAlreadyStored: TAKEN}
+    codes |= {errors.UploadInProgress: TAKEN, PyMongoError: SERVER, errors.BadOption: USAGE, errors.BadId: USAGE}
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), LOCAL)
 
 
 def _message(error: Exception) -> str:

@@ -14,26 +14,14 @@ from datetime import datetime
 from typing import Any
 
 import click
+import rich.progress
 from bson import ObjectId, json_util
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from gridproxy.gridfs.records.file_info import FileInfo
-from gridproxy.runtime.progress import Progress as Callback
-
-_JSON = json_util.RELAXED_JSON_OPTIONS
+from gridproxy.runtime.progress import Progress
 
 
 class Screen:
@@ -44,14 +32,12 @@ class Screen:
         self._out = Console(highlight=False, soft_wrap=False)
         self._err = Console(stderr=True, highlight=False)
 
-    # Results, on stdout
-
     def document(self, value: Mapping[str, Any]) -> None:
-        """Print a JSON document on one line."""
+        """Print a JSON document on one line of stdout."""
         click.echo(_as_json(plain(value)))
 
     def line(self, *cells: str, style: str = "") -> None:
-        """Print one line."""
+        """Print one line to stdout."""
         if self._out.is_terminal:
             self._out.print(Text("  ".join(map(printable, cells)), style=style), soft_wrap=True)
         else:
@@ -75,7 +61,7 @@ class Screen:
         self._out.print(table)
 
     def fields(self, values: Mapping[str, str]) -> None:
-        """Print names and values."""
+        """Print names and values to stdout."""
         if not self._out.is_terminal:
             for name, value in values.items():
                 click.echo(f"{printable(name)}\t{printable(value)}")
@@ -85,51 +71,45 @@ class Screen:
             grid.add_row(Text(printable(name), style="bold"), Text(printable(value), overflow="fold"))
         self._out.print(grid)
 
-    # Progress, notes and errors, on stderr
-
     def note(self, text: str, style: str = "dim") -> None:
-        """Print a note, unless the output is JSON."""
+        """Print a note to stderr, unless the output is JSON."""
         if not self.as_json:
             self._err.print(Text(printable(text), style=style), soft_wrap=True)
 
     def failure(self, error: str, message: str) -> None:
-        """Print an error."""
+        """Print an error to stderr."""
         if self.as_json:
             click.echo(_as_json({"error": error, "message": message}), err=True)
             return
         line = Text("gridproxy: ", style="bold red").append(Text(printable(message), style="not bold default"))
         self._err.print(line, soft_wrap=True)
 
-    def bytes_bar(self, title: str, *, beside_bytes: bool = False) -> AbstractContextManager[Callback]:
+    def bytes_bar(self, title: str, *, beside_bytes: bool = False) -> AbstractContextManager[Progress]:
         """Show a progress bar of bytes, and yield a callback for `progress=`.
 
         With `beside_bytes` a file is written to stdout, so the bar is hidden if that is a terminal.
         """
-        hidden = beside_bytes and self._out.is_terminal
-        return self._bar(title, DownloadColumn(), TransferSpeedColumn(), hidden=hidden)
+        columns = rich.progress.DownloadColumn(), rich.progress.TransferSpeedColumn()
+        return self._bar(title, *columns, hidden=beside_bytes and self._out.is_terminal)
 
-    def count_bar(self, title: str) -> AbstractContextManager[Callback]:
+    def count_bar(self, title: str) -> AbstractContextManager[Progress]:
         """Show a progress bar of counted items, and yield a callback for `progress=`."""
-        return self._bar(title, MofNCompleteColumn())
+        return self._bar(title, rich.progress.MofNCompleteColumn())
 
     @contextmanager
-    def _bar(self, title: str, *columns: ProgressColumn, hidden: bool = False) -> Iterator[Callback]:
-        with Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
+    def _bar(self, title: str, *columns: rich.progress.ProgressColumn, hidden: bool = False) -> Iterator[Progress]:
+        with rich.progress.Progress(
+            rich.progress.SpinnerColumn(),
+            rich.progress.TextColumn("{task.description}", markup=False),
+            rich.progress.BarColumn(),
             *columns,
-            TimeRemainingColumn(compact=True),
+            rich.progress.TimeRemainingColumn(compact=True),
             console=self._err,
             transient=True,
             disable=hidden or not self._err.is_terminal,
-        ) as progress:
-            task = progress.add_task(printable(title), total=None)
-
-            def callback(done: int, total: int | None) -> None:
-                progress.update(task, completed=done, total=total)
-
-            yield callback
+        ) as bar:
+            task = bar.add_task(printable(title), total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def printable(text: str) -> str:
@@ -164,7 +144,7 @@ def plain(value: object) -> Any:
         return value.isoformat()
     if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return str(value) if isinstance(value, float) else json_util.default(value, _JSON)
+    return str(value) if isinstance(value, float) else json_util.default(value, json_util.RELAXED_JSON_OPTIONS)
 
 
 def file_document(info: FileInfo) -> dict[str, Any]:

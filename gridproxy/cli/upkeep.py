@@ -9,7 +9,7 @@ import click
 
 from gridproxy.bucket import Bucket
 from gridproxy.errors import CorruptFile, FileMissing
-from gridproxy.upkeep.findings import Finding, GarbageReport, Tally
+from gridproxy.upkeep.findings import GarbageReport
 
 from .arguments import command, duration, id_of, one_of, references_option
 from .running import FOUND, MISSING, Work
@@ -87,17 +87,13 @@ def check(references: Sequence[tuple[str, str]], older_than: timedelta) -> Work:
                 if screen.as_json:
                     screen.document(finding.as_dict())
                 else:
-                    rows.append([finding.kind, shown_id(finding.id), _size_of(finding), finding.reason])
-        if rows:
-            screen.table({"KIND": "left", "ID": "left", "SIZE": "right", "WHAT IS WRONG": "left"}, rows)
+                    size = readable_size(finding.bytes) if finding.chunks else ""
+                    rows.append([finding.kind, shown_id(finding.id), size, finding.reason])
+        screen.table({"KIND": "left", "ID": "left", "SIZE": "right", "WHAT IS WRONG": "left"}, rows)
         screen.note(", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing is wrong")
         return FOUND if kinds else None
 
     return work
-
-
-def _size_of(finding: Finding) -> str:
-    return readable_size(finding.bytes) if finding.chunks else ""
 
 
 @command
@@ -142,7 +138,7 @@ def gc(older_than: timedelta, dry_run: bool, unreferenced: bool, references: Seq
 
 def _show_report(report: GarbageReport, screen: Screen) -> None:
     removed = "would be removed" if report.dry_run else "removed"
-    lines: list[tuple[str, Tally, str]] = [
+    lines = [
         ("chunks without a file", report.orphans, removed),
         ("expired files", report.expired, removed),
         ("files without a document", report.unreferenced, removed),
@@ -150,12 +146,11 @@ def _show_report(report: GarbageReport, screen: Screen) -> None:
         ("chunks of unknown age", report.unknown_age, "left"),
     ]
     rows = [
-        [what, str(each.ids), str(each.chunks), readable_size(each.bytes), then]
-        for what, each, then in lines
-        if each.ids
+        [what, str(tally.ids), str(tally.chunks), readable_size(tally.bytes), outcome]
+        for what, tally, outcome in lines
+        if tally.ids
     ]
-    if rows:
-        screen.table({"WHAT": "left", "IDS": "right", "CHUNKS": "right", "SIZE": "right", "": "left"}, rows)
+    screen.table({"WHAT": "left", "IDS": "right", "CHUNKS": "right", "SIZE": "right", "": "left"}, rows)
     for id in report.contested:
         screen.note(f"a file appeared under the id {id!r} during the removal: verify it", style="red")
     if not report.removed.ids:

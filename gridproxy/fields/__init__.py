@@ -1,7 +1,8 @@
 """The adapter API: what an adapter needs to make `AsyncGridFile` a field of an ODM.
 
 `Attacher` saves and deletes the files of a document. `assign`, `parse_input`, `from_stored` and `stored_value` turn
-what a field is given, and what a document stores, into a file and back. `files_in` finds the files in a document.
+what a field is given, and what a document stores, into a file and back. `files_in` finds the files in a document,
+and `mark_loaded` says that a document was loaded from the database, and so owns its files.
 `gridproxy.testing` checks that an adapter keeps the contract.
 """
 
@@ -11,6 +12,7 @@ from gridproxy.file.values import assign, from_stored, parse_input, stored_value
 from .attacher import Attacher
 from .default_database import DefaultDatabase
 from .discovery import exchange_files, files_in, models_in, options_in
+from .wrap import mark_loaded
 
 __all__ = [
     "Attacher",
@@ -20,6 +22,7 @@ __all__ = [
     "exchange_files",
     "files_in",
     "from_stored",
+    "mark_loaded",
     "models_in",
     "options_in",
     "parse_input",

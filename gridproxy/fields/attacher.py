@@ -1,22 +1,27 @@
 """Attacher: what the files of a document and the document owe each other, on behalf of its ODM.
 
-Assigned content is stored by the document's save. A replaced file is kept until the document has been saved. A file
-that two documents share is never removed automatically.
+A save stores everything or nothing: assigned content is stored before the document, and removed again if the server
+refuses the document. A replaced file is kept until the document has been saved, and removed only if the document
+provably owns it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from bson.errors import BSONError
+from pymongo.errors import ExecutionTimeout, OperationFailure, WriteConcernError
 
-from gridproxy.errors import FileMissing, UploadInProgress
+from gridproxy.errors import CommitUnknown, FileMissing, GridProxyError, OutcomeUnknown, UploadInProgress
 from gridproxy.file.attachment import Attachment, FileRef
 from gridproxy.file.file import AsyncGridFile
+from gridproxy.file.options import FileOptions
 from gridproxy.file.state import FileState
-from gridproxy.gridfs.store.collections import Session
-from gridproxy.runtime.session_lock import lock
+from gridproxy.gridfs.operations.delete import delete_after_failure, remove_file
+from gridproxy.gridfs.store.collections import Session, Store
+from gridproxy.gridfs.transactions.transaction_log import is_foreign_transaction
+from gridproxy.runtime.session_lock import lock, lock_owner
 from gridproxy.runtime.sessions import bound_session
 from gridproxy.runtime.tasks import run_to_completion
 
@@ -26,6 +31,11 @@ T = TypeVar("T")
 
 # A file of a document, with the name of the field that holds it.
 HeldFile = tuple[str, AsyncGridFile]
+# A file that a stored document points to: the options of its field, and its id.
+StoredFile = tuple[FileOptions, object]
+
+# Server errors that end an operation at an unknown point: interrupted, shutting down, not primary any more.
+_INTERRUPTED = frozenset({91, 189, 10107, 11600, 11601, 11602, 13435, 13436})
 
 
 class Attacher:
@@ -54,6 +64,9 @@ class Attacher:
     def __init__(self, owner: object, files: Callable[[], Iterable[HeldFile]]) -> None:
         self._owner = owner
         self._files = files
+        self._stored: list[tuple[Callable[[], None], Store, object]] = []
+        self._written: list[tuple[FileState, FileRef]] | None = None
+        self._applied = False
 
     def attach(self, session: Session | None = None) -> list[AsyncGridFile]:
         """Attach every file to the document, and let it take part in the transaction of `session`.
@@ -87,6 +100,9 @@ class Attacher:
     ) -> list[AsyncGridFile]:
         """Store all assigned content, and load the records that snapshots are made of.
 
+        If this fails, what it stored is removed and the fields have their content again. `roll_back` does the same
+        later, if the document could not be written.
+
         Args:
             session: The session that the document is going to be written in.
             check: Called after each file, because the document may have changed in the time.
@@ -99,12 +115,22 @@ class Attacher:
             FileMissing: A file was stored in a transaction that was not committed.
             GridProxyError: As `AsyncGridFile.replace` raises for the content.
         """
+        self._stored = []
+        try:
+            return await self._store_content(session, check)
+        except BaseException as error:
+            await self.roll_back(session, error)
+            raise
+
+    async def _store_content(self, session: Session | None, check: Callable[[], None] | None) -> list[AsyncGridFile]:
         files = self.attach(session)
         if not any(map(_is_incomplete, files)):
             return files
         while (unstored := next((file for file in files if file.state.content is not None), None)) is not None:
+            restore, store = unstored.state.restore_point(), unstored.state.store()
             content: Any = unstored.state.content  # it was checked when it was assigned
-            await unstored.replace(content, session=session)
+            info = await unstored.replace(content, session=session)
+            self._stored.append((restore, store, info.id))
             if check is not None:
                 check()
             files = self.attach(session)
@@ -117,14 +143,40 @@ class Attacher:
             files = self.attach(session)
         return files
 
-    async def save(self, write: Callable[[], Awaitable[T]], session: Session | None = None) -> T:
+    async def store_more(self, session: Session | None) -> None:
+        """Store content that was assigned while the document was about to be written, by a hook of its ODM."""
+        await self._store_content(session, None)
+
+    async def roll_back(self, session: Session | None, cause: BaseException) -> None:
+        """Remove the content that was stored for a save that failed, and give it back to its fields.
+
+        Content that can be read only once says so at the next save. A removal that fails is noted on `cause`.
+        """
+        stored, self._stored = self._stored, []
+        for restore, store, id in reversed(stored):
+            restore()
+            await delete_after_failure(store, [id], session, cause)
+
+    async def save(
+        self,
+        write: Callable[[], Awaitable[T]],
+        session: Session | None = None,
+        *,
+        refusals: tuple[type[Exception], ...] = (),
+        observed: bool = False,
+    ) -> T:
         """Store assigned content, save the document by its ODM's own `write`, then remove the replaced files.
 
-        A cancelled save is completed before the cancellation is raised, because the server completes the write, too.
+        Saves of one document take turns. A cancelled save is completed before the cancellation is raised, because the
+        server completes the write, too. If the server refused the write, the stored content is removed and the fields
+        have it again. After any other error of `write` the document may have been written: old and new files stay.
 
         Args:
             write: Writes the document.
             session: The session that `write` uses.
+            refusals: The errors by which the ODM says that nothing was written, besides those of pymongo and of this
+                package.
+            observed: Whether the adapter calls `note_sent` and `note_applied` itself.
 
         Returns:
             What `write` returned.
@@ -134,43 +186,78 @@ class Attacher:
             FileMissing: As `store_content`.
             Exception: As `write` raises. No file is lost then.
         """
-        files = await self.store_content(session)
-        return await run_to_completion(self._save(files, write, session))
+        async with lock_owner(self._owner):
+            self._written, self._applied = None, False
+            files = await self.store_content(session)
+            if not observed:
+                self.note_sent(files)
+            return await run_to_completion(self._save(write, session, refusals))
 
-    async def _save(self, files: list[AsyncGridFile], write: Callable[[], Awaitable[T]], session: Session | None) -> T:
-        written = [(file.state, file.state.ref) for file in files]
+    def note_sent(self, files: Iterable[AsyncGridFile] | None = None) -> None:
+        """Note that the document is being sent, with the files that it points to at this moment."""
+        held = [file for _, file in self._files()] if files is None else files
+        self._written = [(file.state, file.state.ref) for file in held]
+
+    @property
+    def may_have_written(self) -> bool:
+        """Whether the document was sent, whatever became of it."""
+        return self._written is not None
+
+    def note_applied(self) -> None:
+        """Note that the server has written the document, whatever follows."""
+        self._applied = True
+
+    async def _save(
+        self,
+        write: Callable[[], Awaitable[T]],
+        session: Session | None,
+        refusals: tuple[type[Exception], ...],
+    ) -> T:
         try:
             async with lock(session or bound_session(None)):
                 result = await write()
-        except PyMongoError as error:
-            if not isinstance(error, DuplicateKeyError):  # that is an answer of the server
-                mark_outcome_unknown(file.state for file in files)
+        except BaseException as error:
+            if self._applied:
+                await saved(self._written or (), session)
+            elif self._written is None or is_refusal(error, refusals):
+                await self.roll_back(session, error)
+            else:
+                mark_outcome_unknown(file.state for _, file in self._files())
             raise
-        await saved(written, session)
+        if self._written is not None:
+            await saved(self._written, session)
         return result
 
-    async def delete(self, write: Callable[[], Awaitable[bool]], session: Session | None = None) -> None:
+    async def delete(
+        self, write: Callable[[], Awaitable[bool | Sequence[StoredFile]]], session: Session | None = None
+    ) -> None:
         """Delete the document by its ODM's own `write`, then the files of fields with `on_delete="delete"`.
 
         Args:
-            write: Deletes the document, and returns whether there was one.
+            write: Deletes the document, and returns whether there was one. An adapter that knows what was deleted
+                returns the files that the stored document pointed to, as pairs of their field's options and their id.
             session: The session that `write` uses.
 
         Raises:
             UploadInProgress: As `attach`.
             Exception: As `write` raises. Every file stays then.
         """
-        states = [file.state for file in self.attach(session)]
-        await run_to_completion(self._delete(states, write, session))
+        async with lock_owner(self._owner):
+            states = [file.state for file in self.attach(session)]
+            await run_to_completion(self._delete(states, write, session))
 
     async def _delete(
-        self, states: list[FileState], write: Callable[[], Awaitable[bool]], session: Session | None
+        self,
+        states: list[FileState],
+        write: Callable[[], Awaitable[bool | Sequence[StoredFile]]],
+        session: Session | None,
     ) -> None:
         async with lock(session or bound_session(None)):
             deleted = await write()
-        if deleted:
-            deletable = [state for state in states if state.options.on_delete == "delete"]
-            await delete_files(deletable, [state.id for state in deletable if attachment_of(state).stored], session)
+        if isinstance(deleted, Sequence):
+            await delete_files(states, deleted, session)
+        elif deleted:
+            await delete_files(states, (), session)
 
 
 def refuse_open_files(files: Iterable[HeldFile]) -> None:
@@ -199,7 +286,8 @@ async def _confirm_stored(files: Iterable[AsyncGridFile], session: Session | Non
             except FileMissing as error:
                 error.add_note("The transaction that stored it was not committed: reload() the document.")
                 raise
-            file.state.outcome_unknown = False
+            # In the same transaction it is there, and the caller may still abort it.
+            file.state.outcome_unknown = is_foreign_transaction(file.state.session_for(session))
 
 
 async def saved(written: Sequence[tuple[FileState, FileRef]], session: Session | None) -> None:
@@ -215,23 +303,37 @@ def mark_outcome_unknown(states: Iterable[FileState]) -> None:
         attachment_of(state).outcome_unknown = True
 
 
-async def delete_files(states: Iterable[FileState], stored: Collection[object], session: Session | None) -> None:
-    """Remove the files of a deleted document that no other document holds.
+async def delete_files(states: Sequence[FileState], stored: Sequence[StoredFile], session: Session | None) -> None:
+    """Remove the files of a deleted document that it owned, of fields with `on_delete="delete"`.
 
-    These are files that the stored document pointed to (`stored`), and files that were put here since. A file that was
-    only assigned may belong to another document.
+    These are the files that this object provably owns, and those that the stored document pointed to (`stored`) and
+    this object does not know: another client put them there. A file that was only assigned may be another document's.
     """
+    known = [state.id for state in states]
     for state in states:
-        attachment = attachment_of(state)
-        if attachment.shared:
+        attachment, id = attachment_of(state), state.id
+        if state.options.on_delete != "delete" or attachment.shared:
             continue
-        id = state.id
-        owned = id in stored or attachment.is_new(id)
+        owned = attachment.owns(id)
         await saved([(state, state.ref)], session)
         if owned and id is not None:
             with state.exclusive("being deleted"):
                 state.enlist(state.session_for(session))
                 await run_to_completion(state.remove(state.store(), id, session))
+    for options, id in stored:
+        if options.on_delete == "delete" and id is not None and id not in known:
+            await remove_file(FileState(id, options).store(), id, session)
+
+
+def is_refusal(error: BaseException, refusals: tuple[type[Exception], ...] = ()) -> bool:
+    """Return whether an error of a write says for certain that nothing was written."""
+    if isinstance(error, (*refusals, BSONError)):
+        return True
+    if isinstance(error, GridProxyError):
+        return not isinstance(error, OutcomeUnknown | CommitUnknown)
+    if not isinstance(error, OperationFailure) or isinstance(error, WriteConcernError | ExecutionTimeout):
+        return False
+    return not error.has_error_label("RetryableWriteError") and error.code not in _INTERRUPTED
 
 
 def attachment_of(state: FileState) -> Attachment:

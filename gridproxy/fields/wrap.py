@@ -11,13 +11,13 @@ import typing
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 from bson import ObjectId
 
 from gridproxy.bucket import Bucket
 from gridproxy.errors import BadId, BadOption, BadSource, type_name
-from gridproxy.file.attachment import Attachment
+from gridproxy.file.attachment import Attachment, Proof
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions
 from gridproxy.file.pydantic import parts_of, pydantic_fields
@@ -29,6 +29,10 @@ from gridproxy.gridfs.operations.delete import remove_file
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
 from gridproxy.runtime.weak_identity_map import WeakIdentityMap
+
+from .discovery import files_in
+
+T = TypeVar("T")
 
 IdForm = Literal["id", "hex"]
 
@@ -265,7 +269,7 @@ class WrappedState(FileState):
 
     def _attach_anew(self, owner: object) -> None:
         # A reference that was moved by hand replaces nothing, and `revert` may not remove its file.
-        self.attachment = Attachment(self, owner, self._field.attribute, stored=True)
+        self.attachment = Attachment(self, owner, self._field.attribute)
 
     def move_to(self, owner: object, id: object, info: FileInfo | None) -> None:
         """Point to another file, as an assignment does."""
@@ -341,6 +345,39 @@ class WrappedFile(AsyncGridFile):
         through = self.state.session_for(session)
         self.state.enlist(through)
         await self.state.attachment.finalize(through, self.state.ids_beside())
+
+
+def mark_loaded(document: T) -> T:
+    """Note that a document, or an object with wrapped attributes, was loaded from the database with its files.
+
+    Only then it owns them: a file that is replaced later is removed after the save, or by `finalize()`. The adapters of
+    this package, and pydantic's `model_validate`, do so by themselves.
+
+    Args:
+        document: What was loaded.
+
+    Returns:
+        The same object.
+
+    ```python
+    class User:
+        avatar_id = info.id
+        avatar = wrap_field("avatar_id", bucket=bucket)
+
+    user = gridproxy.fields.mark_loaded(User())
+    await user.avatar.replace(b"another face")
+    await user.avatar.finalize()
+    assert await bucket.read_many([info.id]) == {}
+    ```
+    """
+    for path, file in files_in(document):
+        file.state.attach(document, path.partition(".")[0], Proof.LOADED)
+    for kind in type(document).__mro__:
+        for member in vars(kind).values():
+            if isinstance(member, WrappedField):
+                state = member.__get__(document).state
+                state.attach(document, member.attribute, Proof.LOADED)
+    return document
 
 
 def _declared_form(kind: Any, attribute: str) -> IdForm:

@@ -1,11 +1,12 @@
 """Attachment: the place of one file in one field of one document.
 
-A replaced file is kept until its document has been saved. A file that two documents share is never removed
-automatically.
+A file is removed automatically only with proof that this document owns it: it was loaded from the database as part of
+this document, or its content was put through this field. A replaced file is kept until its document has been saved.
 """
 
 from __future__ import annotations
 
+import enum
 import weakref
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -18,6 +19,14 @@ from gridproxy.gridfs.transactions.transaction_log import is_foreign_transaction
 
 # The id that a document's field holds, and the record if it is known.
 FileRef = tuple[object, FileInfo | None]
+
+
+class Proof(enum.Enum):
+    """How a document shows that it owns a file that it is given."""
+
+    NONE = "the file was assigned, and may be another document's"
+    LOADED = "the document was loaded from the database with this file in it"
+    COPIED = "the document is a copy of one that owns the file, with the same id"
 
 
 class AttachedFile(Protocol):
@@ -39,23 +48,36 @@ class AttachmentState:
     """An attachment at one moment, for `Attachment.restore`."""
 
     saved: FileRef
+    owned: tuple[object, ...] = ()
     replaced: tuple[tuple[Store, object], ...] = ()
-    stored: bool = False
     outcome_unknown: bool = False
 
 
 class Attachment:
     """Which file the saved document points to, and which files are removed after its next save."""
 
-    __slots__ = ("_field", "_file", "_owner", "_replaced", "_saved", "outcome_unknown", "shared", "stored")
+    __slots__ = (
+        "__weakref__",
+        "_claims",
+        "_field",
+        "_file",
+        "_owned",
+        "_owner",
+        "_replaced",
+        "_saved",
+        "outcome_unknown",
+        "shared",
+    )
 
-    def __init__(self, file: AttachedFile, owner: object | None, field: str, *, stored: bool) -> None:
+    def __init__(self, file: AttachedFile, owner: object | None, field: str, proof: Proof = Proof.NONE) -> None:
         self._file = weakref.ref(file)
         self._owner = None if owner is None else weakref.ref(owner)
         self._field = field
         self._saved: FileRef = file.ref
         self._replaced: list[tuple[Store, object]] = []
-        self.stored: bool = stored  # whether the document was ever stored with this file in it
+        self._owned: list[object] = []  # the ids of files that this document provably owns
+        self._claims: tuple[object, ...] = ()  # the ids that the original of a copied file owned
+        self.prove(proof)
         self.shared: bool = False
         self.outcome_unknown: bool = False  # whether a save was not answered: the document may hold the old or new file
 
@@ -69,10 +91,40 @@ class Attachment:
         """The document's field, or None if it is not known yet."""
         return self._field or None
 
-    def bind(self, owner: object, field: str, *, stored: bool) -> None:
+    def bind(self, owner: object, field: str) -> None:
         """Set the document of an attachment that had none."""
         self._owner, self._field = weakref.ref(owner), field
-        self.stored = self.stored or stored
+
+    @property
+    def owned(self) -> tuple[object, ...]:
+        """The ids of the files that the document provably owns, or the original of this copy did."""
+        return *self._owned, *self._claims
+
+    def claim(self, ids: tuple[object, ...]) -> None:
+        """Keep what the original of a copied file owned, until the document proves to be a copy, too."""
+        self._claims = ids
+
+    def prove(self, proof: Proof) -> None:
+        """Note what proves that the document owns its file."""
+        if proof is Proof.LOADED:
+            self.own(self._saved[0])
+        elif proof is Proof.COPIED:
+            for id in self._claims:
+                self.own(id)
+
+    def disown(self) -> None:
+        """Forget every proof: the document has become another one."""
+        self._owned.clear()
+        self._replaced.clear()
+
+    def own(self, id: object) -> None:
+        """Note the proof that the document owns the file `id`."""
+        if id is not None and id not in self._owned:
+            self._owned.append(id)
+
+    def owns(self, id: object) -> bool:
+        """Return whether the document provably owns the file `id`, and so may remove it."""
+        return not self.shared and id in self._owned
 
     def belongs_to(self, owner: object, field: str) -> bool:
         """Return whether this is the attachment of that document's field."""
@@ -80,8 +132,10 @@ class Attachment:
 
     def is_orphaned(self) -> bool:
         """Return whether the document is gone and there is no file left to remove for it."""
-        pending = self.stored or self.shared or self.outcome_unknown or self._replaced
-        return not pending and (self._owner is None or self._owner() is None)
+        if self._owned or self.shared or self.outcome_unknown or self._replaced:
+            return False
+        # A stored file may be in a model that has no save of its own.
+        return self._saved[0] is None if self._owner is None else self._owner() is None
 
     @property
     def has_replaced(self) -> bool:
@@ -89,8 +143,9 @@ class Attachment:
         return bool(self._replaced)
 
     def mark_replaced(self, store: Store, id: object) -> None:
-        """Keep the replaced file `id` until the document has been saved."""
-        self._replaced.append((store, id))
+        """Remove the replaced file `id` once the document has been saved, if the document owns it."""
+        if id in self._owned:
+            self._replaced.append((store, id))
 
     def is_new(self, id: object) -> bool:
         """Return whether the file was put here as content since the document was saved."""
@@ -98,12 +153,12 @@ class Attachment:
 
     def snapshot(self) -> AttachmentState:
         """Return what `restore` needs if a transaction is aborted."""
-        return AttachmentState(self._saved, tuple(self._replaced), self.stored, self.outcome_unknown)
+        return AttachmentState(self._saved, tuple(self._owned), tuple(self._replaced), self.outcome_unknown)
 
     def restore(self, state: AttachmentState) -> None:
         """Go back to an earlier state."""
-        self._saved, self._replaced = state.saved, list(state.replaced)
-        self.stored, self.outcome_unknown = state.stored, state.outcome_unknown
+        self._saved, self._owned, self._replaced = state.saved, list(state.owned), list(state.replaced)
+        self.outcome_unknown = state.outcome_unknown
 
     async def finalize(self, session: Session | None = None, in_use: Collection[object] = ()) -> None:
         """Remove the replaced files of a document that its caller has saved by hand."""
@@ -124,7 +179,7 @@ class Attachment:
         if session is not None and is_foreign_transaction(session):
             self.forget(now)
             return
-        self._saved, self.stored, self.outcome_unknown = now, True, False
+        self._saved, self.outcome_unknown = now, False
         if not self._replaced:
             return
         # If a file was replaced while the document was being written, the document points to the older one.
@@ -141,8 +196,14 @@ class Attachment:
 
     def forget(self, now: FileRef) -> None:
         """Leave the replaced files to the garbage collector; the document points to `now`."""
-        self._saved, self.stored, self.outcome_unknown = now, True, False
+        self._saved, self.outcome_unknown = now, False
         self._replaced.clear()
+
+    def reloaded(self, now: FileRef) -> None:
+        """Know the file as loaded from the database; what was replaced is left to the garbage collector."""
+        self.forget(now)
+        self._owned.clear()
+        self.own(now[0])
 
     async def revert(self, session: Session | None = None) -> None:
         """Point to the saved document's file again, and remove the files that were stored since."""
@@ -150,7 +211,7 @@ class Attachment:
         old, info = self._saved
         newer = [(store, id) for store, id in self._replaced if id != old]
         current = file.ref[0]
-        if current is not None and current != old:
+        if current is not None and current != old and current in self._owned:
             newer.append((file.store(), current))
         file.set_file(old, info)
         self._replaced = []

@@ -15,6 +15,7 @@ from gridproxy.gridfs.store.collections import Store
 T = TypeVar("T")
 
 OnDelete = Literal["keep", "delete"]
+OnReplace = Literal["keep", "delete"]
 StoreAs = Literal["id", "snapshot"]
 
 # The options of the field whose schema pydantic is building, once more for each file that was found in it.
@@ -59,6 +60,7 @@ class FileOptions:
     db_alias: str | None = None
     store: StoreAs = "id"
     on_delete: OnDelete = "keep"
+    on_replace: OnReplace = "delete"
     max_size: int | None = None
     content_types: Iterable[str] | str | None = None
     validators: Iterable[Validator] | Validator | None = None
@@ -70,6 +72,8 @@ class FileOptions:
             raise BadOption(f"store is 'id' or 'snapshot', not {self.store!r}")
         if self.on_delete not in ("keep", "delete"):
             raise BadOption(f"on_delete is 'keep' or 'delete', not {self.on_delete!r}")
+        if self.on_replace not in ("keep", "delete"):
+            raise BadOption(f"on_replace is 'keep' or 'delete', not {self.on_replace!r}")
         if self.max_size is not None:
             _check_max_size(self.max_size)
         # By its class, since a database of pymongo's has any attribute that it is asked for.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ForwardRef, TypeVar, get_args
 
@@ -12,6 +13,7 @@ from bson import ObjectId
 
 from gridproxy.errors import BadId, BadOption, BadSource, type_name
 
+from .attachment import Proof
 from .options import FileOptions
 from .state import HasState, state_in
 from .values import assign, parse_input, stored_value
@@ -39,12 +41,13 @@ def file_schema(kind: type[F], options: FileOptions) -> CoreSchema:
     def from_python(value: object) -> F:
         if value is None or type(value) is ObjectId:  # as documents are loaded
             file = kind(value, options=options)
-            file.state.attach_unowned()
+            file.state.attach_unowned(Proof.LOADED if value is not None and _is_loading() else Proof.NONE)
             return file
         # Frameworks parse JSON first and validate the result as Python: a list from there is not content.
         if isinstance(value, list | tuple) and not (value and all(isinstance(each, _BYTES) for each in value)):
             raise _refusal(f"a file's id, a snapshot, null or content is needed, not {type_name(value)} {value!r}")
-        return _given(kind, value, options)
+        loading = isinstance(value, str | Mapping) and _is_loading()
+        return _given(kind, value, options, Proof.LOADED if loading else Proof.NONE)
 
     def from_json(value: object) -> F:
         if value is None or isinstance(value, str | Mapping):
@@ -128,12 +131,21 @@ def parts_of(annotation: object) -> Iterator[object]:
             waiting.append(part.__value__)
 
 
-def _given(kind: type[F], value: object, options: FileOptions) -> F:
+def _is_loading() -> bool:
+    """Return whether `model_validate` made the validator's call, as it does for stored documents.
+
+    pydantic does not tell a validator whether a model is constructed or loaded, and only a loaded one owns its files.
+    """
+    caller = sys._getframe(2)  # noqa: SLF001  # the validator's caller; there is no public way to ask
+    return caller.f_code.co_name == "model_validate" and caller.f_globals.get("__name__") == "pydantic.main"
+
+
+def _given(kind: type[F], value: object, options: FileOptions, proof: Proof = Proof.NONE) -> F:
     try:
         file = parse_input(kind, value, options)
     except (BadId, BadSource) as error:
         raise _refusal(str(error)) from error
-    file.state.attach_unowned()
+    file.state.attach_unowned(proof)
     return file
 
 

@@ -20,12 +20,17 @@ from gridproxy.gridfs.download.reader import DownloadStream, Reader
 from gridproxy.gridfs.operations.delete import remove_file
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
-from gridproxy.gridfs.transactions.transaction_log import Hooks, TransactionLog, transaction_log_of
+from gridproxy.gridfs.transactions.transaction_log import (
+    Hooks,
+    TransactionLog,
+    is_foreign_transaction,
+    transaction_log_of,
+)
 from gridproxy.gridfs.upload.sources import Spent, open_source
 from gridproxy.gridfs.upload.writer import Writer
 from gridproxy.runtime.sessions import bound_session
 
-from .attachment import Attachment, AttachmentState, FileRef
+from .attachment import Attachment, AttachmentState, FileRef, Proof
 from .connection import store_for
 from .options import FileOptions
 
@@ -122,7 +127,7 @@ class FileState:
             "options": self.options,
             "info": self.info,
             "content": self.content,
-            "attached": self.attachment is not None,
+            "owned": None if self.attachment is None else self.attachment.owned,
         }
 
     @classmethod
@@ -130,31 +135,35 @@ class FileState:
         """Return a new state of what `to_copy` gave."""
         state = FileState(copied["id"], copied["options"], copied["info"])
         state.content = copied["content"]
-        if copied["attached"]:
-            state.attach_unowned()  # a copied model keeps a replaced file until it is saved, as the original does
+        if copied["owned"] is not None:
+            # A copied model keeps a replaced file until it is saved, as the original does.
+            state.attachment = Attachment(state, None, "")
+            state.attachment.claim(copied["owned"])
         return state
 
     # The document that holds the file
 
-    def attach(self, owner: object, field: str, *, stored: bool = False) -> None:
-        """Bind the file to a document's field; `stored` says that the collection has it there.
+    def attach(self, owner: object, field: str, proof: Proof = Proof.NONE) -> None:
+        """Bind the file to a document's field.
 
         A file has one owner. If it is bound to a second one, it is shared and never removed automatically.
         """
         attachment = self.attachment
         if attachment is not None and attachment.belongs_to(owner, field):
-            return
-        if attachment is not None and attachment.unowned:
-            attachment.bind(owner, field, stored=stored)
+            if proof is Proof.LOADED:
+                attachment.own(self.id)
+        elif attachment is not None and attachment.unowned:
+            attachment.bind(owner, field)
+            attachment.prove(proof)
         elif attachment is None or attachment.is_orphaned():
-            self.attachment = Attachment(self, owner, field, stored=stored)
+            self.attachment = Attachment(self, owner, field, proof)
         else:
             attachment.shared = True
 
-    def attach_unowned(self) -> None:
+    def attach_unowned(self, proof: Proof = Proof.NONE) -> None:
         """Keep a replaced file until `finalize()`: the model has no save of its own, or `attach` names it later."""
         if self.attachment is None:
-            self.attachment = Attachment(self, None, "", stored=self.id is not None)
+            self.attachment = Attachment(self, None, "", proof)
 
     @property
     def is_free(self) -> bool:
@@ -249,7 +258,12 @@ class FileState:
         """Point to the new file, then remove the old one, or keep it until the document has been saved."""
         old = self.id
         self.set_file(info.id, info)
-        if old is None or old == info.id:  # a staged file can be published again under the same id
+        if session is not None and is_foreign_transaction(session):
+            self.outcome_unknown = True  # the caller may abort it, and the package does not learn of it
+        if self.attachment is not None:
+            self.attachment.own(info.id)
+        # A staged file can be published again under the same id.
+        if old is None or old == info.id or self.options.on_replace == "keep":
             return
         if self.attachment is not None:
             self.attachment.mark_replaced(store, old)
@@ -308,20 +322,30 @@ class FileState:
             self.tx_log = tx_log
             tx_log.enlist(self, self._hooks)
 
-    def _hooks(self) -> Hooks:
+    def restore_point(self) -> Callable[[], None]:
+        """Return a function that makes this the file, and the assigned content, that it is now."""
         id, info, content, attachment = self.id, self.info, self.content, self.attachment
+        outcome_unknown = self.outcome_unknown
         before = attachment.snapshot() if attachment is not None else AttachmentState((id, info))
 
-        def on_abort() -> None:
-            restored = content
-            if content is not None and self.content is not content:  # it was read
-                source = open_source(content)
-                restored = content if source.repeatable else Spent(source.what)
+        def restore() -> None:
             self.set_file(id, info)
-            self.content = restored
+            self.content, self.outcome_unknown = content, outcome_unknown
             if self.attachment is not None:
                 # An attachment that was made since starts from the restored file.
                 self.attachment.restore(before if self.attachment is attachment else AttachmentState((id, info)))
+
+        return restore
+
+    def _hooks(self) -> Hooks:
+        id, content, restore = self.id, self.content, self.restore_point()
+
+        def on_abort() -> None:
+            was_read = content is not None and self.content is not content
+            restore()
+            if was_read:
+                source = open_source(content)
+                self.content = content if source.repeatable else Spent(source.what)
             if self.writer is not None:
                 self.end_writing(self.writer)
 

@@ -13,8 +13,7 @@ from gridproxy import http
 from .answer import Answer, answer
 from .conditions import CONDITIONS, Validators, Verdict, evaluate, range_applies
 from .dates import format_date, parse_date
-from .description import content_disposition, describe, repr_digest
-from .media_types import OCTET_STREAM, can_run, checked_media_type
+from .description import OCTET_STREAM, can_run, checked_media_type, content_disposition, describe, repr_digest
 from .ranges import MAX_RANGES, Multipart, Span, content_range, parse_ranges
 
 __all__ = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .conditions import Validators, Verdict, evaluate, range_applies
 from .dates import parse_date
-from .media_types import OCTET_STREAM
+from .description import OCTET_STREAM
 from .ranges import Multipart, Span, content_range, parse_ranges
 
 Field = tuple[str, str]

@@ -43,11 +43,8 @@ def parse_date(value: str, *, now: datetime | None = None) -> datetime | None:
     Returns:
         The date in UTC, or None if `value` is not an HTTP date. RFC 9110 requires recipients to ignore such a field.
     """
-    for form in _FORMS:
-        found = form.fullmatch(value)
-        if found is not None:
-            break
-    else:
+    found = next(filter(None, (form.fullmatch(value) for form in _FORMS)), None)
+    if found is None:
         return None
     year = int(found["year"])
     if len(found["year"]) == 2:
@@ -57,9 +54,8 @@ def parse_date(value: str, *, now: datetime | None = None) -> datetime | None:
         if year > this_year + 50:
             year -= 100
     month = _MONTHS.index(found["month"]) + 1
+    day, hour, minute, second = map(int, found.group("day", "hour", "minute", "second"))
     try:
-        return datetime(
-            year, month, int(found["day"]), int(found["hour"]), int(found["minute"]), int(found["second"]), tzinfo=UTC
-        )
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:  # the 31st of February
         return None

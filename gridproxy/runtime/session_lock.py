@@ -1,7 +1,7 @@
 """A lock for each session, because pymongo allows one operation at a time in an explicit session.
 
-The lock is reentrant for its holder and for the work that the holder starts: an ODM's own `save` holds it while hooks
-of the document put files in the same session.
+A document has one, too, so that two saves of it take turns. A lock is reentrant for its holder and for the work that
+the holder starts: an ODM's own `save` holds it while hooks of the document put files in the same session.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from typing import TypeVar
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from .weak_identity_map import WeakIdentityMap
+
 T = TypeVar("T")
 
-# Identifies the holder's work. A new object for each acquisition, because a task may outlive the one it started in.
-_held: contextvars.ContextVar[object | None] = contextvars.ContextVar("gridproxy_session_lock", default=None)
+# The acquisitions that the work belongs to. A new object for each, because a task may outlive the one it started in.
+_held: contextvars.ContextVar[tuple[object, ...]] = contextvars.ContextVar("gridproxy_locks", default=())
 
 
-class _SessionLock:
+class _ReentrantLock:
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._holder: object | None = None
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
-        if self._holder is not None and _held.get() is self._holder:
+        if self._holder is not None and self._holder in _held.get():
             yield
             return
         async with self._lock:
             self._holder = object()
-            token = _held.set(self._holder)
+            token = _held.set((*_held.get(), self._holder))
             try:
                 yield
             finally:
@@ -41,7 +43,8 @@ class _SessionLock:
                 _held.reset(token)
 
 
-_locks: weakref.WeakKeyDictionary[AsyncClientSession, _SessionLock] = weakref.WeakKeyDictionary()
+_locks: weakref.WeakKeyDictionary[AsyncClientSession, _ReentrantLock] = weakref.WeakKeyDictionary()
+_owner_locks: WeakIdentityMap[object, _ReentrantLock] = WeakIdentityMap()
 
 
 def lock(session: AsyncClientSession | None) -> AbstractAsyncContextManager[None]:
@@ -50,8 +53,17 @@ def lock(session: AsyncClientSession | None) -> AbstractAsyncContextManager[None
         return nullcontext()
     session_lock = _locks.get(session)
     if session_lock is None:
-        session_lock = _locks[session] = _SessionLock()
+        session_lock = _locks[session] = _ReentrantLock()
     return session_lock.hold()
+
+
+def lock_owner(owner: object) -> AbstractAsyncContextManager[None]:
+    """Return the lock of a document, so that its saves and deletions take turns."""
+    owner_lock = _owner_locks.get(owner)
+    if owner_lock is None:
+        owner_lock = _ReentrantLock()
+        _owner_locks.set(owner, owner_lock)
+    return owner_lock.hold()
 
 
 async def iterate_locked(session: AsyncClientSession | None, items: AsyncIterator[T]) -> AsyncIterator[T]:
@@ -66,7 +78,7 @@ async def iterate_locked(session: AsyncClientSession | None, items: AsyncIterato
 
 
 def fresh_context() -> contextvars.Context:
-    """Return an empty context that keeps only the held session lock."""
+    """Return an empty context that keeps only the held locks."""
     context = contextvars.Context()
     context.run(_held.set, _held.get())
     return context

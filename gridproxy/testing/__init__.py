@@ -9,10 +9,4 @@ from gridproxy.testing import field_adapter_checks
 from .contract import AdapterContractBroken, FieldAdapterCheck, check_field_adapter, field_adapter_checks
 from .harness import FieldHarness
 
-__all__ = [
-    "AdapterContractBroken",
-    "FieldAdapterCheck",
-    "FieldHarness",
-    "check_field_adapter",
-    "field_adapter_checks",
-]
+__all__ = ["AdapterContractBroken", "FieldAdapterCheck", "FieldHarness", "check_field_adapter", "field_adapter_checks"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from . import changes, limits, ownership, quickstart
+from .checks import CHECKS
 from .harness import FieldHarness
 from .helpers import Helper
 
@@ -65,11 +65,7 @@ def field_adapter_checks() -> list[FieldAdapterCheck]:
     names = [check.name for check in field_adapter_checks()]
     ```
     """
-    return [
-        FieldAdapterCheck(name, (run.__doc__ or "").strip(), run)
-        for checks in (quickstart.CHECKS, changes.CHECKS, ownership.CHECKS, limits.CHECKS)
-        for name, run in checks.items()
-    ]
+    return [FieldAdapterCheck(name, run.__doc__ or "", run) for name, run in CHECKS.items()]
 
 
 async def check_field_adapter(harness: FieldHarness, *, only: Iterable[str] | None = None) -> list[str]:

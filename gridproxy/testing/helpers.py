@@ -41,14 +41,28 @@ class Helper:
         return self.harness.new(**{"name": f"contract {uuid.uuid4().hex}", **values})
 
     async def saved(self, **values: Any) -> Any:
-        """Create and save a document."""
         document = self.new(**values)
         await self.harness.save(document)
         return document
 
     async def reload(self, document: Any) -> Any:
-        """Load the same document again."""
         return await self.harness.load(self.harness.id_of(document))
+
+    async def save_and_reload(self, document: Any) -> Any:
+        await self.harness.save(document)
+        return await self.reload(document)
+
+    async def expect_saved_photo(self, document: Any, content: bytes) -> None:
+        """Save a document, and check the content of its photo after loading it again."""
+        expect("photo.read()", await (await self.save_and_reload(document)).photo.read(), content)
+
+    async def try_to_save(self, document: Any) -> bool:
+        """Save a document, and return whether that succeeded."""
+        try:
+            await self.harness.save(document)
+        except Exception:  # noqa: BLE001  # Each ODM has its own error for a duplicate key and a stale document.
+            return False
+        return True
 
     async def raw(self, document: Any) -> dict[str, Any]:
         """Return the stored form of a document."""
@@ -56,6 +70,11 @@ class Helper:
         if found is None:
             raise AssertionError("the document is not stored under its id")
         return found
+
+    async def save_and_get_raw(self, document: Any) -> dict[str, Any]:
+        """Save a document, and return its stored form."""
+        await self.harness.save(document)
+        return await self.raw(document)
 
     async def load_raw(self, **raw: Any) -> Any:
         """Insert a document without the ODM and load it."""

@@ -126,21 +126,13 @@ class BucketScanner:
 
     async def owners_of_chunks(self) -> AsyncIterator[list[object]]:
         """Yield all ids in `files_id` in batches. The server skips from id to id in the index."""
-        stages: list[Mapping[str, Any]] = [
-            {"$sort": {"files_id": ASCENDING, "n": ASCENDING}},
-            {"$group": {"_id": "$files_id"}},
-        ]
-        batch: list[object] = []
+        order = {"files_id": ASCENDING, "n": ASCENDING}
+        stages: list[Mapping[str, Any]] = [{"$sort": order}, {"$group": {"_id": "$files_id"}}]
         async with await self._chunks.aggregate(
             stages, session=self.session, allowDiskUse=True, batchSize=_DOCUMENTS_PER_PAGE
         ) as cursor:
-            async for row in cursor:
-                batch.append(row["_id"])
-                if len(batch) == IDS_PER_QUERY:
-                    yield batch
-                    batch = []
-        if batch:
-            yield batch
+            while rows := await cursor.to_list(IDS_PER_QUERY):
+                yield [row["_id"] for row in rows]
 
     async def stored(self, ids: Iterable[object]) -> set[Hashable]:
         """Return the keys (`id_key`) of the ids that have a record."""
@@ -158,19 +150,15 @@ class BucketScanner:
         """Find the ids that have chunks but no record."""
         stored = await self.stored(ids)
         found = []
+        group = {
+            "_id": "$files_id",
+            "chunks": {"$sum": 1},
+            "bytes": {"$sum": {"$max": [_SIZE, 0]}},
+            "youngest": {"$max": "$_id"},
+            "untimed": {"$sum": {"$cond": [{"$eq": [{"$type": "$_id"}, "objectId"]}, 0, 1]}},
+        }
         for query in _by_ids("files_id", [id for id in ids if id_key(id) not in stored]):
-            stages: list[Mapping[str, Any]] = [
-                {"$match": query},
-                {
-                    "$group": {
-                        "_id": "$files_id",
-                        "chunks": {"$sum": 1},
-                        "bytes": {"$sum": {"$max": [_SIZE, 0]}},
-                        "youngest": {"$max": "$_id"},
-                        "untimed": {"$sum": {"$cond": [{"$eq": [{"$type": "$_id"}, "objectId"]}, 0, 1]}},
-                    }
-                },
-            ]
+            stages = [{"$match": query}, {"$group": group}]
             async with await self._chunks.aggregate(stages, session=self.session, allowDiskUse=True) as cursor:
                 found += [
                     Orphan(row["_id"], row["chunks"], row["bytes"], None if row["untimed"] else row["youngest"])
@@ -182,15 +170,13 @@ class BucketScanner:
 
     async def sizes(self, ids: Sequence[object], *, primary: bool = False) -> AsyncIterator[Record]:
         """Yield `files_id`, `n` and `size` (bytes) of every chunk of these ids, ordered by `files_id` and `n`."""
-        chunks = (
-            self._chunks if primary else self._chunks.with_options(read_preference=self.store.chunks.read_preference)
-        )
+        preference = ReadPreference.PRIMARY if primary else self.store.chunks.read_preference
+        chunks = self._chunks.with_options(read_preference=preference)
+        projection = {"_id": 0, "files_id": 1, "n": 1, "size": _SIZE}
+        order = [("files_id", ASCENDING), ("n", ASCENDING)]
         for query in _by_ids("files_id", list(ids)):
-            projection = {"_id": 0, "files_id": 1, "n": 1, "size": _SIZE}
-            order = [("files_id", ASCENDING), ("n", ASCENDING)]
-            async with chunks.find(query, projection, sort=order, session=self.session).batch_size(
-                _DOCUMENTS_PER_PAGE
-            ) as cursor:
+            cursor = chunks.find(query, projection, sort=order, session=self.session).batch_size(_DOCUMENTS_PER_PAGE)
+            async with cursor:
                 async for row in cursor:
                     yield row
 
@@ -210,7 +196,6 @@ class BucketScanner:
 def _by_ids(key: str, ids: list[object]) -> list[dict[str, Any]]:
     """Build queries for these ids. Plain ids (see `is_plain_id`) share a query, other ids need their own."""
     plain = [id for id in ids if is_plain_id(id)]
-    queries: list[dict[str, Any]] = [
-        {key: {"$in": plain[at : at + IDS_PER_QUERY]}} for at in range(0, len(plain), IDS_PER_QUERY)
-    ]
+    starts = range(0, len(plain), IDS_PER_QUERY)
+    queries: list[dict[str, Any]] = [{key: {"$in": plain[at : at + IDS_PER_QUERY]}} for at in starts]
     return queries + [{key: id_filter(id)} for id in ids if not is_plain_id(id)]

@@ -13,14 +13,7 @@ from gridproxy.gridfs.store.collections import Store
 from gridproxy.runtime.progress import Meter, Progress
 
 from .bucket_scanner import IDS_PER_QUERY, NOT_BYTES, BucketScanner, open_scanner
-from .document_paths import (
-    DocumentPath,
-    candidates,
-    dangling_references,
-    estimate_work,
-    expected_size,
-    unreferenced,
-)
+from .document_paths import DocumentPath, candidates, dangling_references, estimate_work, expected_size, unreferenced
 from .findings import Finding, FindingKind
 
 # A server needs about a second to read this many bytes for one query of chunk sizes.
@@ -35,20 +28,17 @@ async def check_bucket(
     async with open_scanner(store) as scanner:
         meter = Meter(progress, 2 * await estimate_work(scanner, references))
         now = await scanner.server_time()
-        before = now - older_than
+        before = now - older_than if older_than else None
         async for finding in _files(scanner, now, meter):
             yield finding
-        async for finding in _orphans(scanner, now, before if older_than else None, meter):
+        async for finding in _orphans(scanner, now, before, meter):
             yield finding
         if references:
             async for finding in dangling_references(scanner, references, meter):
                 yield finding
-            async for finding in _unreferenced(scanner, references, now, before if older_than else None, meter):
+            async for finding in _unreferenced(scanner, references, now, before, meter):
                 yield finding
         await meter.finish()
-
-
-# Files
 
 
 async def _files(scanner: BucketScanner, now: datetime, meter: Meter) -> AsyncIterator[Finding]:
@@ -64,15 +54,11 @@ async def _files(scanner: BucketScanner, now: datetime, meter: Meter) -> AsyncIt
             if info.expired(now):
                 yield _expired(info)
         for group in group_by_bytes(infos, _BYTES_PER_QUERY, IDS_PER_QUERY):
-            for suspect in await _find_suspects(scanner, group):
+            audits = await _audit(scanner, group)
+            for suspect in [info.id for info in group if any(audits[id_key(info.id)].findings())]:
                 for finding in await _confirm(scanner, suspect):
                     yield finding
         await meter.advance(len(page))
-
-
-async def _find_suspects(scanner: BucketScanner, infos: Sequence[FileInfo]) -> list[object]:
-    audits = await _audit(scanner, infos)
-    return [info.id for info in infos if any(audits[id_key(info.id)].findings())]
 
 
 async def _confirm(scanner: BucketScanner, id: object) -> list[Finding]:
@@ -96,17 +82,10 @@ async def _audit(
 
 
 def _expired(info: FileInfo) -> Finding:
+    reason = f"it expired at {info.expires_at:%Y-%m-%d %H:%M:%S} UTC"
     return Finding(
-        kind="expired",
-        id=info.id,
-        reason=f"it expired at {info.expires_at:%Y-%m-%d %H:%M:%S} UTC",
-        chunks=info.chunk_count,
-        bytes=info.length,
-        since=info.expires_at,
+        kind="expired", id=info.id, reason=reason, chunks=info.chunk_count, bytes=info.length, since=info.expires_at
     )
-
-
-# Chunks without a file
 
 
 async def _orphans(
@@ -116,18 +95,11 @@ async def _orphans(
         for orphan in await scanner.orphans_among(ids):
             if before is not None and orphan.since is not None and orphan.since > before:
                 continue
+            reason = orphan.describe() + (" (it may be an upload in progress)" if orphan.is_young(now) else "")
             yield Finding(
-                kind="orphan",
-                id=orphan.id,
-                reason=orphan.describe() + (" (it may be an upload in progress)" if orphan.is_young(now) else ""),
-                chunks=orphan.chunks,
-                bytes=orphan.bytes,
-                since=orphan.since,
+                kind="orphan", id=orphan.id, reason=reason, chunks=orphan.chunks, bytes=orphan.bytes, since=orphan.since
             )
         await meter.advance(len(ids))
-
-
-# Files without a document
 
 
 async def _unreferenced(
@@ -137,17 +109,9 @@ async def _unreferenced(
         for record in (await unreferenced(scanner, references, records, meter)).values():
             chunks, size = expected_size(record)
             uploaded = record.get("uploadDate")
-            yield Finding(
-                kind="unreferenced",
-                id=record["_id"],
-                reason="no document points to it",
-                chunks=chunks,
-                bytes=size,
-                since=utc_milliseconds(uploaded) if isinstance(uploaded, datetime) else None,
-            )
-
-
-# Chunks of one file
+            since = utc_milliseconds(uploaded) if isinstance(uploaded, datetime) else None
+            reason = "no document points to it"
+            yield Finding(kind="unreferenced", id=record["_id"], reason=reason, chunks=chunks, bytes=size, since=since)
 
 
 class _ChunkAudit:
@@ -166,10 +130,9 @@ class _ChunkAudit:
         number = int(n)
         if not 0 <= number < self._info.chunk_count:
             if size:
-                self._note(
-                    "surplus",
-                    f"chunk {number} of {_size(size)} is beyond the {self._info.chunk_count} chunks of the file",
-                )
+                shown = "no bytes" if size == NOT_BYTES else f"{size} bytes"
+                reason = f"chunk {number} of {shown} is beyond the {self._info.chunk_count} chunks of the file"
+                self._note("surplus", reason)
             return
         if number < self._next:
             self._note("double", f"chunk {number} exists twice")
@@ -198,7 +161,3 @@ class _ChunkAudit:
         for kind, (count, first) in self._seen.items():
             more = f", and {count - 1} more" if count > 1 else ""
             yield Finding(kind=kind, id=self._info.id, reason=f"{first}{more}")
-
-
-def _size(size: int) -> str:
-    return "no bytes" if size == NOT_BYTES else f"{size} bytes"

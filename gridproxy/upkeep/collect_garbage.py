@@ -6,8 +6,8 @@ orphans. Each file is checked again immediately before it is deleted.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,9 +35,8 @@ async def collect_bucket_garbage(
     unreferenced: bool,
     references: Sequence[DocumentPath],
     progress: Progress | None,
-    clock: Callable[[BucketScanner], Awaitable[datetime]] = BucketScanner.server_time,
 ) -> GarbageReport:
-    """Delete garbage, or only report it. See `Bucket.collect_garbage`. Tests can replace `clock`, which returns UTC."""
+    """Delete garbage, or only report it. See `Bucket.collect_garbage`."""
     if check_age(older_than) < MIN_AGE:
         raise BadOption(f"older_than must be at least {MIN_AGE}, not {older_than}, because an upload may be running")
     if unreferenced and not references:
@@ -47,57 +46,53 @@ async def collect_bucket_garbage(
     async with open_scanner(store) as scanner:
         if unreferenced:
             await check_in_use(scanner, references)
-        now = await clock(scanner)
+        now = await scanner.server_time()
         meter = Meter(progress, await estimate_work(scanner, references))
-        collector = _Collector(scanner, now, now - older_than, dry_run, meter)
+        collector = _Collector(scanner, now, now - older_than, meter, GarbageReport(dry_run=dry_run))
         await collector.expired()
         if unreferenced:
             await collector.unreferenced(references)
         # This is last because deleting a record may have left chunks.
         await collector.orphans()
-        await collector.meter.finish()
+        await meter.finish()
         return collector.report
 
 
+@dataclass
 class _Collector:
     """One run. `report` contains what it has found and deleted so far."""
 
-    def __init__(self, scanner: BucketScanner, now: datetime, before: datetime, dry_run: bool, meter: Meter) -> None:
-        self.report = GarbageReport(dry_run=dry_run)
-        self.meter = meter
-        self._scanner = scanner
-        self._store = scanner.store
-        self._now = now
-        self._before = before
-        self._dry_run = dry_run
+    scanner: BucketScanner
+    now: datetime
+    before: datetime
+    meter: Meter
+    report: GarbageReport
 
     def _count(self, reason: str, tally: Tally) -> None:
         self.report = replace(self.report, **{reason: getattr(self.report, reason) + tally})
 
-    # Files
-
     async def expired(self) -> None:
         """Delete expired files of any age, because they cannot be read any more."""
-        expired = {"expires_at": {"$lte": self._now}}
+        expired = {"expires_at": {"$lte": self.now}}
         projection = {"length": 1, "chunkSize": 1}
-        async for page in self._scanner.pages(self._scanner.files, projection, expired):
+        async for page in self.scanner.pages(self.scanner.files, projection, expired):
             for record in page:
                 await self._remove_file("expired", record, expired)
             await self.meter.advance(len(page))
 
     async def unreferenced(self, references: Sequence[DocumentPath]) -> None:
         """Delete old files that no document points to. The documents are read again before each thousand files."""
-        async for page in candidates(self._scanner, self._now, self._before):
+        async for page in candidates(self.scanner, self.now, self.before):
             remaining: dict[Hashable, Record] = page
-            while remaining := await unreferenced(self._scanner, references, remaining, self.meter):
-                limit = len(remaining) if self._dry_run else _FILES_PER_SCAN
+            while remaining := await unreferenced(self.scanner, references, remaining, self.meter):
+                limit = len(remaining) if self.report.dry_run else _FILES_PER_SCAN
                 for key in list(remaining)[:limit]:
                     record = remaining.pop(key)
                     await self._remove_file("unreferenced", record, {"uploadDate": record["uploadDate"]})
 
     async def _remove_file(self, reason: str, record: Record, matching: dict[str, Any]) -> None:
         chunks, size = expected_size(record)
-        if not self._dry_run:
+        if not self.report.dry_run:
             removed = await run_to_completion(self._remove(record["_id"], matching))
             if removed is None:
                 return  # Another client has deleted or replaced the file.
@@ -106,10 +101,8 @@ class _Collector:
 
     async def _remove(self, id: object, matching: dict[str, Any]) -> int | None:
         query = {"_id": id_filter(id), **matching}
-        deleted = await self._scanner.files.delete_one(query, session=self._scanner.session)
-        return await self._store.delete_chunks(id) if deleted.deleted_count else None
-
-    # Chunks without a file
+        deleted = await self.scanner.files.delete_one(query, session=self.scanner.session)
+        return await self.scanner.store.delete_chunks(id) if deleted.deleted_count else None
 
     async def orphans(self) -> None:
         """Delete chunks without a record if the youngest of them is old enough."""
@@ -124,13 +117,15 @@ class _Collector:
     async def _scan_orphans(self) -> tuple[list[Orphan], bool]:
         """Return orphans to delete, and whether these are all of them."""
         found: list[Orphan] = []
-        async for ids in self._scanner.owners_of_chunks():
-            for orphan in await self._scanner.orphans_among(ids):
-                kept = self._reason_to_keep(orphan)
-                if kept is not None:
-                    self._count(kept, _tally(orphan))
-                elif self._dry_run:
-                    self._count("orphans", _tally(orphan))
+        async for ids in self.scanner.owners_of_chunks():
+            for orphan in await self.scanner.orphans_among(ids):
+                tally = Tally(1, orphan.chunks, orphan.bytes)
+                if orphan.since is None:
+                    self._count("unknown_age", tally)
+                elif orphan.since > self.before:
+                    self._count("young", tally)
+                elif self.report.dry_run:
+                    self._count("orphans", tally)
                 else:
                     found.append(orphan)
             await self.meter.advance(len(ids))
@@ -138,25 +133,18 @@ class _Collector:
                 return found, False
         return found, True
 
-    def _reason_to_keep(self, orphan: Orphan) -> str | None:
-        if orphan.since is None:
-            return "unknown_age"
-        return "young" if orphan.since > self._before else None
-
     async def _remove_orphan(self, orphan: Orphan) -> None:
         removed = Tally(ids=1)
-        while chunks := await self._scanner.next_chunks(orphan):
+        while chunks := await self.scanner.next_chunks(orphan):
             # A staged upload may have been published since the orphan was found.
-            if await self._scanner.is_stored(orphan.id):
+            if await self.scanner.is_stored(orphan.id):
                 break
-            await run_to_completion(self._store.delete_chunks_by_id(orphan.id, [chunk["_id"] for chunk in chunks]))
+            await run_to_completion(
+                self.scanner.store.delete_chunks_by_id(orphan.id, [chunk["_id"] for chunk in chunks])
+            )
             removed += Tally(0, len(chunks), sum(chunk["size"] for chunk in chunks))
         if removed.chunks:
             self._count("orphans", removed)
         # A record that was inserted during the deletion belongs to a damaged file, which the report names.
-        if await self._scanner.is_stored(orphan.id):
+        if await self.scanner.is_stored(orphan.id):
             self.report = replace(self.report, contested=(*self.report.contested, orphan.id))
-
-
-def _tally(orphan: Orphan) -> Tally:
-    return Tally(1, orphan.chunks, orphan.bytes)

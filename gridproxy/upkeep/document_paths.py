@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from bson import DBRef, ObjectId
@@ -46,11 +47,7 @@ class DocumentPath:
     @property
     def field(self) -> str:
         """The part of the path that a query supports: no `*`, and no index of a list."""
-        steps = self.steps
-        for at, step in enumerate(steps):
-            if step == _EVERY_KEY or step.isdigit():
-                return ".".join(steps[:at])
-        return self.path
+        return ".".join(takewhile(lambda step: step != _EVERY_KEY and not step.isdigit(), self.steps))
 
     @property
     def projection(self) -> dict[str, int] | None:
@@ -99,26 +96,18 @@ async def check_in_use(scanner: BucketScanner, references: Sequence[DocumentPath
                     f"collection {collection.name!r} does not exist in database {collection.database.name!r}. "
                     f"Check the reference to its {reference.path!r}. Nothing was deleted"
                 )
-            continue
-        if reference.field and not await _has_field(scanner, reference):
-            raise BadOption(
-                f"no document in {collection.name!r} has the field {reference.path!r}. Check the reference. "
-                "Nothing was deleted"
-            )
-
-
-async def _has_field(scanner: BucketScanner, reference: DocumentPath) -> bool:
-    collection = scanner.on_primary(reference.collection)
-    query = {reference.field: {"$exists": True}}
-    return await collection.find_one(query, {"_id": 1}, session=scanner.session) is not None
+        elif reference.field:
+            query = {reference.field: {"$exists": True}}
+            if await collection.find_one(query, {"_id": 1}, session=scanner.session) is None:
+                raise BadOption(
+                    f"no document in {collection.name!r} has the field {reference.path!r}. Check the reference. "
+                    "Nothing was deleted"
+                )
 
 
 async def estimate_work(scanner: BucketScanner, references: Sequence[DocumentPath]) -> int:
     """Estimate the number of records and documents."""
     return sum([await scanner.count(each) for each in (scanner.files, *(path.collection for path in references))])
-
-
-# Ids in a document
 
 
 def ids_at(value: object, steps: Sequence[str]) -> Iterator[object]:
@@ -156,68 +145,47 @@ def _thumbnail_paths(scanner: BucketScanner) -> list[DocumentPath]:
     ]
 
 
-# Documents that point to a missing file
-
-
-@dataclass(frozen=True, slots=True)
-class _Pointer:
-    reference: DocumentPath
-    document: object
-    id: object
-
-
 async def dangling_references(
     scanner: BucketScanner, references: Sequence[DocumentPath], meter: Meter
 ) -> AsyncIterator[Finding]:
     """Yield the documents, and the records of pictures, that point to a missing file."""
     for reference in [*references, *_thumbnail_paths(scanner)]:
         is_thumbnail = reference.collection is scanner.files
-        pointers: list[_Pointer] = []
+        pointers: list[tuple[object, object]] = []
         async for page in scanner.pages(scanner.on_primary(reference.collection), reference.projection):
             for document in page:
                 pointers += [
-                    _Pointer(reference, document["_id"], id)
+                    (document["_id"], id)
                     for id in ids_at(document, reference.steps)
                     # Other values in the metadata belong to the application.
                     if isinstance(id, ObjectId) or not is_thumbnail
                 ]
                 if len(pointers) >= IDS_PER_QUERY:
-                    async for finding in _check_pointers(scanner, pointers):
+                    async for finding in _check_pointers(scanner, reference, pointers):
                         yield finding
                     pointers = []
             await meter.advance(0 if is_thumbnail else len(page))
-        async for finding in _check_pointers(scanner, pointers):
+        async for finding in _check_pointers(scanner, reference, pointers):
             yield finding
 
 
-async def _check_pointers(scanner: BucketScanner, pointers: Sequence[_Pointer]) -> AsyncIterator[Finding]:
-    stored = await scanner.stored({id_key(id): id for each in pointers for id in _possible_ids(each.id)}.values())
-    for each in pointers:
-        keys = {id_key(id) for id in _possible_ids(each.id)}
-        if keys & stored or not await _still_points(scanner, each, keys):
+async def _check_pointers(
+    scanner: BucketScanner, reference: DocumentPath, pointers: Sequence[tuple[object, object]]
+) -> AsyncIterator[Finding]:
+    """Check pointers, which are pairs of a document's `_id` and a file's id."""
+    stored = await scanner.stored({id_key(id): id for _, each in pointers for id in _possible_ids(each)}.values())
+    collection, path = scanner.on_primary(reference.collection), reference.path
+    for owner, pointer in pointers:
+        keys = {id_key(id) for id in _possible_ids(pointer)}
+        if keys & stored:
             continue
-        name = each.reference.collection.name
-        yield Finding(
-            kind="dangling",
-            id=each.id,
-            reason=f"the file is missing, but {each.reference.path!r} of {each.document!r} in {name!r} points to it",
-            collection=name,
-            document=each.document,
-            path=each.reference.path,
-        )
-
-
-async def _still_points(scanner: BucketScanner, pointer: _Pointer, keys: set[Hashable]) -> bool:
-    """Check whether the document still points to the file. A save with another file deletes the old one."""
-    document = await scanner.on_primary(pointer.reference.collection).find_one(
-        {"_id": id_filter(pointer.document)}, pointer.reference.projection, session=scanner.session
-    )
-    if document is None:
-        return False
-    return any(id_key(id) in keys for id in ids_at(document, pointer.reference.steps))
-
-
-# Files without a document
+        query = {"_id": id_filter(owner)}
+        document = await collection.find_one(query, reference.projection, session=scanner.session)
+        # A save with another file may have changed the document and deleted the old file.
+        if not any(id_key(id) in keys for id in ids_at(document, reference.steps)):
+            continue
+        reason = f"the file is missing, but {path!r} of {owner!r} in {collection.name!r} points to it"
+        yield Finding(kind="dangling", id=pointer, reason=reason, collection=collection.name, document=owner, path=path)
 
 
 async def candidates(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
@@ -93,11 +93,11 @@ class GarbageReport:
     """
 
     dry_run: bool
-    orphans: Tally = field(default_factory=Tally)
-    expired: Tally = field(default_factory=Tally)
-    unreferenced: Tally = field(default_factory=Tally)
-    young: Tally = field(default_factory=Tally)
-    unknown_age: Tally = field(default_factory=Tally)
+    orphans: Tally = Tally()
+    expired: Tally = Tally()
+    unreferenced: Tally = Tally()
+    young: Tally = Tally()
+    unknown_age: Tally = Tally()
     contested: tuple[object, ...] = ()
 
     @property
@@ -128,12 +128,6 @@ class GarbageReport:
     def as_dict(self) -> dict[str, Any]:
         """Return the report as dicts and numbers. Contested ids are not converted."""
         parts = ("orphans", "expired", "unreferenced", "young", "unknown_age")
-        tallies = {name: getattr(self, name) for name in parts}
-        return {
-            "dry_run": self.dry_run,
-            "files": self.files,
-            "chunks": self.chunks,
-            "bytes": self.bytes,
-            **{name: {"ids": each.ids, "chunks": each.chunks, "bytes": each.bytes} for name, each in tallies.items()},
-            "contested": list(self.contested),
-        }
+        totals = {"dry_run": self.dry_run, "files": self.files, "chunks": self.chunks, "bytes": self.bytes}
+        tallies = {name: asdict(getattr(self, name)) for name in parts}
+        return {**totals, **tallies, "contested": list(self.contested)}

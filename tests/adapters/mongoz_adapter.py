@@ -6,7 +6,7 @@ import mongoz
 from mongoz.core.db.fields.base import MongozField
 
 from gridproxy import AsyncGridFile
-from gridproxy.fields import Attacher, assign, files_in
+from gridproxy.fields import Attacher, assign, files_in, mark_loaded
 
 if TYPE_CHECKING:
     Mixed = mongoz.Document
@@ -27,6 +27,10 @@ class FileDocument(Mixed):
     def validate_fields_values(self, **data: Any) -> None:
         fields = type(self).model_fields  # Mongoz asks its own fields, and finds pydantic's
         super().validate_fields_values(**{k: v for k, v in data.items() if isinstance(fields.get(k), MongozField)})
+
+    @classmethod
+    def from_row(cls, *args: Any, **options: Any) -> Any:
+        return mark_loaded(super().from_row(*args, **options))  # it owns the files that it is loaded with
 
     def files(self) -> list[tuple[str, AsyncGridFile]]:
         return [(path.partition(".")[0], file) for path, file in files_in(self)]

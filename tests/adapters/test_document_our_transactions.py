@@ -250,7 +250,7 @@ async def test_another_writer_meanwhile_is_a_conflict(client: Client, database: 
     assert await contents(database) == [b"the other's"]
     with pytest.raises(StaleDocument):
         await animal.save()
-    assert await contents(database) == [b"mine", b"the other's"]  # stored, and put nowhere: for a reload and a save
+    assert await contents(database) == [b"the other's"]  # the refused save stored nothing
 
 
 async def test_a_conflict_is_tried_again(client: Client, database: Database) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
+from unittest.mock import patch
 
 from pymongo.errors import PyMongoError
 
 from gridproxy import Bucket, GarbageReport, GridProxyError, OutcomeUnknown
 from gridproxy.upkeep.bucket_scanner import BucketScanner
-from gridproxy.upkeep.collect_garbage import collect_bucket_garbage
-from gridproxy.upkeep.document_paths import parse_references
 
 from .operation import Operation
 from .whole import files_and_orphans, stored_files
@@ -70,16 +69,12 @@ async def assert_collected(bucket: Bucket, references: Sequence[tuple[str, str]]
 
 async def collected(bucket: Bucket, references: Sequence[tuple[str, str]] = ()) -> GarbageReport:
     """What `collect_garbage` removes a day later; with `references` also files that no document points to."""
-    return await collect_bucket_garbage(
-        bucket.store,
-        older_than=timedelta(hours=1),
-        dry_run=False,
-        unreferenced=bool(references),
-        references=parse_references(bucket.store, references),
-        progress=None,
-        clock=_a_day_later,
-    )
+    server_time = BucketScanner.server_time
 
+    async def a_day_later(scanner: BucketScanner) -> datetime:
+        return await server_time(scanner) + timedelta(days=1)
 
-async def _a_day_later(scanner: BucketScanner) -> datetime:
-    return await scanner.server_time() + timedelta(days=1)
+    with patch.object(BucketScanner, "server_time", a_day_later):
+        return await bucket.collect_garbage(
+            timedelta(hours=1), dry_run=False, unreferenced=bool(references), references=references
+        )

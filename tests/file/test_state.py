@@ -51,6 +51,12 @@ AGAIN: dict[str, Callable[[AsyncGridFile], AsyncGridFile]] = {
     "deepcopy": copy.deepcopy,
     "pickle": lambda file: pickle.loads(pickle.dumps(file)),
 }
+
+
+class Owner:
+    """A document, as an attachment sees it."""
+
+
 every_copy = pytest.mark.parametrize("again", AGAIN.values(), ids=AGAIN)
 
 
@@ -125,8 +131,11 @@ def test_a_file_is_neither_sized_nor_iterable_synchronously() -> None:
 def test_copies_keep_id_info_and_options_and_drop_live_handles(again: Callable[[AsyncGridFile], AsyncGridFile]) -> None:
     options = FileOptions(bucket="photos", db_alias="archive", on_delete="delete", max_size=5)
     file = AsyncGridFile(ID, options=options, info=INFO)
-    # Stand-ins for an open reader, an open writer and a document: none of them can be copied.
-    file.state.reader = file.state.writer = file.state.attachment = (each for each in "live")  # type: ignore[assignment]
+    # Stand-ins for an open reader and an open writer: none of them can be copied, nor can the document.
+    file.state.reader = file.state.writer = (each for each in "live")  # type: ignore[assignment]
+    file.state.attach(owner := Owner(), "photo")
+    assert file.state.attachment is not None
+    assert file.state.attachment.belongs_to(owner, "photo")
     file.state.busy = "being written"
     twin = again(file)
     assert twin is not file

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import anyio
 import pytest
@@ -16,8 +17,6 @@ from pymongo.asynchronous.database import AsyncDatabase
 from gridproxy import AsyncGridFile, BadOption, Bucket, GarbageReport, Tally
 from gridproxy.gridfs.upload.undo_log import UndoLog
 from gridproxy.upkeep.bucket_scanner import BucketScanner
-from gridproxy.upkeep.collect_garbage import collect_bucket_garbage
-from gridproxy.upkeep.document_paths import parse_references
 from tests.observing import contents, observed, orphans
 
 Database = AsyncDatabase[dict[str, Any]]
@@ -46,19 +45,13 @@ async def leave_chunks(bucket: Bucket, id: object, *ages: timedelta, size: int =
 
 async def collect(bucket: Bucket, hours_from_now: float = 0, **options: Any) -> GarbageReport:
     """The garbage collector with another clock."""
+    server_time = BucketScanner.server_time
 
-    async def clock(scanner: BucketScanner) -> datetime:
-        return await scanner.server_time() + timedelta(hours=hours_from_now)
+    async def later(scanner: BucketScanner) -> datetime:
+        return await server_time(scanner) + timedelta(hours=hours_from_now)
 
-    asked: dict[str, Any] = {
-        "older_than": timedelta(days=1),
-        "dry_run": False,
-        "unreferenced": False,
-        "progress": None,
-        **options,
-        "references": parse_references(bucket.store, options.get("references")),
-    }
-    return await collect_bucket_garbage(bucket.store, clock=clock, **asked)
+    with patch.object(BucketScanner, "server_time", later):
+        return await bucket.collect_garbage(**{"dry_run": False, **options})
 
 
 DAYS = timedelta(days=2)

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from dataclasses import dataclass
+from types import NoneType
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from beanie import Document
+from beanie.exceptions import DocumentNotFound, RevisionIdWasChanged
 from bson import ObjectId
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pydantic import ValidationError as PydanticValidationError
+from pymongo.asynchronous.collection import AsyncCollection
 
-from gridproxy.errors import BadId, BadOption, ValidationError
-from gridproxy.fields.attacher import Attacher, HeldFile, mark_outcome_unknown, refuse_open_files
+from gridproxy.errors import BadId, BadOption, GridProxyError, ValidationError
+from gridproxy.fields.attacher import (
+    Attacher,
+    HeldFile,
+    StoredFile,
+    is_refusal,
+    mark_outcome_unknown,
+    refuse_open_files,
+)
 from gridproxy.fields.discovery import files_in, models_in
+from gridproxy.file.attachment import Proof
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions
 from gridproxy.file.state import FileState
 from gridproxy.file.values import assign
 from gridproxy.gridfs.store.collections import Session
+from gridproxy.runtime.session_lock import lock_owner
 from gridproxy.runtime.tasks import run_to_completion
 
 from .embedded import raw_values, remember_files
-from .fields import default_database, file_fields, plan_of, using_document_database
+from .fields import PLANS, default_database, file_fields, plan_of, using_document_database
 from .queries import RefusingFindMany, RefusingFindOne
-from .typed_document import TypedDocument
+from .saving import Saving, WatchedCollection, current
+from .typed_document import NAO, TypedDocument
 
 if TYPE_CHECKING:
     from pymongo.results import DeleteResult
@@ -34,6 +48,24 @@ T = TypeVar("T")
 
 _PLAIN = FileOptions()
 _HOLDERS = (AsyncGridFile, list, dict, tuple)
+_SETTLED = (AsyncGridFile, NoneType, type(NAO))  # what a field of one file holds when nothing raw is in it
+# The errors by which Beanie says that no document was written.
+_REFUSALS = (RevisionIdWasChanged, DocumentNotFound)
+_SNAPSHOT_KEYS = frozenset({"_id", "filename", "length", "chunk_size", "content_type", "upload_date", "metadata"})
+
+
+@dataclass
+class _WholeSnapshot:
+    """A snapshot, which is compared and written as one value."""
+
+    value: dict[str, Any]
+
+
+def _with_whole_snapshots(value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _WholeSnapshot(part) if isinstance(part, dict) and part.keys() == _SNAPSHOT_KEYS else part
+        for key, part in value.items()
+    }
 
 
 class FileDocument(TypedDocument):
@@ -84,42 +116,50 @@ class FileDocument(TypedDocument):
             )
 
     def __init__(self, *args: Any, **values: Any) -> None:
-        kind = type(self)
+        kind, saving = type(self), current.get()
         default_database(kind)  # raises NotInitialised
         given: Collection[int] = ()
+        searched = not plan_of(kind).flat
+        for value in values.values():
+            searched = searched or isinstance(value, _HOLDERS)
         # What cannot hold a file needs no database: documents are loaded from scalars and ids.
-        if not plan_of(kind).flat or any(isinstance(each, _HOLDERS) for each in values.values()):
+        if searched:
             given = {id(file) for _, file in files_in(values)}
             with using_document_database(kind):
                 super().__init__(*args, **values)
         else:
             super().__init__(*args, **values)
-        self._take_in(given)
+        if saving is None or not saving.is_merging:
+            _take_in(self, given)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        plan = plan_of(type(self))
+        plan = PLANS.get(type(self)) or plan_of(type(self))  # looked up here, since Beanie assigns every field
         if plan.flat and name not in plan.depths:
+            if name == "id" and vars(self).get(name) not in (None, value):
+                _disown(self)  # it is another document from now on
             super().__setattr__(name, value)
             return
         field = file_fields(type(self)).get(name)
         if field is None:
             super().__setattr__(name, value)
             return
-        current = vars(self).get(name)
+        held = vars(self).get(name)
+        if held is NAO:
+            held = getattr(self, name)  # a lazily parsed document: what is replaced has to be known
         merging = _merging.get()
-        if merging is not None and merging[0] is self and (same := _same_files(name, current, value)):
+        if merging is not None and merging[0] is self and (same := _same_files(name, held, value)):
             merging[1].update(same)
             return  # Beanie merges what it loaded into the document: the same file stays the same object
         given = {id(file) for _, file in files_in(value)}
         with using_document_database(type(self)):
-            value = field.assigned(current, value, name)
+            value = field.assigned(held, value, name)
         for path, file in files_in(value):
             attachment = file.state.attachment
             if attachment is not None and attachment.unowned and id(file) not in given:
                 file.state.attachment = (
                     None  # made from an id that was only assigned: the file may be another document's
                 )
-            self._take(f"{name}.{path}" if path else name, file, given)
+            _take(self, f"{name}.{path}" if path else name, file, given)
         with using_document_database(type(self)):
             super().__setattr__(name, value)
 
@@ -127,17 +167,24 @@ class FileDocument(TypedDocument):
         copied = super().__copy__()
         held = vars(copied)
         held.update({name: copy.copy(value) for name, value in held.items() if isinstance(value, AsyncGridFile)})
-        copied._take_in()
+        _take_in(copied, proof=Proof.COPIED)
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
         copied = super().__deepcopy__(memo)
-        copied._take_in()
+        _take_in(copied, proof=Proof.COPIED)
+        return copied
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Run pydantic's `model_copy`. A copy with another id is another document, and owns no file of this one."""
+        copied = super().model_copy(update=update, deep=deep)
+        if copied.id != self.id:
+            _disown(copied)
         return copied
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
-        self._take_in(())  # a pickled bucket has kept its name only
+        _take_in(self, (), proof=Proof.COPIED)  # a pickled bucket has kept its name only
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         # Every encoding of the document calls this, those of bulk writes and event handlers too, so that no raw content
@@ -162,9 +209,31 @@ class FileDocument(TypedDocument):
             return field.adapter.validate_python(value)
 
     def _set_attr(self, name: str, value: Any) -> None:
+        # So a lazily parsed document takes a value out of what the collection holds.
         with using_document_database(type(self)):
             super()._set_attr(name, value)
-        self._take_in(())
+        _take_in(self, (), proof=Proof.LOADED)
+
+    def _save_state(self) -> None:
+        # Beanie calls this when it has parsed a stored document, and after a save.
+        super()._save_state()
+        saving = current.get()
+        if self.id is not None and (saving is None or not (saving.document is self or saving.is_merging)):
+            _take_in(self, (), proof=Proof.LOADED)
+
+    def _collect_updates(self, old_dict: dict[str, Any], new_dict: dict[str, Any]) -> dict[str, Any]:
+        # Beanie compares sub-documents key by key. A snapshot is one value: it is of one file.
+        updates = super()._collect_updates(_with_whole_snapshots(old_dict), _with_whole_snapshots(new_dict))
+        return {path: value.value if isinstance(value, _WholeSnapshot) else value for path, value in updates.items()}
+
+    @classmethod
+    def get_pymongo_collection(cls) -> AsyncCollection[Any]:
+        """Return Beanie's collection, watched while a document of this class is being saved."""
+        collection: Any = super().get_pymongo_collection()
+        saving = current.get()
+        if saving is not None and type(saving.document) is cls:
+            collection = WatchedCollection(collection, saving)
+        return cast("AsyncCollection[Any]", collection)
 
     # Saving
 
@@ -189,7 +258,7 @@ class FileDocument(TypedDocument):
         def write() -> Awaitable[Any]:
             return super(FileDocument, self).replace(ignore_revision, session, bulk_writer, *args, **options)
 
-        return await (write() if bulk_writer is not None else self._save(write, session))
+        return await (self._collected(write) if bulk_writer is not None else self._save(write, session))
 
     async def save_changes(
         self,
@@ -204,16 +273,24 @@ class FileDocument(TypedDocument):
         def write() -> Awaitable[Any]:
             return super(FileDocument, self).save_changes(ignore_revision, session, bulk_writer, *args, **options)
 
-        return await (write() if bulk_writer is not None else self._save(write, session))
+        return await (self._collected(write) if bulk_writer is not None else self._save(write, session))
 
     async def _save(self, write: Callable[[], Awaitable[T]], session: Session | None) -> T:
-        self._take_assigned()
-        self._take_in()
-        token = _saving.set(self)
+        self._prepare()
+        attacher = Attacher(self, self._held_files)
+        token = current.set(Saving(self, attacher))
         try:
-            return await Attacher(self, self._held_files).save(write, session)
+            return await attacher.save(write, session, refusals=_REFUSALS, observed=True)
         finally:
-            _saving.reset(token)
+            current.reset(token)
+
+    async def _collected(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Let a bulk writer collect the operation, which is no load of the document either."""
+        token = current.set(Saving(self, Attacher(self, self._held_files), stores=False))
+        try:
+            return await write()
+        finally:
+            current.reset(token)
 
     async def update(self, *args: Any, session: Session | None = None, bulk_writer: Any = None, **options: Any) -> Self:
         """Run Beanie's `update`. A file that a field holds, and that the update does not name, stays unsaved.
@@ -228,22 +305,28 @@ class FileDocument(TypedDocument):
             return super(FileDocument, self).update(*args, session=session, bulk_writer=bulk_writer, **options)
 
         if bulk_writer is not None:
-            return await write()
-        self._take_assigned()
-        if _saving.get() is self:
+            return await self._collected(write)
+        saving = current.get()
+        if saving is not None and saving.document is self and saving.stores:
             with self._keeping_files():
                 return await write()
-        return await run_to_completion(self._update(write, session))
+        self._prepare()
+        async with lock_owner(self):
+            return await run_to_completion(self._update(write, session))
 
     async def _update(self, write: Callable[[], Awaitable[T]], session: Session | None) -> T:
         held: list[FileState] = [file.state for _, file in self._held_files()]
+        attacher = Attacher(self, self._held_files)
+        token = current.set(Saving(self, attacher, stores=False))
         try:
             with self._keeping_files() as written:
                 result = await write()
-        except PyMongoError as error:
-            if not isinstance(error, DuplicateKeyError):
+        except BaseException as error:
+            if attacher.may_have_written and not is_refusal(error, _REFUSALS):
                 mark_outcome_unknown(held)
             raise
+        finally:
+            current.reset(token)
 
         async def done() -> T:
             return result
@@ -279,7 +362,7 @@ class FileDocument(TypedDocument):
         def write() -> Awaitable[Any]:
             return super(FileDocument, self).delete(session, bulk_writer, *args, **options)
 
-        return await (write() if bulk_writer is not None else self._delete(write, session))
+        return await (self._collected(write) if bulk_writer is not None else self._delete(write, session))
 
     async def hard_delete(
         self, session: Session | None = None, bulk_writer: Any = None, *args: Any, **options: Any
@@ -291,40 +374,57 @@ class FileDocument(TypedDocument):
             result: Awaitable[Any] = parent.hard_delete(session, bulk_writer, *args, **options)
             return result
 
-        return await (write() if bulk_writer is not None else self._delete(write, session))
+        return await (self._collected(write) if bulk_writer is not None else self._delete(write, session))
 
     async def _delete(
         self, write: Callable[[], Awaitable[DeleteResult | None]], session: Session | None
     ) -> DeleteResult | None:
         results = []
 
-        async def deleted() -> bool:
+        async def deleted() -> bool | list[StoredFile]:
             result = await write()
             results.append(result)
-            return result is not None and result.deleted_count > 0
+            if result is None or not result.deleted_count:
+                return False
+            return True if saving.deleted is None else self._files_of(saving.deleted)
 
-        self._take_assigned()
-        self._take_in()
-        await Attacher(self, self._held_files).delete(deleted, session)
+        self._prepare()
+        attacher = Attacher(self, self._held_files)
+        saving = Saving(self, attacher)
+        token = current.set(saving)
+        try:
+            await attacher.delete(deleted, session)
+        finally:
+            current.reset(token)
         return results[0]
 
+    def _files_of(self, raw: Mapping[str, Any]) -> list[StoredFile]:
+        """Return the files that a stored document points to."""
+        try:
+            stored = type(self).model_validate(raw)
+        except (PydanticValidationError, GridProxyError):  # other code wrote it: what this object knows has to do
+            return []
+        return [(file.options, file.id) for _, file in plan_of(type(self)).files(stored, _is_document)]
+
     # Inside
+
+    def _prepare(self) -> None:
+        """Parse what was not parsed yet, and make files of content that was assigned anywhere."""
+        self.parse_store()
+        self._take_assigned()
+        _take_in(self)
 
     def _held_files(self) -> list[HeldFile]:
         # By the field's name: within a list a file may move, and is still in the same field.
         return [(path.partition(".")[0], file) for path, file in plan_of(type(self)).files(self, _is_document)]
 
-    def _take_in(self, given: Collection[int] | None = None) -> None:
-        plan = plan_of(type(self))
-        for path, file in plan.files(self, _is_document):
-            self._take(path, file, given)
-        if not plan.flat:
-            remember_files(models_in(self, beyond=_is_document))
-
     def _take_assigned(self) -> None:
         """Make files of content that was assigned in embedded models, or put into lists and dicts by hand."""
         plan = plan_of(type(self))
-        if plan.direct:
+        raw_fields = not plan.direct
+        for name in plan.depths:
+            raw_fields = raw_fields or not isinstance(vars(self).get(name), _SETTLED)
+        if not raw_fields:
             return
         models = [] if plan.flat else models_in(self, beyond=_is_document)
         raw = list(raw_values([("", self), *models]))
@@ -333,25 +433,6 @@ class FileDocument(TypedDocument):
             with using_document_database(type(self)):
                 for value in raw:
                     value.normalise(held)
-
-    def _take(self, path: str, file: AsyncGridFile, given: Collection[int] | None) -> None:
-        """Let a file be one of this document's, in its database.
-
-        A file that the user handed over (`given`, None for all) may be in another database.
-        """
-        state, kind, name = file.state, type(self), path.partition(".")[0]
-        attachment = state.attachment
-        if attachment is None or attachment.belongs_to(self, name) or attachment.unowned:
-            field = file_fields(kind).get(name)
-            # A default is not validated and does not have the field's options. Neither has an item of a list.
-            bare = field is not None and (path == name or state.options == _PLAIN)
-            options = default_database(kind).options(field.options if field and bare else state.options)
-            if state.options is not options:
-                handed_over = given is None or id(file) in given
-                if handed_over and state.info is not None and state.options != options:
-                    _check_place(name, file, options)
-                state.options = options
-        state.attach(self, name)
 
     @contextmanager
     def _keeping_files(self, *, unsaved: bool = True) -> Iterator[list[HeldFile]]:
@@ -375,6 +456,8 @@ class FileDocument(TypedDocument):
                     yield written
         finally:
             _merging.reset(token)
+            if (saving := current.get()) is not None:
+                saving.is_merging = False
 
         def choose(path: str, came: AsyncGridFile | None) -> AsyncGridFile | None:
             held = before.get(path)
@@ -394,14 +477,13 @@ class FileDocument(TypedDocument):
                 return held
             if came is not None:
                 came.state.attachment = None  # it was loaded into another document for a moment
-                came.state.attach(self, path.partition(".")[0], stored=True)
+                came.state.attach(self, path.partition(".")[0], Proof.LOADED)
             return came
 
         if plan.exchange(self, choose, _is_document):
-            self._take_in()
+            _take_in(self)
 
 
-_saving: ContextVar[FileDocument | None] = ContextVar("gridproxy_beanie_saving", default=None)
 # The document that Beanie is merging a loaded one into, and the fields whose file stayed.
 _merging: ContextVar[tuple[FileDocument, set[str]] | None] = ContextVar("gridproxy_beanie_merging", default=None)
 
@@ -425,6 +507,46 @@ def _same_files(path: str, current: object, value: object) -> list[str]:
         for place in _same_files(f"{path}.{n}", one, other)
     ]
     return same if len(same) == len(value) else []
+
+
+def _take_in(document: FileDocument, given: Collection[int] | None = None, proof: Proof = Proof.NONE) -> None:
+    plan = plan_of(type(document))
+    for path, file in plan.files(document, _is_document):
+        _take(document, path, file, given, proof)
+    if not plan.flat:
+        remember_files(models_in(document, beyond=_is_document))
+
+
+def _take(
+    document: FileDocument,
+    path: str,
+    file: AsyncGridFile,
+    given: Collection[int] | None,
+    proof: Proof = Proof.NONE,
+) -> None:
+    """Let a file be one of this document's, in its database.
+
+    A file that the user handed over (`given`, None for all) may be in another database.
+    """
+    state, kind, name = file.state, type(document), path.partition(".")[0]
+    attachment = state.attachment
+    if attachment is None or attachment.belongs_to(document, name) or attachment.unowned:
+        field = file_fields(kind).get(name)
+        # A default is not validated and does not have the field's options. Neither has an item of a list.
+        bare = field is not None and (path == name or state.options == _PLAIN)
+        options = default_database(kind).options(field.options if field and bare else state.options)
+        if state.options is not options:
+            handed_over = given is None or id(file) in given
+            if handed_over and state.info is not None and state.options != options:
+                _check_place(name, file, options)
+            state.options = options
+    state.attach(document, name, proof)
+
+
+def _disown(document: FileDocument) -> None:
+    for _, file in plan_of(type(document)).files(document, _is_document):
+        if file.state.attachment is not None:
+            file.state.attachment.disown()
 
 
 def _is_document(value: object) -> bool:

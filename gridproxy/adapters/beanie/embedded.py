@@ -17,6 +17,7 @@ from gridproxy.file.file import AsyncGridFile
 from gridproxy.runtime.weak_identity_map import WeakIdentityMap
 
 from .fields import FileField, file_fields
+from .typed_document import NAO
 
 # The files of each embedded model's fields, as they were when its document last took stock of them.
 _remembered: WeakIdentityMap[object, dict[str, AsyncGridFile]] = WeakIdentityMap()
@@ -63,7 +64,7 @@ def raw_values(models: Iterable[tuple[str, object]]) -> Iterator[RawValue]:
     """
     for path, model in models:
         for name, field, value in _file_values(model):
-            if (path or isinstance(value, list | dict)) and _is_raw(value, field):
+            if value is not NAO and _is_raw(value, field):
                 yield RawValue(f"{path}.{name}" if path else name, model, name, field)
 
 

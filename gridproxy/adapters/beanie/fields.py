@@ -23,6 +23,7 @@ from gridproxy.file.options import FileOptions
 from gridproxy.file.pydantic import parts_of
 from gridproxy.file.values import stored_value, validate_assignment
 
+from .saving import UnstoredContent, current
 from .typed_document import TypedDocument
 
 
@@ -62,15 +63,15 @@ class FileField:
 
 
 _fields: WeakKeyDictionary[type[object], dict[str, FileField]] = WeakKeyDictionary()
-_plans: WeakKeyDictionary[type[object], FieldPlan] = WeakKeyDictionary()
+PLANS: WeakKeyDictionary[type[object], FieldPlan] = WeakKeyDictionary()
 _default_databases: WeakKeyDictionary[type[TypedDocument], DefaultDatabase] = WeakKeyDictionary()
 
 
 def plan_of(kind: type[object]) -> FieldPlan:
     """Return the plan of a document's class, which is made at its first use."""
-    plan = _plans.get(kind)
+    plan = PLANS.get(kind)
     if plan is None:
-        plan = _plans[kind] = FieldPlan(kind)
+        plan = PLANS[kind] = FieldPlan(kind)
     return plan
 
 
@@ -112,19 +113,21 @@ def using_document_database(kind: type[TypedDocument]) -> AbstractContextManager
 def default_database(kind: type[TypedDocument]) -> DefaultDatabase:
     """Return the database of a document's class. Raises `NotInitialised` before `init_beanie`."""
     try:
-        database = kind.get_pymongo_collection().database
+        collection: Any = kind.get_settings().pymongo_collection
     except CollectionWasNotInitialized as error:
         raise NotInitialised(kind.__name__) from error
     known = _default_databases.get(kind)
-    if known is None or known.database is not database:
-        known = _default_databases[kind] = DefaultDatabase(database)
+    if known is None or known.database is not collection.database:
+        known = _default_databases[kind] = DefaultDatabase(collection.database)
     return known
 
 
 def _encoded(file: AsyncGridFile) -> object:
     """Return what Beanie stores of a file, or compares in a query."""
     if file.state.content is not None:
-        return _Unstored(file.state.content)
+        if (saving := current.get()) is not None:
+            saving.has_content = True
+        return UnstoredContent(file)
     value = stored_value(file)
     if isinstance(value, ObjectId | dict | None):
         return value
@@ -133,25 +136,7 @@ def _encoded(file: AsyncGridFile) -> object:
     )
 
 
-@dataclass(eq=False)
-class _Unstored:
-    """Nothing that BSON has, so that it differs from whatever is stored, and cannot be stored."""
-
-    content: object
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Unstored) and self.content is other.content
-
-    __hash__ = None  # type: ignore[assignment]  # the way Python spells "unhashable"
-
-    def __repr__(self) -> str:
-        return (
-            "content that was assigned to a file field and is not stored yet: put() it, or save its document by "
-            "itself, which stores it where the class has the mixin, class X(FileDocument, Document)"
-        )
-
-
 # Beanie has one table for documents, embedded values, updates and queries, and asks nobody else.
 DEFAULT_CUSTOM_ENCODERS[AsyncGridFile] = _encoded
 # What `save_changes` and `update` write is encoded twice; it is BSON that refuses it.
-DEFAULT_CUSTOM_ENCODERS[_Unstored] = lambda unstored: unstored
+DEFAULT_CUSTOM_ENCODERS[UnstoredContent] = lambda unstored: unstored

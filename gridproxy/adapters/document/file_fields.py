@@ -10,6 +10,7 @@ from bson import ObjectId
 
 from gridproxy.bucket import Bucket
 from gridproxy.errors import BadId, BadSource, ValidationError
+from gridproxy.file.attachment import Proof
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions, OnDelete, StoreAs
 from gridproxy.file.values import assign, from_stored, stored_form, stored_value
@@ -83,7 +84,7 @@ class FileField(Field[AsyncGridFile, Any]):
 
     def loaded(self, owner: BaseDocument, raw: Any) -> AsyncGridFile:
         file = from_stored(AsyncGridFile, raw, self.options_in(owner))
-        file.state.attach(owner, self.name, stored=raw is not None)
+        file.state.attach(owner, self.name, Proof.NONE if raw is None else Proof.LOADED)
         return file
 
     def stored(self, value: Any) -> Any:
@@ -100,7 +101,7 @@ class FileField(Field[AsyncGridFile, Any]):
         state = {**value.__getstate__(), "options": self.options_in(owner)}
         file = AsyncGridFile.__new__(AsyncGridFile)
         file.__setstate__(state)
-        file.state.attach(owner, self.name, stored=value.id is not None)
+        file.state.attach(owner, self.name, Proof.COPIED)
         return file
 
     def files(self, value: Any) -> Iterator[AsyncGridFile]:

@@ -7,13 +7,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
-from pymongo.errors import PyMongoError
-
 from gridproxy.errors import BadId, BadOption, DocumentMissing, ValidationError
-from gridproxy.fields.attacher import Attacher, HeldFile, delete_files, mark_outcome_unknown, saved
+from gridproxy.fields.attacher import Attacher, HeldFile, delete_files, is_refusal, mark_outcome_unknown, saved
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.state import FileState
-from gridproxy.file.values import ids_in
 from gridproxy.gridfs.records.ids import check_id, id_filter
 from gridproxy.gridfs.store.collections import Session
 from gridproxy.gridfs.transactions.transaction_log import is_foreign_transaction, transaction_log_of
@@ -21,7 +18,7 @@ from gridproxy.runtime.session_lock import lock
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import run_to_completion
 
-from .base import BaseDocument, DocumentState, Raw, copied, flat
+from .base import BaseDocument, DocumentState, Raw, copied
 from .fields import Field
 from .file_fields import FileField
 from .query import Objects
@@ -31,9 +28,9 @@ from .schema import Schema
 class Document(BaseDocument):
     """A document of one collection: `class Animal(Document): genus = StringField()`.
 
-    The collection is named after the class in snake case, or `class Animal(Document, collection="zoo")`. The database is
-    that of `gridproxy.connect`, for `db_alias` if the class names one. Two saved documents of one class and id are equal.
-    A document is not hashable. `Animal.objects` is the `QuerySet` of all of them.
+    The collection is named after the class in snake case, or `class Animal(Document, collection="zoo")`. The database
+    is that of `gridproxy.connect`, for `db_alias` if the class names one. Two saved documents of one class and id are
+    equal. A document is not hashable. `Animal.objects` is the `QuerySet` of all of them.
 
     Fields are given as keywords, or assigned. Neither does any I/O, and a field that is not given has its default.
     Methods accept `session=`, and calls on one document take turns. They raise `NotConnected` if no database is known,
@@ -128,10 +125,10 @@ class Document(BaseDocument):
     async def save(self, *, session: Session | None = None) -> Self:
         """Store the document: all of a new one, of another only the fields that changed.
 
-        Assigned content is stored first. Replaced files are removed after the document was written. Nothing is lost if
-        the save fails, and it may be repeated. Content that can be read only once has to be assigned again. The same
-        holds for a transaction that was aborted. After an aborted transaction of pymongo's own, `reload()` a document
-        of which files were deleted in it.
+        Assigned content is stored first. Replaced files are removed after the document was written. If the server
+        refuses the document, the content is removed again and the fields have it back, so that the save can be
+        repeated. Content that can be read only once has to be assigned again. The same holds for a transaction that was
+        aborted. After an aborted transaction of pymongo's own, `reload()` a document of which files were deleted in it.
 
         Returns:
             This document.
@@ -154,14 +151,8 @@ class Document(BaseDocument):
             self._check_fields()
             # More may be assigned, or put into lists, during each upload.
             await self._attacher.store_content(session, check=self._check_fields)
-            state, fields = self.document_state, self.document_schema.fields
-            # Copies, because lists and dicts may be changed in place during the write.
-            now = {name: copied(field.stored(state.values[name])) for name, field in fields.items()}
-            for name, value in now.items():
-                self.document_schema.encoded(name, value)
-            files = [file.state for file in self._attacher.attach(session)]
             # The server completes a cancelled write, so it is waited for, and then the old files are removed.
-            await run_to_completion(self._write(now, files, session))
+            await run_to_completion(self._write(session))
         return self
 
     def _enlist(self, session: Session | None) -> None:
@@ -181,13 +172,22 @@ class Document(BaseDocument):
             if field.required and _is_empty(value):
                 raise ValidationError(name, "this field is required, and is empty")
 
-    async def _write(self, now: Raw, files: list[FileState], session: Session | None) -> None:
-        state, session = self.document_state, self.document_schema.session_for(session)
-        written = [(file, file.ref) for file in files]
+    async def _write(self, session: Session | None) -> None:
+        state, schema = self.document_state, self.document_schema
+        files: list[FileState] = []
         try:
-            stored = await self.document_schema.write(state, now, session)
-        except PyMongoError:
-            if state.outcome_unknown:
+            # Copies, because lists and dicts may be changed in place during the write.
+            now = {name: copied(field.stored(state.values[name])) for name, field in schema.fields.items()}
+            for name, value in now.items():
+                schema.encoded(name, value)
+            files = [file.state for file in self._attacher.attach(session)]
+            written = [(file, file.ref) for file in files]
+            session = schema.session_for(session)
+            stored = await schema.write(state, now, session)
+        except BaseException as error:
+            if is_refusal(error):
+                await self._attacher.roll_back(session, error)
+            else:
                 mark_outcome_unknown(files)
             raise
         # In a transaction the write may still be taken back, and stays among those that were not answered.
@@ -256,16 +256,14 @@ class Document(BaseDocument):
         collection, session = schema.collection(), schema.session_for(session)
         query = {"_id": id_filter(state.id)}
         async with lock(session):
-            deleted = state.id is not None and (await collection.delete_one(query, session=session)).deleted_count
-        if not deleted:
+            deleted = None if state.id is None else await collection.find_one_and_delete(query, session=session)
+        if deleted is None:
             raise self._missing()
-        before = state.stored or {}
         if not is_foreign_transaction(session):
             state.stored = None
             state.outcome_unknown.clear()
-        for name, field in schema.fields.items():
-            files = [file.state for file in field.files(state.values[name]) if file.options.on_delete == "delete"]
-            await delete_files(files, flat(ids_in(before.get(name))), session)
+        # The server says which files the document had: another client may have replaced them.
+        await delete_files([file.state for _, file in self._held_files()], schema.stored_files(self, deleted), session)
 
     def _held_files(self) -> Iterator[HeldFile]:
         for name, field in self.document_schema.fields.items():
@@ -303,7 +301,7 @@ def _kept(current: AsyncGridFile, loaded: AsyncGridFile) -> AsyncGridFile:
     if attachment is None or attachment.shared:
         return loaded
     state.set_file(loaded.id, (state.info if state.id == loaded.id else None) or loaded.info)
-    attachment.forget(state.ref)
+    attachment.reloaded(state.ref)
     return current
 
 

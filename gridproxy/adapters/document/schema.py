@@ -12,6 +12,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from gridproxy.errors import DocumentMissing, StaleDocument, ValidationError
+from gridproxy.fields.attacher import StoredFile, is_refusal
 from gridproxy.file.connection import get_database
 from gridproxy.file.values import ids_in
 from gridproxy.gridfs.records.ids import id_filter
@@ -19,7 +20,7 @@ from gridproxy.gridfs.store.collections import Session
 from gridproxy.runtime.session_lock import lock
 from gridproxy.runtime.sessions import bound_session, in_transaction
 
-from .base import BaseDocument, DocumentState, Raw, exactly
+from .base import BaseDocument, DocumentState, Raw, exactly, flat
 from .fields import Field, ListField
 from .file_fields import FileField
 
@@ -89,10 +90,13 @@ class Schema:
 
     def holds_files(self, name: str) -> bool:
         """Return whether a field holds a file, or a list of files."""
+        return self._file_field(name) is not None
+
+    def _file_field(self, name: str) -> FileField | None:
         field: Field[Any, Any] | None = self.fields[name]
         while isinstance(field, ListField):
             field = field.inner
-        return isinstance(field, FileField)
+        return field if isinstance(field, FileField) else None
 
     # Writing
 
@@ -116,8 +120,9 @@ class Schema:
                 inserted = await self._inserted_before(state, session)  # an earlier attempt that completed only now
                 if inserted is None:
                     raise
-            except PyMongoError:
-                state.outcome_unknown.append(document)
+            except PyMongoError as error:
+                if not is_refusal(error):
+                    state.outcome_unknown.append(document)
                 raise
             else:
                 if in_transaction(session):
@@ -126,7 +131,7 @@ class Schema:
         return await self._update(state, inserted, now, session)
 
     async def _inserted_before(self, state: DocumentState, session: Session | None) -> Raw | None:
-        """Return the insert that was not answered and has succeeded: the id was made here, or all values are the same."""
+        """Return the insert that was not answered and has succeeded: the id was made here, or all values are equal."""
         inserts = [sent for sent in state.outcome_unknown if "_id" in sent]
         found = await self.find(state.id, session) if inserts else None
         if found is None:
@@ -160,12 +165,21 @@ class Schema:
             async with lock(session):
                 result = await self.collection().update_one(query, {"$set": changes}, session=session)
         except PyMongoError as error:
-            if not isinstance(error, DuplicateKeyError):  # that is an answer of the server
+            if not is_refusal(error):
                 state.outcome_unknown.append(changes)
             raise
         if result.matched_count and in_transaction(session):
             state.outcome_unknown.append(changes)
         return result.matched_count > 0
+
+    def stored_files(self, owner: BaseDocument, raw: Raw) -> list[StoredFile]:
+        """Return the files that a stored document points to, with the options of their fields."""
+        return [
+            (file_field.options_in(owner), id)
+            for name in self.fields
+            if (file_field := self._file_field(name)) is not None
+            for id in flat(ids_in(raw.get(name)))
+        ]
 
     async def find(self, id: object, session: Session | None) -> Raw | None:
         """Return the stored document of this id."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,7 +19,7 @@ from gridproxy.errors import BadId, BadOption, BadSource
 from gridproxy.fields.attacher import HeldFile
 from gridproxy.fields.default_database import DefaultDatabase
 from gridproxy.fields.discovery import files_in
-from gridproxy.file.attachment import Attachment
+from gridproxy.file.attachment import Attachment, Proof
 from gridproxy.file.connection import store_for, using
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions
@@ -207,7 +207,7 @@ class FileModel(_Mixed):
         state = _state(self)
         _modified.__set__(copied, set(self.__fields_modified__))
         _states.set(copied, _State(default_database=state.default_database, clean=dict(state.clean)))
-        _take_in(copied, None)
+        _take_in(copied, None, Proof.COPIED)
         return copied
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -217,7 +217,14 @@ class FileModel(_Mixed):
         super().__setstate__(state)
         _modified.__set__(self, state["modified"])
         _state(self).clean = state["clean"]
-        _take_in(self, None)
+        _take_in(self, None, Proof.COPIED)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Run pydantic's `model_copy`. A copy with another id is another document, and owns no file of this one."""
+        copied: Self = super().model_copy(update=dict(update or {}), deep=deep)
+        if getattr(copied, "id", None) != getattr(self, "id", None):
+            _disown(copied)
+        return copied
 
 
 _UNSTORED = object()
@@ -240,9 +247,15 @@ def _stored_form(model: FileModel, name: str) -> object:
     return model.model_dump(include={name})[name]
 
 
+def _disown(model: FileModel) -> None:
+    for _, file in held_files(model):
+        if file.state.attachment is not None:
+            file.state.attachment.disown()
+
+
 def _attach_loaded(model: FileModel) -> None:
     for name, file in held_files(model):
-        file.state.attachment = Attachment(file.state, model, name, stored=True)
+        file.state.attachment = Attachment(file.state, model, name, Proof.LOADED)
     # ODMantic writes a document that another one refers to as a whole with it. Its files are unchanged.
     for name in model.__references__:
         document = getattr(model, name)
@@ -282,7 +295,7 @@ def _using_default_database(model: FileModel) -> AbstractContextManager[None]:
     return nullcontext() if default_database is None else using(default_database.database)
 
 
-def _take_in(model: FileModel, given: Collection[int] | None) -> None:
+def _take_in(model: FileModel, given: Collection[int] | None, proof: Proof = Proof.NONE) -> None:
     """Let the files be this document's. `given` are those that the user handed over as files, None for all."""
     default_database = _state(model).default_database
     plan = plan_of(type(model))
@@ -304,7 +317,7 @@ def _take_in(model: FileModel, given: Collection[int] | None) -> None:
                 _check_place(f"{type(model).__name__}.{name}", file, options)
                 if attachment is None or unowned or attachment.belongs_to(model, name):
                     file.state.options = options
-        file.state.attach(model, name)
+        file.state.attach(model, name, proof)
 
 
 def _is_document(value: object) -> bool:

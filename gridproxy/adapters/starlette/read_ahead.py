@@ -32,27 +32,21 @@ class ReadAhead:
         self._ahead: tuple[Span, _Window] | None = None
         self._last: _Window | None = None
 
-    async def load_info(self) -> FileInfo:
-        """Load the record without reading a chunk."""
-        store, id = self._pin()
-        self._info = await load_info(store, id)
-        self._file.state.on_info(id)(self._info)
-        return self._info
-
-    async def load_info_and_start(self) -> FileInfo:
-        """Load the record and the first window in one round trip."""
-        store, id = self._pin()
-        self._first = Download(store, id, 0, WINDOW_BYTES, first=WINDOW_BYTES, on_info=self._file.state.on_info(id))
-        self._info = await self._first.load()
-        return self._info
-
-    def _pin(self) -> tuple[Store, object]:
+    async def load_info(self, *, fetch: bool) -> FileInfo:
+        """Load the record, and with `fetch` the first window in the same round trip."""
         # The caller may replace the file in this object while the response is being sent.
-        self._pinned = self._file.state.require_stored()
-        return self._pinned
+        store, id = self._pinned = self._file.state.require_stored()
+        on_info = self._file.state.on_info(id)
+        if fetch:
+            self._first = Download(store, id, 0, WINDOW_BYTES, first=WINDOW_BYTES, on_info=on_info)
+            self._info = await self._first.load()
+        else:
+            self._info = await load_info(store, id)
+            on_info(self._info)
+        return self._info
 
     def select(self, start: int, stop: int) -> None:
-        """Make `next` return these bytes. After `load_info_and_start`, `start` must be 0."""
+        """Make `next` return these bytes. After `load_info(fetch=True)`, `start` must be 0."""
         assert self._info is not None
         border = start if self._first is None else min(stop, WINDOW_BYTES)
         self._plan = chain([(start, border)] if self._first else [], _cut(border, stop, self._info.chunk_size))
@@ -65,7 +59,7 @@ class ReadAhead:
             return []
         span, window = self._ahead
         pieces = await window.pieces(*span)
-        self._last = window if window.holds_more_than(*span) else None
+        self._last = window if window.span != span else None
         self._fetch_ahead()
         return pieces
 
@@ -80,12 +74,12 @@ class ReadAhead:
         assert self._pinned is not None
         first, self._first = self._first, None
         if first is not None:
-            return _Window(start, stop, first)
+            return _Window((start, stop), first)
         # The server returns whole chunks, so several small ranges in one chunk share one read.
         size = self._info.chunk_size
         start, stop = start // size * size, min(-(-stop // size) * size, self._info.length)
         store, id = self._pinned
-        return _Window(start, stop, Download(store, id, start, stop, info=self._info, first=stop - start))
+        return _Window((start, stop), Download(store, id, start, stop, info=self._info, first=stop - start))
 
     async def aclose(self) -> None:
         """Cancel all downloads and wait for their end."""
@@ -93,29 +87,22 @@ class ReadAhead:
         if first is not None:
             await first.aclose()
         if self._ahead is not None:
-            await self._ahead[1].aclose()
+            await end_tasks([self._ahead[1].fetching])
 
 
 class _Window:
     """A part of the file that is being fetched or has been fetched."""
 
-    def __init__(self, start: int, stop: int, download: Download) -> None:
-        self._start = start
-        self._stop = stop
-        self._fetching = spawn(read_all(download))
+    def __init__(self, span: Span, download: Download) -> None:
+        self.span = span
+        self.fetching = spawn(read_all(download))
 
     def covers(self, start: int, stop: int) -> bool:
-        return self._start <= start and stop <= self._stop
-
-    def holds_more_than(self, start: int, stop: int) -> bool:
-        return self._start < start or stop < self._stop
+        return self.span[0] <= start and stop <= self.span[1]
 
     async def pieces(self, start: int, stop: int) -> list[bytes]:
-        cut = (await self._fetching)[start - self._start : stop - self._start]
+        cut = (await self.fetching)[start - self.span[0] : stop - self.span[0]]
         return [cut] if cut else []
-
-    async def aclose(self) -> None:
-        await end_tasks([self._fetching])
 
 
 def _cut(start: int, stop: int, chunk_size: int) -> Iterator[Span]:

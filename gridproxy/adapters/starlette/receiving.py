@@ -13,10 +13,6 @@ from starlette.responses import JSONResponse, Response
 from gridproxy.errors import ContentTypeRefused, FileAlreadyStored, FileMissing, FileRefused, StaleDocument, TooLarge
 from gridproxy.gridfs.upload.sources import Source
 
-_FORM = "multipart/form-data"
-# curl sends this type by default for every body.
-_CURL_DEFAULT = "application/x-www-form-urlencoded"
-
 
 class RequestBody:
     """The body of a request as content for `put`, with the type and the length from the request's header.
@@ -53,13 +49,14 @@ class RequestBody:
 def _type_of_file(request: Request) -> str | None:
     declared = request.headers.get("content-type")
     essence = (declared or "").partition(";")[0].strip().lower()
-    if essence == _FORM:
+    if essence == "multipart/form-data":
         raise ContentTypeRefused(
             f"the request contains a form ({essence}) instead of a file: store the form's UploadFile, or send the file "
             "as the body with its own Content-Type",
             actual=essence,
         )
-    return None if essence == _CURL_DEFAULT else declared
+    # curl sends this type by default for every body.
+    return None if essence == "application/x-www-form-urlencoded" else declared
 
 
 class _Body(Source):

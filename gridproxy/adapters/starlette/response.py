@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Literal
 
 import anyio
@@ -93,12 +93,12 @@ class GridFileResponse(Response):
             except FileMissing as error:
                 await _answer_missing(error, scope, receive, send)
                 return
-            if scope["type"] == "websocket":  # Its client cannot send anything before the handshake.
-                await _send_answer(reply, first, reader, _as_denial(send))
-            elif not first:
-                await _send_answer(reply, first, reader, send)
-            else:
-                await _send_until_disconnect(_send_answer(reply, first, reader, send), receive)
+            is_websocket = scope["type"] == "websocket"
+            sending = _send_answer(reply, first, reader, _as_denial(send) if is_websocket else send)
+            # The client of a websocket cannot send anything before the handshake.
+            if first and not is_websocket:
+                sending = _send_until_disconnect(sending, receive)
+            await sending
         if self.background is not None:
             await self.background()
 
@@ -106,10 +106,8 @@ class GridFileResponse(Response):
         """Return the answer and its first bytes. An error until then can still change the status."""
         method = str(scope.get("method", "")).upper()
         request = _request_fields(scope)
-        if method == "HEAD" or (method == "GET" and self.status_code == 200 and request.keys() & CONDITIONS):
-            info = await reader.load_info()
-        else:
-            info = await reader.load_info_and_start()
+        conditional = method == "GET" and self.status_code == 200 and request.keys() & CONDITIONS
+        info = await reader.load_info(fetch=method != "HEAD" and not conditional)
         reply = answer(method, request, self._fields(info), info.length, status=self.status_code)
         if not reply.spans:
             return reply, []
@@ -117,15 +115,10 @@ class GridFileResponse(Response):
         return reply, await reader.next()
 
     def _fields(self, info: FileInfo) -> list[tuple[str, str]]:
-        overrides = self.headers.items()
-        described = describe(
-            info,
-            media_type=self.headers.get("content-type", self.media_type),
-            filename=self.filename,
-            disposition=self.content_disposition_type,
-        )
-        overridden = {name for name, _ in overrides}
-        return [*((name, value) for name, value in described.items() if name not in overridden), *overrides]
+        kind = self.headers.get("content-type", self.media_type)
+        described = describe(info, media_type=kind, filename=self.filename, disposition=self.content_disposition_type)
+        generated = [(name, value) for name, value in described.items() if name not in self.headers]
+        return generated + self.headers.items()
 
 
 def _request_fields(scope: Scope) -> dict[str, str]:
@@ -149,7 +142,7 @@ async def _send_answer(reply: Answer, first: list[bytes], reader: ReadAhead, sen
         await send_message({"type": "http.response.body", "body": content, "more_body": more})
 
     fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.fields]
-    try:
+    with suppress(ClientDisconnect):
         await send_message({"type": "http.response.start", "status": reply.status, "headers": fields})
         pieces = first
         for number, span in enumerate(reply.spans):
@@ -159,12 +152,9 @@ async def _send_answer(reply: Answer, first: list[bytes], reader: ReadAhead, sen
             if reply.multipart is not None:
                 await send_body(reply.multipart.opening(span))
             while pieces:
-                while pieces:
-                    await send_body(pieces.pop(0))  # Frees the memory of each piece once it is sent.
+                await send_body(pieces.pop())  # Frees the memory of the piece once it is sent.
                 pieces = await reader.next()
         await send_body(b"" if reply.multipart is None else reply.multipart.closing, more=False)
-    except ClientDisconnect:
-        return
 
 
 async def _send_until_disconnect(sending: Coroutine[Any, Any, None], receive: Receive) -> None:
