@@ -14,7 +14,7 @@ from bson.errors import InvalidDocument
 from bson.int64 import Int64
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from gridproxy.errors import BadId, BadMetadata, BadOption, DuplicateKey, type_name
+from gridproxy.errors import BadFilename, BadId, BadMetadata, BadOption, DuplicateKey, type_name
 from gridproxy.gridfs.content.limits import NO_LIMITS, Guesses, Limits, likeliest_type
 from gridproxy.gridfs.records.chunks import CHUNK_KEYS, MAX_DOCUMENT, check_chunk_size
 from gridproxy.gridfs.records.file_info import utc_milliseconds, utc_now
@@ -183,15 +183,15 @@ def check_metadata_keys(keys: Iterable[object]) -> None:
 
 
 def check_filename(filename: object) -> None:
-    """Raise `BadOption` unless the name is a str that UTF-8 can store, without NUL. Slashes have no meaning."""
+    """Raise `BadFilename` unless the name is a str that UTF-8 can store, without NUL. Slashes have no meaning."""
     if not isinstance(filename, str):
-        raise BadOption(f"filename is a str, not {type_name(filename)}")
+        raise BadFilename(f"filename is a str, not {type_name(filename)}")
     if "\0" in filename:
-        raise BadOption(f"filename {filename!r} contains a NUL character")
+        raise BadFilename(f"filename {filename!r} contains a NUL character")
     try:
         filename.encode()
     except UnicodeEncodeError:  # a path whose bytes are not UTF-8 is decoded to such characters
-        raise BadOption(f"filename {filename!r} contains characters that UTF-8 cannot store") from None
+        raise BadFilename(f"filename {filename!r} contains characters that UTF-8 cannot store") from None
 
 
 def check_record(record: Mapping[str, Any], chunk_size: int, codec_options: CodecOptions[dict[str, Any]]) -> None:
