@@ -1,9 +1,9 @@
-"""The chapter with Beanie's documents.
+"""The quickstart with Beanie's documents.
 
     pip install 'gridproxy-mongo[beanie,examples]'
     python examples/beanie_zoo.py
 
-Uses the server that MONGODB_URI names, else an embedded one that is gone afterwards.
+Uses the server that MONGODB_URI names, else an embedded one for this run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Animal(FileDocument, Document):
     genus: str
     family: str
     photo: AsyncGridFile = AsyncGridFile()
-    # In a bucket of its own; it goes when the document is deleted, and its metadata lie in the document too.
+    # In its own bucket. It is deleted with the document, which stores its metadata, too.
     poster: Annotated[AsyncGridFile, FileOptions(bucket="posters", store="snapshot", on_delete="delete")] = (
         AsyncGridFile()
     )
@@ -36,13 +36,13 @@ class Animal(FileDocument, Document):
 
 
 async def marmot() -> Animal:
-    """As another process would find it."""
+    """Find the marmot, as another process would."""
     found = await Animal.find_one(Animal.genus == "Marmota")
     assert found is not None
     return found
 
 
-async def chapter(folder: Path, database: Any) -> None:
+async def quickstart(folder: Path, database: Any) -> None:
     animal = Animal(genus="Marmota", family="Sciuridae")
     with open(folder / "marmot.jpg", "rb") as marmot_photo:
         await animal.photo.put(marmot_photo, content_type="image/jpeg")
@@ -76,14 +76,14 @@ async def chapter(folder: Path, database: Any) -> None:
 
 async def more_of_it(folder: Path, database: Any) -> None:
     animal = await marmot()
-    animal.poster = folder / "marmot.jpg"  # type: ignore[assignment]  # it becomes a file, and is stored by save()
-    animal.album = [b"one", b"two"]  # type: ignore[list-item]  # so do these
+    animal.poster = folder / "marmot.jpg"  # type: ignore[assignment]  # save() stores it as a file
+    animal.album = [b"one", b"two"]  # type: ignore[list-item]  # save() stores these, too
     await animal.save()
     again = await marmot()
     print(f"assigned and saved: {again.poster.filename}, {again.poster.length} bytes, known without asking the server")
     print(f"an album: {[await each.read() for each in again.album]}")
     found = await Animal.find(Animal.album == again.album[1]).count()
-    print(f"documents with this very file in their album: {found}")
+    print(f"documents with this file in their album: {found}")
     await again.delete()
     left = [f"{name}: {await database[name].count_documents({})}" for name in ("Animal", "posters.files", "fs.files")]
     known = [info.id async for info in Bucket(database).find()]
@@ -100,7 +100,7 @@ async def run(uri: str) -> None:
                 folder = Path(name)
                 Image.new("RGB", (640, 480), "#8a6642").save(folder / "marmot.jpg")
                 Image.new("RGB", (640, 480), "#b08d57").save(folder / "another_marmot.png")
-                await chapter(folder, database)
+                await quickstart(folder, database)
                 await more_of_it(folder, database)
         finally:
             await client.drop_database(database)
@@ -113,7 +113,7 @@ def main() -> None:
             asyncio.run(run(uri))
     except EmbeddedServerUnavailable as error:
         sys.exit(f"no server to run on: {error}")
-    print("All of the chapter ran. Its code: examples/beanie_zoo.py")
+    print("All of the quickstart ran. Its code: examples/beanie_zoo.py")
 
 
 if __name__ == "__main__":

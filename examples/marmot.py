@@ -1,9 +1,9 @@
-"""The chapter, section by section, on real pictures and a real server.
+"""The quickstart, section by section, on real pictures and a real server.
 
     pip install 'gridproxy-mongo[examples]'
-    python examples/marmot.py [megabytes of the last section, 200 unless told]
+    python examples/marmot.py [megabytes of the last section, default 200]
 
-Uses the server that MONGODB_URI names, else an embedded one that is gone afterwards.
+Uses the server that MONGODB_URI names, else an embedded one for this run.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def say(call: str, result: object) -> None:
 
 
 async def writing(folder: Path) -> None:
-    section(1, "Writing", "a real JPEG goes in, its document is saved")
+    section(1, "Writing", "a real JPEG is stored, its document is saved")
     marmot = Animal(genus="Marmota", family="Sciuridae")
     with open(folder / "marmot.jpg", "rb") as marmot_photo:
         await marmot.photo.put(marmot_photo, content_type="image/jpeg")
@@ -77,7 +77,7 @@ async def writing(folder: Path) -> None:
 
 
 async def reading() -> None:
-    section(2, "Retrieval", "the document comes back, and its picture with it")
+    section(2, "Retrieval", "the document is loaded, and its picture with it")
     marmot = await Animal.objects(genus="Marmota").get()
     photo = await marmot.photo.read()
     content_type = marmot.photo.metadata["content_type"]
@@ -91,7 +91,7 @@ async def reading() -> None:
 
 
 async def incremental() -> None:
-    section(3, "Writing bit by bit", "the file is there at close(), or not at all")
+    section(3, "Writing bit by bit", "the file is stored by close(), or not at all")
     marmot = Animal(genus="Marmota", family="incremental")
     await marmot.photo.new_file()
     await marmot.photo.write("some_image_data")
@@ -112,11 +112,11 @@ async def incremental() -> None:
             await broken.photo.write(os.urandom(10 * MIB))
             raise ConnectionResetError("the client went away")
     except ConnectionResetError as error:
-        say(f"…and after '{error}', 10 MB in", f"{broken.photo!r}: nothing was stored, nothing stays behind")
+        say(f"…and after '{error}', 10 MB in", f"{broken.photo!r}: nothing was stored, nothing is left")
 
 
 async def deletion() -> None:
-    section(4, "Deletion", "the file goes, and the field is empty")
+    section(4, "Deletion", "the file is removed, and the field is empty")
     marmot = await Animal.objects(family="incremental").get()
     await marmot.photo.delete()
     await marmot.save()
@@ -124,7 +124,7 @@ async def deletion() -> None:
 
 
 async def replacing(folder: Path) -> None:
-    section(5, "Replacing", "the old file goes when the document has been saved")
+    section(5, "Replacing", "the old file is removed after the document was saved")
     marmot = await Animal.objects(family="Sciuridae").get()
     old = gridproxy.AsyncGridFile(marmot.photo.id)
     with open(folder / "another_marmot.png", "rb") as another_marmot:
@@ -135,7 +135,7 @@ async def replacing(folder: Path) -> None:
 
 
 async def blocks(megabytes: int) -> AsyncIterator[bytes]:
-    """Bytes that nobody holds in memory as a whole."""
+    """Yield bytes that are never in memory as a whole."""
     noise = os.urandom(MIB)
     for number in range(megabytes):
         yield number.to_bytes(8) + noise[8:]
@@ -206,7 +206,7 @@ def main() -> None:
             asyncio.run(run(uri, megabytes))
     except EmbeddedServerUnavailable as error:
         sys.exit(f"no server to run on: {error}")
-    console.print("\n[green]All of the chapter ran.[/green] Its code: examples/marmot.py")
+    console.print("\n[green]All of the quickstart ran.[/green] Its code: examples/marmot.py")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The chapter with ODMantic, on pymongo's native client.
+"""The quickstart with ODMantic, on pymongo's native client.
 
     pip install 'gridproxy-mongo[embedded,odmantic]'
     python examples/odmantic_zoo.py
 
-Uses the server that MONGODB_URI names, else an embedded one that is gone afterwards.
+Uses the server that MONGODB_URI names, else an embedded one for this run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def animal(**values: Any) -> Animal:
     return Animal(**{"cage": Cage(number=1, plan=AsyncGridFile()), **values})
 
 
-async def chapter(engine: AsyncEngine) -> None:
+async def quickstart(engine: AsyncEngine) -> None:
     marmot = animal(genus="Marmota", family="Sciuridae")
     marmot_photo = io.BytesIO(b"\xff\xd8 a marmot on its meadow")
     await marmot.photo.put(marmot_photo, content_type="image/jpeg")
@@ -113,7 +113,7 @@ async def run(uri: str) -> None:
         await engine.configure_database([Animal])
         gridproxy.connect(client[name])  # for documents that no engine has seen yet
         try:
-            await chapter(engine)
+            await quickstart(engine)
             await what_odmantic_adds(engine)
             await left(client[name])
         finally:
@@ -128,7 +128,7 @@ def main() -> None:
             asyncio.run(run(uri))
     except EmbeddedServerUnavailable as error:
         sys.exit(f"no server to run on: {error}")
-    print("All of the chapter ran. Its code: examples/odmantic_zoo.py")
+    print("All of the quickstart ran. Its code: examples/odmantic_zoo.py")
 
 
 if __name__ == "__main__":

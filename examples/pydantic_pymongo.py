@@ -1,9 +1,9 @@
-"""The chapter with pydantic's models and pymongo alone: no ODM.
+"""The quickstart with pydantic's models and pymongo alone: no ODM.
 
     pip install 'gridproxy-mongo[pydantic,examples]'
     python examples/pydantic_pymongo.py
 
-Uses the server that MONGODB_URI names, else an embedded one that is gone afterwards.
+Uses the server that MONGODB_URI names, else an embedded one for this run.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ class Animal(BaseModel):
     id: ObjectId = Field(default_factory=ObjectId, alias="_id")
     genus: str
     family: str
-    # Without a default: the file is always there, empty where nothing was given, and knows the field's options.
+    # It needs no default: without a value the field holds an empty file with the options of the field.
     photo: Annotated[AsyncGridFile, FileOptions(max_size=10_000_000)]
 
 
 class Zoo:
-    """What an ODM does: a model has no save of its own, so whoever writes it says so to its files."""
+    """The part of an ODM: a model has no save of its own, so its writer finalizes its files."""
 
     def __init__(self, collection: Any) -> None:
         self.collection = collection
 
     async def save(self, animal: Animal) -> None:
         await self.collection.replace_one({"_id": animal.id}, animal.model_dump(by_alias=True), upsert=True)
-        await animal.photo.finalize()  # the document is written: files that were replaced may go
+        await animal.photo.finalize()  # removes replaced files after the document is written
 
     async def marmot(self) -> Animal:
         return Animal.model_validate(await self.collection.find_one({"genus": "Marmota"}))
 
 
-async def chapter(zoo: Zoo, folder: Path) -> None:
+async def quickstart(zoo: Zoo, folder: Path) -> None:
     animal = Animal.model_validate({"genus": "Marmota", "family": "Sciuridae"})
     with open(folder / "marmot.jpg", "rb") as marmot_photo:
         await animal.photo.put(marmot_photo, content_type="image/jpeg")
@@ -95,7 +95,7 @@ async def run(uri: str) -> None:
                 folder = Path(name)
                 Image.new("RGB", (640, 480), "#8a6642").save(folder / "marmot.jpg")
                 Image.new("RGB", (640, 480), "#b08d57").save(folder / "another_marmot.png")
-                await chapter(Zoo(database["animals"]), folder)
+                await quickstart(Zoo(database["animals"]), folder)
                 known = [info.id async for info in gridproxy.Bucket(database).find()]
                 orphans = await database.fs.chunks.count_documents({"files_id": {"$nin": known}})
                 print(f"files left: {len(known)}, of one document; chunks, of them without a file: {orphans}")
@@ -110,7 +110,7 @@ def main() -> None:
             asyncio.run(run(uri))
     except EmbeddedServerUnavailable as error:
         sys.exit(f"no server to run on: {error}")
-    print("All of the chapter ran. Its code: examples/pydantic_pymongo.py")
+    print("All of the quickstart ran. Its code: examples/pydantic_pymongo.py")
 
 
 if __name__ == "__main__":

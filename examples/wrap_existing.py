@@ -1,9 +1,9 @@
-"""The chapter beside ids that a model has already: a dataclass, and a pydantic model that keeps hex strings.
+"""The quickstart with ids that a model holds already: a dataclass, and a pydantic model that keeps hex strings.
 
     pip install 'gridproxy-mongo[embedded,pydantic]'
     python examples/wrap_existing.py
 
-Uses the server that MONGODB_URI names, else an embedded one that is gone afterwards.
+Uses the server that MONGODB_URI names, else an embedded one for this run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class User(BaseModel):
     avatar = wrap_field("avatar_id", bucket="avatars", max_size=1024 * 1024)
 
 
-async def chapter(animals: Any) -> None:
+async def quickstart(animals: Any) -> None:
     marmot = Animal(genus="Marmota", family="Sciuridae")
     marmot_photo = io.BytesIO(b"\xff\xd8 a marmot on its meadow")
     await marmot.photo.put(marmot_photo, content_type="image/jpeg")
@@ -94,7 +94,7 @@ async def run(uri: str) -> None:
         database = client[f"gridproxy_wrap_{uuid.uuid4().hex[:8]}"]
         try:
             with gridproxy.using(database):
-                await chapter(database["animals"])
+                await quickstart(database["animals"])
                 await hex_strings()
                 await left(database)
         finally:
@@ -108,7 +108,7 @@ def main() -> None:
             asyncio.run(run(uri))
     except EmbeddedServerUnavailable as error:
         sys.exit(f"no server to run on: {error}")
-    print("All of the chapter ran. Its code: examples/wrap_existing.py")
+    print("All of the quickstart ran. Its code: examples/wrap_existing.py")
 
 
 if __name__ == "__main__":

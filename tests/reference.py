@@ -18,6 +18,7 @@ PUBLIC = [
     "gridproxy.cli",
     "gridproxy.embedded",
     "gridproxy.errors",
+    "gridproxy.fields",
     "gridproxy.http",
     "gridproxy.testing",
     # A module that shares its name with its function, which is what users import.

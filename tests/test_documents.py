@@ -103,5 +103,5 @@ def test_the_example_runs_as_it_stands(name: str, mongodb_uri: str) -> None:
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stderr == ""
-    assert "All of the chapter ran" in run.stdout
+    assert "All of the quickstart ran" in run.stdout
     assert [words for words in PRINTS.get(name, []) if words not in run.stdout] == []

@@ -30,6 +30,7 @@ MODULES = [
     "gridproxy.cli",
     "gridproxy.embedded",
     "gridproxy.errors",
+    "gridproxy.fields",
     "gridproxy.http",
     "gridproxy.testing",
 ]

@@ -13,7 +13,15 @@ from gridproxy.gridfs.store.collections import DEFAULT_NAME
 
 
 class DefaultDatabase:
-    """One database, one `Bucket` of it for each name, and the options of its fields."""
+    """One database, one `Bucket` of it for each name, and the options of its fields.
+
+    ```python
+    from gridproxy.fields import DefaultDatabase
+
+    options = DefaultDatabase(client["zoo"]).options(FileOptions("photos"))
+    assert options.bucket == Bucket(client["zoo"], "photos")
+    ```
+    """
 
     def __init__(self, database: AsyncDatabase[Any]) -> None:
         self.database = database

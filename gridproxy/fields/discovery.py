@@ -1,4 +1,4 @@
-"""Where the files are: in an annotation, and in a value. One walk through models, dataclasses, mappings and lists."""
+"""Find the files in an annotation and in a value, in one walk through models, dataclasses, mappings and lists."""
 
 from __future__ import annotations
 
@@ -31,7 +31,15 @@ def is_file_type(part: object) -> bool:
 
 
 def options_in(annotation: object, metadata: Iterable[object]) -> FileOptions:
-    """Return the options of a field, from its `metadata` (around the whole type) or from within its annotation."""
+    """Return the options of a field, from its `metadata` (around the whole type) or from within its annotation.
+
+    ```python
+    from typing import Annotated
+    from gridproxy.fields import options_in
+
+    assert options_in(Annotated[AsyncGridFile, FileOptions("photos")], ()).bucket == "photos"
+    ```
+    """
     declared = [*metadata, *parts_of(annotation)]
     return next((each for each in declared if isinstance(each, FileOptions)), FileOptions())
 
@@ -74,7 +82,14 @@ def walk(value: object, beyond: Beyond | None = None) -> Iterator[Place]:
 
 
 def files_in(value: object, *, beyond: Beyond | None = None) -> Iterator[tuple[str, AsyncGridFile]]:
-    """Yield every file in `value` with its dotted path ("photo", "album.0"). An object in two places comes once."""
+    """Yield every file in `value` with its dotted path, and a file in two places once.
+
+    ```python
+    from gridproxy.fields import files_in
+
+    assert list(files_in({"album": [file]})) == [("album.0", file)]
+    ```
+    """
     if isinstance(value, AsyncGridFile):
         yield "", value
         return
@@ -86,7 +101,14 @@ def files_in(value: object, *, beyond: Beyond | None = None) -> Iterator[tuple[s
 
 
 def models_in(value: object, *, beyond: Beyond | None = None) -> Iterator[tuple[str, object]]:
-    """Yield every pydantic model inside `value` with its dotted path."""
+    """Yield every pydantic model inside `value` with its dotted path.
+
+    ```python
+    from gridproxy.fields import models_in
+
+    assert list(models_in({"album": [file]})) == []
+    ```
+    """
     seen: set[int] = set()
     for path, _, _, part in walk(value, beyond):
         if is_model(part) and id(part) not in seen and not (beyond is not None and beyond(part)):
@@ -98,6 +120,14 @@ def exchange_files(value: object, choose: Choose, *, beyond: Beyond | None = Non
     """Put into each place that holds a file or None what `choose` returns for its path and content.
 
     The items of a tuple stay, because they cannot be exchanged. Returns whether any part was exchanged.
+
+    ```python
+    from gridproxy.fields import exchange_files
+
+    document = {"photo": None}
+    exchange_files(document, lambda path, part: file)
+    assert document["photo"] is file
+    ```
     """
     exchanged = False
     for path, container, key, part in walk(value, beyond):

@@ -1,4 +1,4 @@
-"""Prefetch: the infos, and small contents, of the files of many documents at once."""
+"""Prefetch: the infos, and small contents, of the files of many documents in few queries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from gridproxy.gridfs.records.chunks import RANGE_BYTES
 from gridproxy.gridfs.records.ids import is_plain_id
 from gridproxy.gridfs.store.collections import Session, Store
 
-# A content is small where it fits into one chunk of the usual size.
+from .paths import enter_list, parse_path
+
+# A small content fits into one chunk of the default size.
 _SMALL_BYTES = 255 * 1024
 _BEHIND_A_FILE = ("thumbnail", "variants")
 
@@ -19,19 +21,24 @@ _BEHIND_A_FILE = ("thumbnail", "variants")
 async def prefetch(
     documents: Iterable[object], *fields: str, content: bool = False, session: Session | None = None
 ) -> None:
-    """Load the infos of the files in these `fields` of many documents: one query for each bucket and 200 files.
+    """Load the infos of the files in many documents, with one query for each bucket and 200 files.
 
-    Documents are of any kind: models, dataclasses, mappings, plain objects. A field is a path: "photo", "album" (every
-    file of a list), "album.0", "owner.photo", "owners.photo" (of every owner in a list), "photo.thumbnail" (a query
-    more, where the pictures' own infos are not known). Empty files, and what is not there in one of the documents, are
-    left out; so are infos that are known already. A file that is missing keeps none.
+    Empty files and known infos are left out, and so are parts that a document lacks. A missing file has no info
+    afterwards.
 
-    `content` fetches contents as well, with one more query for each bucket and 200 files: those of at most 255 KiB, and
-    4 MiB of them in all, in the order of the documents. They stay with the files until the next `read()` to the end,
-    which costs no round trip.
+    Args:
+        documents: Models, dataclasses, mappings or plain objects.
+        *fields: Paths: "photo", "album" (each file of a list), "album.0", "owner.photo", "owners.photo" (of each owner
+            in a list), "photo.thumbnail" (one more query if the infos of the pictures are unknown).
+        content: Whether to load contents, too, with one more query for each bucket and 200 files: those of at most
+            255 KiB, up to 4 MiB in all, in the order of the documents. The next `read()` to the end then needs no
+            round trip.
+        session: The session of pymongo for the queries.
 
-    Raises `BadOption` for a path that leads to something else, naming what it is, `NotConnected` where no database is
-    known, and `CorruptFile` for a record that cannot be a file's.
+    Raises:
+        BadOption: A path is invalid, or leads to a value that is not a file.
+        NotConnected: No database is known.
+        CorruptFile: A record is not that of a file.
 
     ```python
     documents = [{"photo": AsyncGridFile(file.id)}, {"photo": AsyncGridFile()}]
@@ -40,9 +47,9 @@ async def prefetch(
     ```
     """
     if not fields:
-        raise BadOption("prefetch takes the names of the fields, too: prefetch(documents, 'photo')")
+        raise BadOption("prefetch needs the names of the fields: prefetch(documents, 'photo')")
     documents = list(documents)
-    paths = [_path(field) for field in fields]
+    paths = [parse_path(field) for field in fields]
 
     def found() -> list[AsyncGridFile]:
         return [file for document in documents for path in paths for file in _files_at(document, path, ".".join(path))]
@@ -50,14 +57,14 @@ async def prefetch(
     files = found()
     await load_infos(files, session)
     if any(set(path).intersection(_BEHIND_A_FILE) for path in paths):
-        files = found()  # what belongs to pictures can be named, now that these are known
+        files = found()  # the thumbnails and variants of the pictures are known now
         await load_infos(files, session)
     if content:
         await _load_contents(files, session)
 
 
 async def load_infos(files: Iterable[AsyncGridFile], session: Session | None) -> None:
-    """Ask for the records that are not known yet: one query for each bucket and 200 files."""
+    """Load the records that are unknown, with one query for each bucket and 200 files."""
     unknown = (file for file in files if file.info is None)
     for store, group in _by_store(unknown):
         infos = await stat_many(store, [file.id for file in group], session)
@@ -84,10 +91,10 @@ async def _load_contents(files: list[AsyncGridFile], session: Session | None) ->
 
 
 def _by_store(files: Iterable[AsyncGridFile]) -> list[tuple[Store, list[AsyncGridFile]]]:
-    """Files that can be asked for together, by the bucket that they lie in."""
+    """Group files that one query can load, by their buckets."""
     groups: list[tuple[Store, list[AsyncGridFile]]] = []
     for file in files:
-        # Ids that are no plain values cannot stand in a list of them.
+        # A query cannot compare other than plain ids with a list.
         if file.id is None or file.state.busy is not None or not is_plain_id(file.id):
             continue
         store = file.state.store()
@@ -99,22 +106,12 @@ def _by_store(files: Iterable[AsyncGridFile]) -> list[tuple[Store, list[AsyncGri
     return groups
 
 
-def _path(field: object) -> list[str]:
-    if not isinstance(field, str) or not all(field.split(".")):
-        raise BadOption(f"a field is a name or a dotted path such as 'owner.photo', not {field!r}")
-    return field.split(".")
-
-
 def _files_at(value: object, path: list[str], whole: str) -> Iterator[AsyncGridFile]:
     if value is None:
         return
     if isinstance(value, list | tuple):
-        if path and path[0].isdigit():
-            inside = value[int(path[0]) : int(path[0]) + 1]
-            path = path[1:]
-        else:
-            inside = value
-        for each in inside:
+        items, path = enter_list(value, path)
+        for _, each in items:
             yield from _files_at(each, path, whole)
     elif isinstance(value, AsyncGridFile) and (not path or value.info is None):
         yield value
@@ -125,7 +122,7 @@ def _files_at(value: object, path: list[str], whole: str) -> Iterator[AsyncGridF
         for each in value.values():
             yield from _files_at(each, path, whole)
     else:
-        raise BadOption(f"{whole!r} leads to {type_name(value)}, and not to a file")
+        raise BadOption(f"{whole!r} leads to {type_name(value)}, not to a file")
 
 
 def _attribute(value: object, name: str, whole: str) -> object:

@@ -1,4 +1,4 @@
-"""References: what stored documents keep of their files, an id or a snapshot, rewritten in bulk."""
+"""Rewrite the references of stored documents to their files, as ids or snapshots, in bulk."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from gridproxy.gridfs.records.ids import id_filter, is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.runtime.tasks import run_to_completion
 
+from .paths import enter_list, parse_path
+
 _DOCUMENTS_PER_REQUEST = 100
-# How often a document that others change at the same time is looked at again.
+# How often to read a document again that another client changes at the same time.
 _ATTEMPTS = 3
 
 
@@ -33,23 +35,37 @@ async def rewrite_references(
     store: StoreAs = "snapshot",
     session: Session | None = None,
 ) -> int:
-    """Rewrite what the documents of a collection keep of their files; how many documents were changed.
+    """Rewrite the references to files in the documents of a collection, 100 documents at a time.
 
-    `field` is the path of a reference, through sub-documents and lists: "photo", "album", "owner.photo",
-    "items.photo". With `store="snapshot"` ids become snapshots, and snapshots that are not in step with their records
-    are renewed; with "id" snapshots become ids. What points to no file is left as it is. 100 documents at a time, by
-    compare-and-set: a reference that somebody changed meanwhile keeps that change. Nothing happens to what is in the
-    wanted form already, so it can be repeated, and cut off at any point.
+    A reference that another client changes at the same time keeps that change. References in the wanted form, and
+    those to missing files, are left as they are. So the call may be interrupted and repeated.
 
-    The files lie in `bucket`: a `Bucket`, or a name (None for "fs") in the database that `connect` gave for `db_alias`.
-    Raises `BadOption` for arguments that make no sense, `NotConnected` where no database is known, and `CorruptFile`
-    for a record that can be no file's: what was rewritten until then stays so.
+    Args:
+        collection: The collection of the documents.
+        field: The path of a reference, through sub-documents and lists: "photo", "album", "owner.photo", "items.photo".
+        bucket: The bucket of the files: a `Bucket` or a name, None for "fs".
+        db_alias: The alias given to `connect` for the database of the bucket.
+        store: "snapshot" makes snapshots of ids and renews outdated ones. "id" makes ids of snapshots.
+        session: The session of pymongo for all queries and writes.
+
+    Returns:
+        The number of changed documents.
+
+    Raises:
+        BadOption: An argument is invalid.
+        NotConnected: No database is known.
+        CorruptFile: A record is not that of a file. The documents rewritten before are kept.
+
+    ```python
+    await client["zoo"]["animal"].insert_one({"_id": 77, "photo": file.id})
+    assert await rewrite_references(client["zoo"]["animal"], "photo") >= 1
+    ```
     """
     if not isinstance(collection, AsyncCollection):
-        raise BadOption(f"an AsyncCollection is needed (client['zoo']['animal']), not {type_name(collection)}")
-    _check_field(field)
+        raise BadOption(f"an AsyncCollection such as client['zoo']['animal'] is needed, not {type_name(collection)}")
+    path = parse_path(field, operators=False)
     options = FileOptions(bucket=bucket, db_alias=db_alias, store=store)
-    work = _Rewriting(collection, field, store_for(options.bucket, options.db_alias), store, session)
+    work = _Rewriting(collection, path, store_for(options.bucket, options.db_alias), store, session)
     changed = 0
     query = {field: {"$exists": True}}
     async with work.collection.find(query, work.projection, session=session).batch_size(100) as cursor:
@@ -62,25 +78,20 @@ async def rewrite_references(
         return changed + await work.rewrite(documents)
 
 
-def _check_field(field: object) -> None:
-    if not isinstance(field, str) or not all(field.split(".")) or "$" in field:
-        raise BadOption(f"a field is a name or a dotted path such as 'owner.photo', not {field!r}")
-
-
 class _Rewriting:
     def __init__(
-        self, collection: AsyncCollection[Any], field: str, store: Store, form: StoreAs, session: Session | None
+        self, collection: AsyncCollection[Any], path: list[str], store: Store, form: StoreAs, session: Session | None
     ) -> None:
         options = collection.codec_options.with_options(document_class=dict)
         self.collection: AsyncCollection[Record] = collection.with_options(codec_options=options)
-        self.projection = {field.partition(".")[0]: 1}
-        self._path = field.split(".")
+        self.projection = {path[0]: 1}
+        self._path = path
         self._store = store
         self._form = form
         self._session = session
 
     async def rewrite(self, documents: list[Record]) -> int:
-        """Rewrite the references of a few documents; how many of these were changed."""
+        """Rewrite the references of a few documents. Return the number of changed documents."""
         changed = 0
         for _ in range(_ATTEMPTS):
             updates = await self._updates(documents)
@@ -92,7 +103,7 @@ class _Rewriting:
             changed += written
             if written == len(updates):
                 break
-            # Somebody was faster: what stands there now is looked at again.
+            # Another client was faster, so the documents are read again.
             ids = {"$in": [document["_id"] for document in documents]}
             found = self.collection.find({"_id": ids}, self.projection, session=self._session)
             async with found.batch_size(_DOCUMENTS_PER_REQUEST + 1) as cursor:
@@ -115,7 +126,7 @@ class _Rewriting:
         return updates
 
     def _wanted(self, old: object, infos: Mapping[object, FileInfo]) -> object:
-        """What is to stand there; None where it may stay as it is."""
+        """Return the new reference, or None if the old one may stay."""
         id = _id_of(old)
         if self._form == "id":
             return id if isinstance(old, Mapping) else None
@@ -131,17 +142,12 @@ class _Rewriting:
 
 
 def _references(value: object, path: list[str], place: str) -> Iterator[tuple[str, Any]]:
-    """Every reference at a path of a stored document, with its own place: "items.3.photo"."""
+    """Yield every reference at a path of a stored document, with its own path such as "items.3.photo"."""
     if value is None:
         return
     if isinstance(value, list):
-        if path and path[0].isdigit():
-            index = int(path[0])
-            found = list(enumerate(value))[index : index + 1]
-            path = path[1:]
-        else:
-            found = list(enumerate(value))
-        for index, each in found:
+        items, path = enter_list(value, path)
+        for index, each in items:
             yield from _references(each, path, f"{place}.{index}")
     elif not path:
         yield place, value

@@ -1,6 +1,6 @@
-"""wrap_field: a file beside an attribute that holds its id already, in any class.
+"""wrap_field: a file for an attribute that holds its id, in any class.
 
-What the class dumps, its schema and what is stored of it stay as they are.
+The class dumps and stores the same values as before, and has the same schema.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gridproxy.bucket import Bucket
 from gridproxy.errors import BadId, BadOption, BadSource, type_name
 from gridproxy.file.attachment import Attachment, Proof
 from gridproxy.file.file import AsyncGridFile
-from gridproxy.file.options import FileOptions
+from gridproxy.file.options import FileOptions, OnReplace
 from gridproxy.file.pydantic import parts_of, pydantic_fields
 from gridproxy.file.state import FileState
 from gridproxy.file.values import assign
@@ -45,22 +45,33 @@ def wrap_field(
     as_: IdForm | None = None,
     bucket: Bucket | str | None = None,
     db_alias: str | None = None,
+    on_replace: OnReplace = "delete",
     max_size: int | None = None,
     content_types: Iterable[str] | str | None = None,
     validators: Iterable[Validator] | Validator | None = None,
     image: ImageOptions | None = None,
 ) -> WrappedField:
-    """A file for an attribute that a class has already and that holds a file's id: `avatar = wrap_field("avatar_id")`.
+    """Return a file for an attribute that holds a file's id: `avatar = wrap_field("avatar_id")`.
 
-    The attribute holds an `ObjectId`, its 24 hex digits, or None, and keeps the form that it had. For one that is empty
-    `as_` says what to write, "id" (an `ObjectId`) or "hex"; unless told, its annotation does (hex for a `str`), and
-    without one it is an `ObjectId`. The other options, such as `max_size` in bytes, are those of `FileOptions`.
+    It works in every mutable class that supports weak references, and gives each object its own `AsyncGridFile`. A
+    replaced file is kept until the caller has saved the object and calls `finalize()`. `revert()` restores it.
+    Assigning a file, an id or None moves the reference and removes nothing.
 
-    It works in every mutable class that takes weak references, and gives each object an `AsyncGridFile` of its own,
-    always the same one. A replaced file is kept until `finalize()`, called once the object was saved by whatever saves
-    it; `revert()` goes back. Assigning a file, an id or None moves the reference, and removes nothing. Raises
-    `BadOption` for arguments that make no sense; when it is used, for a class that cannot be wrapped and an object that
-    is frozen, `BadId` where the attribute holds something else, and `BadSource` where content is assigned.
+    Args:
+        attribute: The attribute, which holds an `ObjectId`, its 24 hex digits or None, and keeps its form.
+        as_: The form for an empty attribute: "id" (an `ObjectId`) or "hex". None for "hex" if the attribute is
+            annotated as `str`, else "id".
+        bucket: This and the other options are those of `FileOptions`.
+        db_alias: The alias given to `connect`.
+        max_size: In bytes.
+        content_types: The accepted types.
+        validators: Functions that refuse a file.
+        image: The options of a picture.
+
+    Raises:
+        BadOption: An argument is invalid. On use: the class cannot be wrapped, or the object is frozen.
+        BadId: On use: the attribute holds another value.
+        BadSource: On use: content is assigned.
 
     ```python
     class User:
@@ -78,6 +89,7 @@ def wrap_field(
     options = FileOptions(
         bucket=bucket,
         db_alias=db_alias,
+        on_replace=on_replace,
         max_size=max_size,
         content_types=content_types,
         validators=validators,
@@ -88,14 +100,14 @@ def wrap_field(
 
 def _check_attribute(name: object) -> None:
     if not isinstance(name, str) or not name.isidentifier():
-        raise BadOption(f"wrap_field takes the name of an attribute that holds a file's id, not {name!r}")
+        raise BadOption(f"wrap_field needs the name of an attribute that holds a file's id, not {name!r}")
 
 
 class WrappedField(property):
-    """What `wrap_field` returns. A property, since every ODM and every class decorator leaves those alone."""
+    """The result of `wrap_field`. It is a property, because ODMs and class decorators ignore properties."""
 
     def __init__(self, attribute: str, form: IdForm | None, options: FileOptions) -> None:
-        super().__init__(doc=f"The file that `{attribute}` names.")
+        super().__init__(doc=f"The file that `{attribute}` refers to.")
         self.attribute = attribute
         self.options = options
         self._form = form
@@ -121,10 +133,10 @@ class WrappedField(property):
             file.state.move_to(instance, *self._assigned(instance, value).state.ref)
 
     def __eq__(self, other: object) -> bool:
-        # An ODM's query has no field of this name, and would be asked for nothing but `False`.
+        # An ODM knows no field of this name, so its query would be `False`.
         if isinstance(other, AsyncGridFile | ObjectId):
             raise BadOption(
-                f"{self._name} is no field that a query can ask for: compare the id that {self.attribute} holds, "
+                f"{self._name} is not a field of queries: compare the id that {self.attribute} holds, "
                 f"`{self.attribute} == file.id`"
             )
         return self is other
@@ -140,12 +152,12 @@ class WrappedField(property):
     def _assigned(self, owner: object, value: object) -> AsyncGridFile:
         if isinstance(value, AsyncGridFile):
             value.state.check_idle()
-            value = copy.copy(value)  # what is asked is whether it may be held here; it stays whose it is
+            value = copy.copy(value)  # only to check whether it may be held here
         file = assign(AsyncGridFile(options=self.options), value, self.options)
         if file.state.content is not None:
             raise BadSource(
-                f"{self.place(owner)} takes a file, an id or None: nothing would ever store the content that was "
-                f"assigned. `await` its put() or replace() instead"
+                f"{self.place(owner)} takes a file, an id or None, because assigned content would never be stored. "
+                f"`await` its put() or replace() instead"
             )
         return file
 
@@ -161,43 +173,45 @@ class WrappedField(property):
         except TypeError as error:
             raise BadOption(
                 f"{type(owner).__qualname__} takes no weak references, and wrap_field needs them: leave out __slots__, "
-                "add '__weakref__' to them, or say dataclass(slots=True, weakref_slot=True)"
+                "add '__weakref__' to them, or use dataclass(slots=True, weakref_slot=True)"
             ) from error
         file = WrappedFile(reference, self)
         self._files.set(owner, file)
         return file
 
     def place(self, owner: object) -> str:
+        """Return the name of the field for messages."""
         return f"{type(owner).__qualname__}.{self._name}"
 
-    # Between the attribute and its file
-
     def read_id(self, owner: object) -> tuple[ObjectId | None, IdForm | None]:
-        """The id, and the form that it has; None for what says nothing of its form."""
+        """Return the id and its form, which is None for an empty attribute."""
         value = getattr(owner, self.attribute)
         if value is None or isinstance(value, ObjectId):
             return value, None if value is None else "id"
         if isinstance(value, str) and ObjectId.is_valid(value):
             return ObjectId(value), "hex"
         raise BadId(
-            f"{type(owner).__qualname__}.{self.attribute} holds a file's id, which is an ObjectId, its 24 hex digits "
+            f"{type(owner).__qualname__}.{self.attribute} must hold a file's id: an ObjectId, its 24 hex digits "
             f"or None, and not {type_name(value)} {value!r}"
         )
 
     def write_id(self, owner: object, id: object, form: IdForm | None) -> None:
+        """Assign an id to the attribute. Raises `BadId` if it is not an `ObjectId` or None."""
         if id is not None and not isinstance(id, ObjectId):
             raise BadId(f"{type(owner).__qualname__}.{self.attribute} names files by ObjectId only, not by {id!r}")
         as_hex = id is not None and (form or self.form_of_new(owner)) == "hex"
         setattr(owner, self.attribute, str(id) if as_hex else id)
 
     def form_of_new(self, owner: object) -> IdForm:
+        """Return the form for an empty attribute."""
         return self._form or _declared_form(type(owner), self.attribute)
 
     def refuse_frozen(self, owner: object) -> None:
+        """Raise `BadOption` if the attribute cannot be assigned."""
         kind: Any = type(owner)
         fields = pydantic_fields(kind)
         if fields is not None:
-            # Asked and not tried: an assignment shows in what such a model dumps.
+            # An assignment as a trial would change what such a model dumps.
             field = fields.get(self.attribute)
             frozen = bool(kind.model_config.get("frozen")) or (field is not None and bool(field.frozen))
         else:
@@ -208,22 +222,22 @@ class WrappedField(property):
                 frozen = True
         if frozen:
             raise BadOption(
-                f"{kind.__qualname__}.{self.attribute} is frozen: {self.place(owner)} can be read, and not be changed"
+                f"{kind.__qualname__}.{self.attribute} is frozen: {self.place(owner)} can be read, but not changed"
             )
 
 
 class WrappedState(FileState):
     """The state of one object's file. Its id is the value of the object's attribute.
 
-    While the file is being written it keeps the file that it began with. A value that is assigned to the attribute in
-    that time is overwritten at the end, and its file is left alone.
+    During a write it keeps the file that it had at the start. A value that is assigned to the attribute during the
+    write is overwritten at the end. Its file is kept.
     """
 
     __slots__ = ("_field", "_form", "_known_id", "_known_info", "_owner", "_pinned")
 
     def __init__(self, owner: weakref.ref[object], field: WrappedField) -> None:
         self._field = field
-        self._owner: Callable[[], object | None] = lambda: None  # while this is being made
+        self._owner: Callable[[], object | None] = lambda: None  # until the end of __init__
         self._form: IdForm | None = None
         self._pinned = False
         self._known_info: FileInfo | None = None
@@ -247,7 +261,7 @@ class WrappedState(FileState):
 
     @property
     def info(self) -> FileInfo | None:
-        """The record of that file, if it is known."""
+        """The record of the file, if it is known."""
         self.follow()
         return self._known_info
 
@@ -256,7 +270,7 @@ class WrappedState(FileState):
         self._known_info = info
 
     def follow(self) -> None:
-        """Become the file that the attribute names now. Other code may have assigned it."""
+        """Take the id that the attribute holds now. Other code may have assigned it."""
         owner = self._owner()
         if owner is None or self.busy is not None or self._pinned:
             return
@@ -268,7 +282,7 @@ class WrappedState(FileState):
             self._attach_anew(owner)
 
     def _attach_anew(self, owner: object) -> None:
-        # A reference that was moved by hand replaces nothing, and `revert` may not remove its file.
+        # A reference that the caller moved replaces no file, and `revert` must not remove its file.
         self.attachment = Attachment(self, owner, self._field.attribute)
 
     def move_to(self, owner: object, id: object, info: FileInfo | None) -> None:
@@ -283,14 +297,13 @@ class WrappedState(FileState):
         self.follow()
         owner = self._owner()
         if owner is not None:
-            # Before any byte is sent.
             self._field.refuse_frozen(owner)
             self._form = self._form or self._field.form_of_new(owner)
         with super().exclusive(doing) as extend:
             yield extend
 
     async def replace_with(self, store: Store, info: FileInfo, session: Session | None) -> None:
-        self._pinned = True  # close() has ended the writing before it asks which file is replaced
+        self._pinned = True  # close() ends the write before it reads the id of the replaced file
         try:
             old, old_info = self._known_id, self._known_info
             try:
@@ -306,7 +319,7 @@ class WrappedState(FileState):
             self._pinned = False
 
     async def remove(self, store: Store, id: object, session: Session | None) -> None:
-        # A class that refuses None does so before the file is removed.
+        # A class may refuse None: this must fail before the file is removed.
         info = self._known_info
         self.set_file(None, None)
         try:
@@ -332,16 +345,15 @@ class WrappedFile(AsyncGridFile):
         self.state = WrappedState(owner, field)
 
     def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
-        # A copy is a file like any other. This one belongs to its object.
+        # Only this file belongs to the object. A copy does not.
         return AsyncGridFile, (), self.__getstate__()
 
     async def finalize(self, *, session: Session | None = None) -> None:
-        """Remove the files that this one replaced, because the caller has saved the object.
+        """Remove the replaced files, after the caller has saved the object.
 
-        Files that another wrapped attribute of the object names are kept. Transactions are as for
-        `AsyncGridFile.finalize`.
+        Files of the object's other wrapped attributes are kept. Transactions are as for `AsyncGridFile.finalize`.
         """
-        assert self.state.attachment is not None, "it has one from the start"
+        assert self.state.attachment is not None, "__init__ attached it"
         through = self.state.session_for(session)
         self.state.enlist(through)
         await self.state.attachment.finalize(through, self.state.ids_beside())
@@ -381,7 +393,7 @@ def mark_loaded(document: T) -> T:
 
 
 def _declared_form(kind: Any, attribute: str) -> IdForm:
-    """What the attribute's annotation asks for: hex for a `str`, and nothing of ObjectId in it."""
+    """Return the form that an annotation asks for: hex for a `str`, unless it names ObjectId, too."""
     fields = pydantic_fields(kind)
     if fields is not None and attribute in fields:
         declared = fields[attribute].annotation
@@ -391,14 +403,14 @@ def _declared_form(kind: Any, attribute: str) -> IdForm:
         except (AttributeError, NameError, SyntaxError, TypeError) as error:
             raise BadOption(
                 f"{kind.__qualname__}.{attribute} is empty, and its annotation cannot be read ({error}): "
-                "tell wrap_field as_='id' or as_='hex'"
+                "call wrap_field with as_='id' or as_='hex'"
             ) from error
     classes = [each for each in parts_of(declared) if isinstance(each, type)]
     return "hex" if str in classes and not any(issubclass(each, ObjectId) for each in classes) else "id"
 
 
 def _annotation(kind: type, attribute: str) -> object:
-    """The annotation of this attribute alone: what others name may be there for type checkers only."""
+    """Return the annotation of this attribute alone, because others may name types that only type checkers import."""
     for base in kind.__mro__:
         given = inspect.get_annotations(base)
         if attribute in given:

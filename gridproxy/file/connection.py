@@ -1,4 +1,4 @@
-"""From an alias to a database: the ambient default, and its override in one context."""
+"""The database of an alias: the default of `connect`, and its override by `using` in one context."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 DEFAULT_ALIAS = "default"
 
-# Whoever sees this has a model, most likely, whose class lacks what would tell its files where they are.
+# The usual cause of the error is a model whose class lacks the mixin.
 _ADVICE = (
-    ". A field of a Beanie document knows it where the class has the mixin, `class X(FileDocument, Document)`; one "
-    "of an ODMantic model, `class X(FileModel, Model)`, once AsyncEngine has found or saved it: before that assign the "
-    "content (`x.field = b'...'`), and the save stores it"
+    ". The class of a Beanie document needs the mixin, `class X(FileDocument, Document)`, that of an ODMantic model "
+    "`class X(FileModel, Model)`. AsyncEngine must have found or saved such a model: before that assign the content "
+    "(`x.field = b'...'`) and save"
 )
 
 DatabaseFactory = Callable[[], AsyncDatabase[Any]]
 
 
 class _Connection:
-    """A database, or a factory of one: a client belongs to the event loop that first used it."""
+    """A database or a factory of databases, because a client belongs to the event loop that first used it."""
 
     def __init__(self, database: AsyncDatabase[Any] | DatabaseFactory) -> None:
         self._database = database
@@ -41,14 +41,12 @@ class _Connection:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise NotConnected(
-                "this connection is a factory, called once per event loop, and no event loop is running"
-            ) from None
+            raise NotConnected("no event loop is running: a connection by a factory needs one") from None
         if loop not in self._by_loop:
             database = store_database(self._database())
-            # A client keeps its loop alive, so weak keys would never let go of the ones that are over.
-            for over in [each for each in list(self._by_loop) if each.is_closed()]:
-                self._by_loop.pop(over, None)
+            # A client keeps its loop alive, so weak keys would never free closed loops.
+            for closed in [each for each in list(self._by_loop) if each.is_closed()]:
+                self._by_loop.pop(closed, None)
             self._by_loop[loop] = database
         return self._by_loop[loop]
 
@@ -58,23 +56,43 @@ _overrides: ContextVar[dict[str, _Connection] | None] = ContextVar("gridproxy_ov
 
 
 def connect(database: AsyncDatabase[Any] | DatabaseFactory, alias: str = DEFAULT_ALIAS) -> None:
-    """Make `database` the one that files and documents without one of their own use; no I/O.
+    """Set the database of files and documents that name no other one. Does no I/O.
 
-    A factory is called once per event loop, when it is needed first. Raises `BadOption` for anything else (a client, a
-    synchronous database) and an alias that is no str.
+    Args:
+        database: A database of pymongo's, or a factory, which is called on the first use in each event loop.
+        alias: The name for `db_alias` of documents and options.
+
+    Raises:
+        BadOption: `database` is another object, such as a client, or `alias` is not a str.
+
+    ```python
+    connect(client["archive"], alias="archive")
+    await AsyncGridFile(options=FileOptions(db_alias="archive")).put(b"an old marmot")
+    ```
     """
     _connections[_checked_alias(alias)] = _connection(database)
 
 
 def disconnect(alias: str = DEFAULT_ALIAS) -> None:
-    """Forget what `connect` set; the client is the caller's to close. No error where nothing was set."""
+    """Undo `connect`, which need not have been called. The caller closes the client.
+
+    ```python
+    disconnect("archive")
+    ```
+    """
     _connections.pop(alias, None)
 
 
 @contextmanager
 def using(database: AsyncDatabase[Any] | DatabaseFactory, alias: str = DEFAULT_ALIAS) -> Iterator[None]:
-    """Another database for this alias inside the block, in this context only (and tasks started in it): for tests, for
-    tenants. Takes and raises the same as `connect`.
+    """Use another database for this alias inside the block, in this context and the tasks started in it.
+
+    Arguments and errors are as for `connect`.
+
+    ```python
+    with using(client["tenant"]):
+        await AsyncGridFile().put(b"a marmot of this tenant")
+    ```
     """
     before = _overrides.get()
     token = _overrides.set({**(before or {}), _checked_alias(alias): _connection(database)})
@@ -82,13 +100,12 @@ def using(database: AsyncDatabase[Any] | DatabaseFactory, alias: str = DEFAULT_A
         yield
     finally:
         with suppress(ValueError):
-            # Left in another context than it was entered in (an async generator's clean-up), this raises; what was set
-            # is gone with the context that it was set in.
+            # An async generator may leave the block in another context. The override ends with its own context then.
             _overrides.reset(token)
 
 
 def get_database(alias: str | None = None) -> AsyncDatabase[Any]:
-    """The database of an alias, as it is now and here; raises `NotConnected` where there is none."""
+    """Return the present database of an alias. Raises `NotConnected` if there is none."""
     return _known(alias, "").database()
 
 
@@ -102,7 +119,7 @@ def _known(alias: str | None, advice: str) -> _Connection:
 
 
 def store_for(bucket: BucketLike | str | None, alias: str | None) -> Store:
-    """The two collections that a file with this bucket and alias lives in, at this moment."""
+    """Return the present collections of a file with this bucket and alias."""
     if bucket is None or isinstance(bucket, str):
         advice = _ADVICE if alias is None else ""
         return Store(_known(alias, advice).database(), DEFAULT_NAME if bucket is None else bucket)
@@ -111,12 +128,12 @@ def store_for(bucket: BucketLike | str | None, alias: str | None) -> Store:
 
 def _checked_alias(alias: object) -> str:
     if not isinstance(alias, str):
-        raise BadOption(f"an alias is a str, not {type_name(alias)}")
+        raise BadOption(f"an alias must be a str, not {type_name(alias)}")
     return alias
 
 
 def _connection(database: Any) -> _Connection:
-    # A database can be called like any attribute of pymongo's, so it has to be asked for first; so can a client.
+    # Databases and clients of pymongo are callable, as all their attributes are.
     if not isinstance(database, AsyncDatabase) and (
         not callable(database) or type(database).__module__.startswith("pymongo.")
     ):

@@ -1,11 +1,11 @@
-"""FileOptions: how one field keeps its files."""
+"""FileOptions: how one field stores its files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypedDict, TypeVar
 
 from gridproxy.errors import BadOption, type_name
 from gridproxy.gridfs.content.images import ImageOptions
@@ -32,28 +32,51 @@ class BucketLike(Protocol):
         """The bucket's name."""
 
 
+class FieldOptions(TypedDict, total=False):
+    """The options of a file field, as keywords. See `FileOptions`."""
+
+    bucket: BucketLike | str | None
+    db_alias: str | None
+    store: StoreAs
+    on_delete: OnDelete
+    on_replace: OnReplace
+    max_size: int | None
+    content_types: Iterable[str] | str | None
+    validators: Iterable[Validator] | Validator | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
-    """How one field keeps its files; the same declaration for every adapter.
+    """How one field stores its files, for every adapter.
 
-    `bucket` is a `Bucket`, a bucket's name, or None for "fs"; `db_alias` the alias given to `connect`, None for that of
-    the document, else "default". `store` says what the document keeps: the file's "id" (the default), or a "snapshot"
-    of its metadata. `on_delete` says what becomes of the file when its document is deleted: "keep" (the default) or
-    "delete".
+    In a pydantic model it annotates a field, and also applies to the default `= AsyncGridFile()`. For other defaults,
+    of `Field(default=..., default_factory=...)`, set `validate_default=True`. A refused file raises `FileRefused` with
+    the field, the limit and the actual value, and is not stored.
 
-    Limits: `max_size` (bytes) stops an upload at the byte that is too many. `content_types` ("image/png", "image/*")
-    are the types that may come in; the first bytes have to bear out what the name or the sender says (extra `sniff`,
-    asked for here and now). `validators` are called with the info and the first 64 KiB of a file before there is one,
-    synchronous ones in a worker thread, and refuse by raising ValueError or returning False. A refusal is a
-    `FileRefused` with the field, the limit and what came; nothing is stored then.
+    Args:
+        bucket: A `Bucket`, or a bucket's name. None for "fs".
+        db_alias: The alias given to `connect`. None for that of the document, or else "default".
+        store: What the document stores: the file's "id", or a "snapshot" of its metadata.
+        on_delete: Whether to "keep" or "delete" the file when its document is deleted.
+        max_size: The largest size, in bytes. A larger upload is stopped at the first byte over it.
+        content_types: The accepted types, such as "image/png" or "image/*". The first bytes of the content must agree
+            with the type that its name or sender states. Needs the extra `sniff`.
+        validators: Functions of a file's info and first 64 KiB, called before it is stored. They refuse it by raising
+            ValueError or returning False. Synchronous ones run in a worker thread.
+        image: The options of a picture.
 
-    `image` makes it a field of pictures: see `ImageOptions`.
+    Raises:
+        BadOption: A value is invalid, or an extra is missing.
 
-    In a pydantic model it annotates a field: `photo: Annotated[AsyncGridFile, FileOptions(bucket="photos")]`. It holds
-    for the default `= AsyncGridFile()` too, and for those of `Field(default=..., default_factory=...)` only where that
-    says `validate_default=True`: pydantic looks at no default else.
+    ```python
+    from typing import Annotated
+    from pydantic import BaseModel
 
-    Raises `BadOption` for values that no field can have, and where an extra is missing.
+    class Mouse(BaseModel):
+        photo: Annotated[AsyncGridFile, FileOptions("photos", max_size=1_000_000)]
+
+    assert Mouse.model_validate({}).photo.options.bucket == "photos"
+    ```
     """
 
     bucket: BucketLike | str | None = field(default=None, kw_only=False)
@@ -94,7 +117,7 @@ class FileOptions:
                 content_types=checked_content_types(self.content_types),
                 validators=checked_validators(self.validators),
             )
-        # As tuples, which cannot change and can be read more than once.
+        # Tuples cannot change, and can be read more than once.
         object.__setattr__(self, "content_types", limits.content_types)
         object.__setattr__(self, "validators", limits.validators)
         object.__setattr__(self, "_limits", limits)

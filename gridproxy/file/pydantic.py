@@ -1,4 +1,4 @@
-"""The pydantic schema of a file field: what it accepts, what it dumps, its JSON schema, and its options for a default.
+"""The pydantic schema of a file field: its accepted values, dumps and JSON schema, and the options of its default.
 
 `AsyncGridFile.__get_pydantic_core_schema__` returns it. pydantic is imported only if a model asks.
 """
@@ -36,7 +36,7 @@ def file_schema(kind: type[F], options: FileOptions) -> CoreSchema:
     value is a validation error that names it. In Python mode it dumps an `ObjectId` or None, in JSON mode hex or null,
     and a snapshot if the options say so.
     """
-    from pydantic_core import core_schema  # noqa: PLC0415  # an extra: a caller that asks for a schema has it
+    from pydantic_core import core_schema  # noqa: PLC0415  # an extra, which the caller has
 
     def from_python(value: object) -> F:
         if value is None or type(value) is ObjectId:  # as documents are loaded

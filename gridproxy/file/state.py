@@ -48,7 +48,12 @@ class HasState(Protocol):
 
 
 class FileState:
-    """The id, the options and the last seen record of one file, and what is being done with it."""
+    """The id, the options and the last known record of one file, and the operation that is running on it.
+
+    ```python
+    assert file.state.ref == (file.id, file.info)
+    ```
+    """
 
     __slots__ = (
         "__weakref__",

@@ -1,4 +1,4 @@
-"""What a field holds: an id, a snapshot, or content that is to be stored. And the file object for each of them."""
+"""Convert between file objects and the values of a field: ids, snapshots, and content to be stored."""
 
 from __future__ import annotations
 
@@ -25,8 +25,14 @@ F = TypeVar("F", bound=HasState)
 def from_stored(kind: type[F], value: object, options: FileOptions) -> F:
     """Return the file of a stored document's value: an id of any kind, null, or a snapshot.
 
-    A snapshot is a sub-document with `_id`. Any other value is taken as an id: other code may have written it, and the
+    A snapshot is a sub-document with `_id`. Any other value is read as an id: other code may have written it, and the
     document must load.
+
+    ```python
+    from gridproxy.fields import from_stored
+
+    assert from_stored(AsyncGridFile, file.id, FileOptions()) == file
+    ```
     """
     if not isinstance(value, Mapping):
         return kind(value, options=options)
@@ -38,9 +44,17 @@ def from_stored(kind: type[F], value: object, options: FileOptions) -> F:
 
 
 def parse_input(kind: type[F], value: object, options: FileOptions) -> F:
-    """Return the file of a value that a user gave for a field: what `assign` accepts, or a snapshot.
+    """Return the file of a value that the caller gave for a field: one that `assign` accepts, or a snapshot.
 
-    Raises `BadId` and `BadSource` naming the value.
+    Raises:
+        BadId: A str or a mapping is not an id or a snapshot.
+        BadSource: Another value is not content.
+
+    ```python
+    from gridproxy.fields import parse_input
+
+    assert parse_input(AsyncGridFile, str(file.id), FileOptions()) == file
+    ```
     """
     if isinstance(value, Mapping):
         id = value.get("_id")
@@ -59,7 +73,14 @@ def parse_input(kind: type[F], value: object, options: FileOptions) -> F:
 
 
 def stored_value(file: HasState) -> object:
-    """Return what a document stores of a file: its id, or a snapshot if the field stores one and the info is known."""
+    """Return what a document stores of a file: its id, or a snapshot if the field stores one and the info is known.
+
+    ```python
+    from gridproxy.fields import stored_value
+
+    assert stored_value(file) == file.id
+    ```
+    """
     id, info = file.state.ref
     if info is not None and id is not None and file.state.options.store == "snapshot":
         return info.snapshot()
@@ -88,8 +109,18 @@ def ids_in(raw: object) -> object:
 def assign(current: F, value: object, options: FileOptions) -> F:
     """Return the file that a field holds after `value` was assigned to it. Does no I/O.
 
-    A file, an id or None moves the reference. Anything that bytes can be read from is content for the next save. Raises
-    `BadId` for a str or mapping that is not an id, and `BadSource` for any other value.
+    A file, an id or None moves the reference. A source of bytes is content for the next save.
+
+    Raises:
+        BadId: A str or a mapping is not an id, or a file is in another bucket.
+        BadSource: Another value is not content.
+        UploadInProgress: Content is assigned while the file is being written.
+
+    ```python
+    from gridproxy.fields import assign
+
+    assert assign(file, None, FileOptions()).id is None
+    ```
     """
     kind = type(current)
     if value is None or isinstance(value, ObjectId):
@@ -115,6 +146,12 @@ def validate_assignment(current: F, value: object, field: str) -> F:
     """Return the file that a model's field holds after an assignment: as `assign`, and a snapshot is accepted.
 
     The same file stays the same object. Raises `ValidationError` naming the field.
+
+    ```python
+    from gridproxy.fields import validate_assignment
+
+    assert validate_assignment(file, file.id, "photo") is file
+    ```
     """
     state = current.state
     try:

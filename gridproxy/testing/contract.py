@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from . import nothing_lost
 from .checks import CHECKS
 from .harness import FieldHarness
 from .helpers import Helper
@@ -65,7 +66,10 @@ def field_adapter_checks() -> list[FieldAdapterCheck]:
     names = [check.name for check in field_adapter_checks()]
     ```
     """
-    return [FieldAdapterCheck(name, run.__doc__ or "", run) for name, run in CHECKS.items()]
+    return [
+        FieldAdapterCheck(name, (run.__doc__ or "").strip(), run)
+        for name, run in {**CHECKS, **nothing_lost.CHECKS}.items()
+    ]
 
 
 async def check_field_adapter(harness: FieldHarness, *, only: Iterable[str] | None = None) -> list[str]:

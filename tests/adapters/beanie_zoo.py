@@ -94,7 +94,7 @@ def setting(values: dict[Any, Any]) -> Any:
 
 
 async def found(kind: type[Any] = Animal) -> Any:
-    """The only document of a class, as another process would find it."""
+    """Find the only document of a class, as another process would."""
     document = await kind.find_one()
     assert document is not None
     return document

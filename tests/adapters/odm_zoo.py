@@ -58,7 +58,7 @@ class Ward(FileModel, Model):
 
 
 async def again(engine: AsyncEngine, animal: Animal) -> Animal:
-    """The same document, as another process would find it."""
+    """Find the same document, as another process would."""
     found = await engine.find_one(Animal, Animal.id == animal.id)
     assert found is not None
     return found

@@ -79,7 +79,7 @@ class Probe:
         self._operation = operation
 
     async def row(self) -> str:
-        """The row of the table."""
+        """Return the row of the table."""
         cells = {"insert": self._inserting, "write": self._writing, "delete": self._deleting}[self._operation.kind]
         return f"| {self._harness.name} | `{self._operation.name}` | {' | '.join(await cells())} |"
 

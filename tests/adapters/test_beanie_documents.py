@@ -74,7 +74,7 @@ async def test_projections_have_the_file(database: Database) -> None:
         assert await projected.photo.read() == b"data"
 
 
-async def test_a_lazily_parsed_document_has_its_files_at_home(database: Database) -> None:
+async def test_a_lazily_parsed_document_has_its_files_in_its_database(database: Database) -> None:
     await Animal(name="lazy", photo=b"photo", sound=b"sound", album=[b"a"]).insert()
     await Badged(badge=b"data").insert()
     (animal,) = await Animal.find(lazy_parse=True).to_list()
@@ -129,10 +129,10 @@ async def test_options_hold_for_defaults_too(database: Database) -> None:
     assert await contents(database, "sounds") == (1, 1)
 
 
-# Where the files lie
+# The database of the files
 
 
-async def test_files_lie_in_the_documents_database(database: Database) -> None:
+async def test_files_are_in_the_database_of_the_document(database: Database) -> None:
     other = database.client[f"{database.name}_other"]
     with gridproxy.using(other):
         animal = Animal(photo=b"data")
@@ -160,7 +160,7 @@ async def test_a_file_of_another_database_is_refused(database: Database) -> None
     await database.client.drop_database(other)
 
 
-async def test_an_option_that_names_a_database_comes_first(database: Database) -> None:
+async def test_a_database_in_the_options_is_used_first(database: Database) -> None:
     await init_beanie(database, document_models=[Archived])
     archive = database.client[f"{database.name}_archive"]
     with gridproxy.using(archive, alias="archive"):
@@ -174,7 +174,7 @@ async def test_an_option_that_names_a_database_comes_first(database: Database) -
     await database.client.drop_database(archive)
 
 
-async def test_a_class_that_is_given_another_database_uses_that(database: Database) -> None:
+async def test_a_class_initialised_with_another_database_uses_it(database: Database) -> None:
     await Animal(photo=b"one").insert()
     other = database.client[f"{database.name}_other"]
     await beanie_of(other)
@@ -183,7 +183,7 @@ async def test_a_class_that_is_given_another_database_uses_that(database: Databa
     await database.client.drop_database(other)
 
 
-async def test_a_class_that_beanie_does_not_know_says_what_to_call() -> None:
+async def test_an_uninitialised_class_raises_with_the_call_to_make() -> None:
     with pytest.raises(NotInitialised, match=r"document_models=\[NeverInitialised\]\)` first") as caught:
         NeverInitialised()
     for kind in (NotConnected, GridProxyError, CollectionWasNotInitialized):
@@ -210,7 +210,7 @@ async def test_copies_have_files_of_their_own(database: Database) -> None:
     assert await contents(database) == (1, 1)
 
 
-async def test_copies_while_a_file_is_written_have_the_old_one(database: Database) -> None:
+async def test_copies_during_a_write_have_the_old_file(database: Database) -> None:
     animal = await Animal(photo=b"old").insert()
     async with animal.photo.new_file(replace=True):
         animal.photo.write(b"new")
@@ -229,7 +229,7 @@ async def test_a_file_is_dumped_as_its_id(database: Database) -> None:
 # Assigning
 
 
-async def test_what_is_no_file_is_refused_and_named(database: Database) -> None:
+async def test_a_value_that_is_not_a_file_is_refused_with_the_field(database: Database) -> None:
     animal = await Animal(photo=b"data").insert()
     photo = animal.photo
     values: list[tuple[Any, str]] = [
@@ -246,7 +246,7 @@ async def test_what_is_no_file_is_refused_and_named(database: Database) -> None:
     assert animal.photo is photo
 
 
-async def test_a_list_of_ids_only_points_to_what_may_be_somebody_elses(database: Database) -> None:
+async def test_files_of_an_assigned_list_of_ids_are_not_removed(database: Database) -> None:
     somebodys = await Animal(photo=b"somebody's").insert()
     document = await Soft(attached=b"mine").insert()
     document.attached = somebodys.photo.id  # it becomes a file
@@ -289,7 +289,7 @@ async def test_deletes_of_many_documents_remove_no_file(database: Database) -> N
     assert await contents(database) == (4, 4)
 
 
-async def test_a_delete_gives_back_what_beanie_gives(database: Database) -> None:
+async def test_delete_returns_the_result_of_beanie(database: Database) -> None:
     keeper = await Keeper(badge=b"data").insert()
     result = await keeper.delete()
     assert result is not None
@@ -300,7 +300,7 @@ async def test_a_delete_gives_back_what_beanie_gives(database: Database) -> None
     assert again.deleted_count == 0
 
 
-async def test_options_within_a_field_s_type_are_the_field_s(database: Database) -> None:
+async def test_options_inside_the_type_of_a_field_apply(database: Database) -> None:
     await init_beanie(database, document_models=[Perhaps])
     document = await Perhaps(photo=b"data", album=[b"1", b"2"]).insert()
     assert await contents(database, "photos") == (3, 3)

@@ -128,7 +128,7 @@ async def test_content_assigned_in_an_embedded_model_is_stored_and_replaces(
     assert await orphans(database) == []
 
 
-async def test_wherever_an_embedded_model_lies_what_is_assigned_there_is_content(database: Database) -> None:
+async def test_assigned_content_is_stored_in_every_kind_of_embedded_model(database: Database) -> None:
     stamped = {"stamp": {"print": b"old"}}
     old: dict[str, Any] = {"scan": b"old", "pages": [b"old"], **stamped}
     order = await stored(first=old, lines=[old], by_name={"a": old}, pair=(old, old))
@@ -202,7 +202,7 @@ async def test_ids_none_and_snapshots_move_the_reference(database: Database) -> 
     ],
     ids=str,
 )
-async def test_what_can_be_no_file_is_refused_by_its_path_and_nothing_is_written(
+async def test_a_value_that_is_not_a_file_is_refused_with_its_path_and_nothing_is_written(
     values: Any, path: str, database: Database
 ) -> None:
     order = await stored(name="before", lines=[{"scan": b"a"}, {"scan": b"b"}])
@@ -267,7 +267,7 @@ async def test_content_that_an_event_assigns_in_an_embedded_model_is_stored(data
     assert await contents(database) == (1, 1)
 
 
-async def test_an_update_of_something_else_leaves_what_was_assigned_unsaved(database: Database) -> None:
+async def test_an_update_of_another_field_does_not_store_assigned_content(database: Database) -> None:
     order = await stored(lines=[{"scan": b"old"}])
     raw(order.lines[0], scan=b"new")
     assert order.is_changed
@@ -291,7 +291,9 @@ async def test_an_update_refuses_content_for_a_file_field(value: Any, database: 
         lambda: query.find_one(query.name == "").update(setting({query.cover: value})),
         lambda: query.find_one(query.name == "nobody").upsert(setting({query.cover: value}), on_insert=Order()),
     ):
-        with pytest.raises(ValidationError, match=r"cover: an update writes what it is told.* assign the content"):
+        with pytest.raises(
+            ValidationError, match=r"cover: an update writes its values as they are.* assign the content"
+        ):
             await update()
     assert await in_database() == before
     await order.set({Order.cover: None})
@@ -299,7 +301,7 @@ async def test_an_update_refuses_content_for_a_file_field(value: Any, database: 
     assert await contents(database) == (1, 1)
 
 
-async def test_without_the_mixin_the_errors_name_it(database: Database) -> None:
+async def test_errors_of_a_class_without_the_mixin_name_the_mixin(database: Database) -> None:
     class Unmixed(Document):
         photo: AsyncGridFile = AsyncGridFile()
 
@@ -312,7 +314,7 @@ async def test_without_the_mixin_the_errors_name_it(database: Database) -> None:
     assert await unmixed.count() == 0
 
 
-async def test_sync_forgets_what_was_assigned(database: Database) -> None:
+async def test_sync_discards_assigned_content(database: Database) -> None:
     order = await stored(lines=[{"scan": b"old"}])
     raw(order.lines[0], scan=5)
     await order.sync()
@@ -320,7 +322,7 @@ async def test_sync_forgets_what_was_assigned(database: Database) -> None:
     assert await contents(database) == (1, 1)
 
 
-async def test_a_file_that_another_field_took_stays(database: Database) -> None:
+async def test_a_file_moved_to_another_field_is_kept(database: Database) -> None:
     order = await stored(lines=[{"scan": b"old"}, {}])
     order.lines[1].scan = order.lines[0].scan
     raw(order.lines[0], scan=b"new")
@@ -329,7 +331,7 @@ async def test_a_file_that_another_field_took_stays(database: Database) -> None:
     assert await contents(database) == (2, 2)
 
 
-async def test_a_deleted_document_takes_what_was_stored_where_content_was_assigned(database: Database) -> None:
+async def test_delete_removes_the_stored_file_in_a_field_with_assigned_content(database: Database) -> None:
     class Attached(BaseModel):
         file: Annotated[AsyncGridFile, FileOptions(on_delete="delete")]
 
@@ -343,7 +345,7 @@ async def test_a_deleted_document_takes_what_was_stored_where_content_was_assign
     assert await contents(database) == (0, 0)
 
 
-async def test_a_copy_does_not_know_what_was_there_before(database: Database) -> None:
+async def test_content_assigned_in_a_copy_does_not_replace_the_old_file(database: Database) -> None:
     order = await stored(lines=[{"scan": b"old"}], frozen={"pages": [b"p"]})
     raw(order.lines[0], scan=b"new")
     copied = order.model_copy(deep=True)

@@ -43,7 +43,7 @@ WRITES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("way", INSERTS)
-async def test_whatever_inserts_stores_what_was_assigned(way: str, database: Database) -> None:
+async def test_every_insert_stores_assigned_content(way: str, database: Database) -> None:
     animal = Animal(photo=b"photo", sound=b"sound", album=[b"a", b"b"], by_name={"x": b"x"}, home={"door": b"door"})
     await INSERTS[way](animal)
     again = await found()
@@ -54,7 +54,7 @@ async def test_whatever_inserts_stores_what_was_assigned(way: str, database: Dat
 
 
 @pytest.mark.parametrize("way", WRITES)
-async def test_whatever_writes_the_document_removes_what_was_replaced_and_keeps_the_objects(
+async def test_every_write_of_the_document_removes_replaced_files_and_keeps_the_objects(
     way: str, database: Database
 ) -> None:
     await Animal(
@@ -84,7 +84,7 @@ async def test_save_changes_without_changes_writes_nothing(database: Database) -
     assert await contents(database) == (1, 1)
 
 
-async def test_an_update_of_something_else_leaves_unsaved_files_unsaved(database: Database) -> None:
+async def test_an_update_of_another_field_does_not_save_files(database: Database) -> None:
     await Animal(name="a", photo=b"old", album=[b"one"]).insert()
     animal = await found()
     photo = animal.photo
@@ -114,7 +114,7 @@ async def test_an_update_leaves_an_open_writer_alone() -> None:
     assert await (await found()).photo.read() == b"new"
 
 
-async def test_an_update_that_writes_the_file_removes_what_it_replaced(database: Database) -> None:
+async def test_an_update_of_the_file_field_removes_the_replaced_file(database: Database) -> None:
     await Animal(photo=b"old", album=[b"one"]).insert()
     animal = await found()
     photo, one = animal.photo, animal.album[0]
@@ -131,7 +131,7 @@ async def test_an_update_that_writes_the_file_removes_what_it_replaced(database:
     assert await animal.album[0].read() == b"new"
 
 
-async def test_a_field_that_somebody_else_has_changed_is_theirs_after_an_update(database: Database) -> None:
+async def test_after_an_update_a_field_has_the_value_of_the_other_client(database: Database) -> None:
     animal = await Animal(photo=b"old").insert()
     other = await found()
     await animal.photo.replace(b"mine")
@@ -145,7 +145,7 @@ async def test_a_field_that_somebody_else_has_changed_is_theirs_after_an_update(
     assert await contents(database) == (2, 2)  # "mine" is left for check
 
 
-async def test_an_update_whose_answer_is_lost_removes_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_update_with_a_lost_answer_removes_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     animal = await Animal(photo=b"old").insert()
     old = AsyncGridFile(animal.photo.id, options=animal.photo.options)
     await animal.photo.replace(b"new")
@@ -157,7 +157,7 @@ async def test_an_update_whose_answer_is_lost_removes_no_file(monkeypatch: pytes
     assert await (await found()).photo.read() == b"new"
 
 
-async def test_an_update_that_breaks_a_unique_index_is_answered(database: Database) -> None:
+async def test_an_update_that_violates_a_unique_index_has_a_known_outcome(database: Database) -> None:
     await Animal(name="taken").insert()
     animal = await Animal(name="b", photo=b"old").insert()
     await database["Animal"].create_index("name", unique=True)
@@ -181,7 +181,7 @@ async def test_events_see_the_files_as_they_are() -> None:
     assert animal.get_changes() == animal.get_changes()
 
 
-async def test_rollback_goes_back_to_the_stored_files() -> None:
+async def test_rollback_restores_the_stored_files() -> None:
     await Animal(photo=b"old", album=[b"one"]).insert()
     animal = await found()
     photo = animal.photo
@@ -198,7 +198,7 @@ async def test_rollback_goes_back_to_the_stored_files() -> None:
     assert not animal.is_changed
 
 
-async def test_rollback_of_a_snapshot_keeps_what_is_known() -> None:
+async def test_rollback_of_a_snapshot_keeps_the_known_info() -> None:
     document = await StatefulBadge(badge=b"data").insert()
     badge = document.badge
     document.badge = None
@@ -207,7 +207,7 @@ async def test_rollback_of_a_snapshot_keeps_what_is_known() -> None:
     assert document.badge == badge
 
 
-async def test_without_nulls_an_empty_file_is_no_conflict() -> None:
+async def test_an_empty_file_is_not_a_conflict_if_nulls_are_left_out() -> None:
     document = await Nullless(name=None).insert()
     document.name = "x"
     await document.save()
@@ -236,7 +236,7 @@ async def test_a_document_that_is_validated_on_save_keeps_its_files(database: Da
     assert await contents(database) == (3, 3)
 
 
-async def test_sync_takes_the_stored_files() -> None:
+async def test_sync_loads_the_stored_files() -> None:
     animal = await Animal(photo=b"old", sound=b"sound").insert()
     sound = animal.sound
     other = await found()
@@ -260,7 +260,7 @@ async def test_a_stale_save_writes_its_old_file_back(database: Database) -> None
     assert await contents(database) == (1, 1)
 
 
-async def test_content_that_is_put_into_containers_by_hand_is_stored() -> None:
+async def test_content_put_into_containers_is_stored() -> None:
     animal = await Animal(album=[b"a"]).insert()
     album = animal.album
     album.append(b"b")  # it becomes a file when it is saved
@@ -273,7 +273,7 @@ async def test_content_that_is_put_into_containers_by_hand_is_stored() -> None:
     assert await again.by_name["c"].read() == b"c"
 
 
-async def test_what_writes_many_documents_refuses_content_and_removes_nothing(database: Database) -> None:
+async def test_writes_of_many_documents_refuse_content_and_remove_no_file(database: Database) -> None:
     with pytest.raises(InvalidDocument, match="not stored yet"):
         await Animal.insert_many([Animal(photo=b"data")])
     animal = await Animal(photo=b"old").insert()
@@ -330,7 +330,7 @@ async def test_an_optional_field_holds_none_or_a_file(database: Database) -> Non
     assert await contents(database) == (1, 1)
 
 
-async def test_the_mixin_comes_first() -> None:
+async def test_the_mixin_must_be_the_first_base() -> None:
     with pytest.raises(BadOption, match="write FileDocument before the document class"):
 
         class Wrong(Document, FileDocument):  # type: ignore[misc]  # mypy sees it, too

@@ -35,6 +35,7 @@ class MongozHarness(FieldHarness):
     name = "Mongoz"
     unsupported: ClassVar[dict[str, str]] = {
         "replacing: two writers, the second is refused": "Mongoz has no revisions: the last one wins",
+        "deleting: a stale document": "Mongoz does not say what it deleted",
         "copying: deepcopy": "a Mongoz document holds its collection, which cannot be copied",
         "copying: pickle": "a Mongoz document holds its collection, which cannot be pickled",
     }

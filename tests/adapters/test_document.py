@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("connected")
 
 
 @pytest.mark.parametrize(("document", "collection"), [(Animal, "animal"), (Keeper, "staff")])
-async def test_a_collection_is_called_as_told_or_after_the_class(
+async def test_a_collection_has_the_given_name_or_that_of_the_class(
     document: type[Document], collection: str, database: Database
 ) -> None:
     await document().save()
@@ -60,7 +60,7 @@ async def test_a_subclass_has_a_collection_of_its_own(database: Database) -> Non
     assert await Keeper.objects.count() == 0
 
 
-async def test_documents_and_files_of_an_alias_lie_in_its_database(database: Database) -> None:
+async def test_documents_and_files_of_an_alias_are_in_its_database(database: Database) -> None:
     elsewhere = database.client[f"{database.name}_archive"]
     gridproxy.connect(elsewhere, alias="archive")
     try:
@@ -79,7 +79,7 @@ async def test_documents_and_files_of_an_alias_lie_in_its_database(database: Dat
         await database.client.drop_database(elsewhere.name)
 
 
-async def test_without_a_connection_every_call_says_so() -> None:
+async def test_every_call_without_a_connection_raises_not_connected() -> None:
     gridproxy.disconnect()
     animal = Animal(genus="Marmota", id="a")
     for call in (animal.save, animal.reload, animal.delete, Animal.objects.count):
@@ -89,7 +89,7 @@ async def test_without_a_connection_every_call_says_so() -> None:
         await Archived().save()
 
 
-async def test_the_database_is_that_of_the_call(database: Database) -> None:
+async def test_the_database_is_looked_up_on_each_call(database: Database) -> None:
     elsewhere = database.client[f"{database.name}_elsewhere"]
     animal = Animal(genus="Marmota")
     try:
@@ -104,7 +104,7 @@ async def test_the_database_is_that_of_the_call(database: Database) -> None:
 # Saving
 
 
-async def test_the_first_save_gives_an_id_and_stores_every_field(database: Database) -> None:
+async def test_the_first_save_sets_the_id_and_stores_every_field(database: Database) -> None:
     animal = Animal(genus="Marmota", legs=4)
     assert animal.id is None
     assert await animal.save() is animal
@@ -157,7 +157,7 @@ async def test_a_save_writes_only_what_changed(mongodb_uri: str, database: Datab
         assert await updates_of(commands, animal.save) == []
 
 
-async def test_one_true_and_one_point_nought_are_three_things(mongodb_uri: str, database: Database) -> None:
+async def test_1_true_and_1_0_are_different_values(mongodb_uri: str, database: Database) -> None:
     async with watched(mongodb_uri, database) as commands:
         animal = await Animal(anything=[1], extra={"a": 1}).save()
         for value in (True, 1.0, 1, False, 0, Int64(0)):
@@ -183,7 +183,7 @@ async def test_a_new_document_keeps_its_containers_through_saves() -> None:
     assert (found.tags, found.extra, found.anything) == (["furry", "loud", "shy"], {"a": 1, "b": 2}, [{"n": 2}])
 
 
-async def test_what_changes_while_a_save_is_on_its_way_is_saved_by_the_next(
+async def test_a_change_during_a_save_is_saved_by_the_next_save(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     animal = await Animal(tags=["furry"], extra={"a": 1}).save()
@@ -216,14 +216,14 @@ async def test_two_writers_of_different_fields_both_win() -> None:
     assert (found.genus, found.legs) == ("Pika", 3)
 
 
-async def test_saves_of_one_document_take_turns(database: Database) -> None:
+async def test_saves_of_one_document_run_one_after_the_other(database: Database) -> None:
     animal = Animal(genus="Marmota", photo=b"content that is put once")
     await asyncio.gather(*(animal.save() for _ in range(5)))
     assert await Animal.objects.count() == 1
     assert await database["fs.files"].count_documents({}) == 1
 
 
-async def test_saving_what_somebody_deleted_says_missing_and_writes_nothing() -> None:
+async def test_saving_a_deleted_document_raises_document_missing_and_writes_nothing() -> None:
     animal = await Animal(genus="Marmota").save()
     await Animal.objects.delete()
     animal.genus = "Pika"
@@ -267,7 +267,7 @@ async def test_a_session_carries_save_reload_and_delete(client: AsyncMongoClient
 # Reload, delete
 
 
-async def test_reload_takes_every_field_again_and_forgets_what_was_changed(database: Database) -> None:
+async def test_reload_loads_every_field_and_discards_changes(database: Database) -> None:
     animal = await Animal(genus="Marmota", tags=["furry"], extra={"a": {"b": 1}}).save()
     photo = animal.photo
     await database["animal"].update_one({}, {"$set": {"genus": "Pika", "legs": 4, "extra": {"a": {"b": 2}}}})
@@ -285,7 +285,7 @@ async def test_reload_takes_every_field_again_and_forgets_what_was_changed(datab
     assert await database["fs.files"].count_documents({}) == 0
 
 
-async def test_reloading_what_is_not_stored_says_missing(database: Database) -> None:
+async def test_reloading_an_unstored_document_raises_document_missing(database: Database) -> None:
     await database["animal"].insert_one({"_id": None, "genus": "Nobody's"})
     with pytest.raises(DocumentMissing):
         await Animal().reload()
@@ -307,7 +307,7 @@ async def test_delete_removes_the_document_once(database: Database) -> None:
         await animal.delete()
 
 
-async def test_a_deleted_document_can_be_saved_anew_under_its_id() -> None:
+async def test_a_deleted_document_can_be_saved_again_with_its_id() -> None:
     animal = await Animal(genus="Marmota").save()
     id = animal.id
     await animal.delete()

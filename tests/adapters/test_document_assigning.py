@@ -76,14 +76,14 @@ async def test_an_aiofiles_file_can_be_assigned(tmp_path: Path) -> None:
     assert await animal.photo.read() == b"content"
 
 
-async def test_what_is_staged_can_be_assigned(database: Database) -> None:
+async def test_a_staged_upload_can_be_assigned(database: Database) -> None:
     staged = await Bucket(database).stage(b"staged", filename="staged.txt")
     animal = await stored(photo=staged)
     assert animal.photo.id == staged.id
     assert await animal.photo.read() == b"staged"
 
 
-async def test_changing_bytes_are_taken_at_the_assignment() -> None:
+async def test_a_bytearray_is_copied_on_assignment() -> None:
     buffer = bytearray(b"before")
     animal = Animal(photo=buffer)
     buffer[:] = b"after!"
@@ -92,7 +92,7 @@ async def test_changing_bytes_are_taken_at_the_assignment() -> None:
 
 
 @pytest.mark.parametrize("value", [7, 7.5, "no id", "", {"$gt": ""}, {"_id": ObjectId()}, object(), io.StringIO("x")])
-async def test_what_is_neither_content_nor_an_id_is_refused_and_changes_nothing(value: Any) -> None:
+async def test_a_value_that_is_not_a_file_is_refused_and_changes_nothing(value: Any) -> None:
     animal = await stored(photo=b"the photo")
     with pytest.raises(ValidationError) as caught:
         animal.photo = value
@@ -113,7 +113,7 @@ async def test_assigned_content_cannot_be_read_before_it_is_saved() -> None:
     assert await animal.photo.read() == b"the new"
 
 
-async def test_assigned_content_is_a_replace_and_the_old_file_goes_after_the_save(database: Database) -> None:
+async def test_assigned_content_replaces_the_file_which_is_removed_after_the_save(database: Database) -> None:
     animal = await stored(photo=b"the old")
     photo = animal.photo
     animal.photo = b"never stored"
@@ -234,7 +234,7 @@ async def test_a_file_of_another_bucket_is_refused() -> None:
     assert await animal.sound.read() == b"a whistle"
 
 
-async def test_a_file_of_the_same_bucket_under_another_spelling_is_taken(database: Database) -> None:
+async def test_a_file_of_the_same_bucket_with_other_options_is_accepted(database: Database) -> None:
     await Bucket(database).upload(b"by name", filename="marmot.jpg")
     photo = await Bucket(database).by_name("marmot.jpg")
     animal = await stored(photo=photo)
@@ -248,7 +248,7 @@ async def test_a_file_of_the_same_bucket_under_another_spelling_is_taken(databas
         animal.photo = AsyncGridFile(photo.id, bucket=Bucket(database))
 
 
-async def test_a_file_whose_document_was_never_stored_is_free_for_another(database: Database) -> None:
+async def test_a_file_of_a_document_that_was_never_stored_can_move_to_another(database: Database) -> None:
     photo = AsyncGridFile()
     await photo.put(b"the old")
     with pytest.raises(ValidationError, match="genus"):
@@ -261,7 +261,7 @@ async def test_a_file_whose_document_was_never_stored_is_free_for_another(databa
     assert await contents(database) == (2, 2)  # a file that was assigned may be another document's
 
 
-async def test_a_file_whose_document_was_stored_is_shared_though_nobody_holds_that_document() -> None:
+async def test_a_file_of_a_stored_document_is_shared_after_that_document_is_collected() -> None:
     photo = (await stored(photo=b"the old")).photo
     old = photo.id
     gc.collect()
@@ -271,7 +271,7 @@ async def test_a_file_whose_document_was_stored_is_shared_though_nobody_holds_th
     assert await AsyncGridFile(old).exists()
 
 
-async def test_an_empty_file_takes_the_fields_bucket(database: Database) -> None:
+async def test_an_empty_file_gets_the_bucket_of_the_field(database: Database) -> None:
     sound = AsyncGridFile()
     animal = Animal(sound=sound)
     await sound.put(b"a whistle")

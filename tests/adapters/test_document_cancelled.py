@@ -84,7 +84,7 @@ async def test_a_cancelled_delete_leaves_the_document_with_its_file_or_neither(d
     await cancelled_everywhere(make, stride=4)
 
 
-async def test_a_cancelled_revert_goes_back_and_loses_nothing_of_the_saved_document(database: Database) -> None:
+async def test_a_cancelled_revert_restores_the_file_and_keeps_the_saved_document(database: Database) -> None:
     async def make() -> Work:
         animal = await stored(photo=b"the old")
         await animal.photo.replace(b"the new")

@@ -73,7 +73,7 @@ async def test_a_writer_of_another_field_is_not_stale() -> None:
     assert await (await found()).photo.read() == b"the new"
 
 
-async def test_a_field_that_somebody_emptied_is_stale_too() -> None:
+async def test_a_field_that_another_client_emptied_is_stale() -> None:
     one = await stored(photo=b"the old")
     two = await found()
     one.photo = None
@@ -95,7 +95,7 @@ async def test_of_two_writers_at_once_one_wins_every_time_and_no_file_is_lost() 
         assert [await one.photo.read(), await two.photo.read()] == [b"one", b"two"]
 
 
-async def test_a_document_that_was_deleted_meanwhile_is_missing_and_both_files_are_whole() -> None:
+async def test_a_document_deleted_by_another_client_is_missing_and_both_files_are_whole() -> None:
     animal = await stored(photo=b"the old")
     old = animal.photo.id
     await animal.photo.replace(b"the new")
@@ -113,7 +113,7 @@ async def test_a_document_that_was_deleted_meanwhile_is_missing_and_both_files_a
 async def server(
     mongodb_uri: str, client: AsyncMongoClient[dict[str, Any]], database: Database, connected: None
 ) -> AsyncIterator[FailingServer]:
-    """Documents go through a client that fails when told; `client` never does."""
+    """Connect documents to a client that fails on request. `client` never fails."""
     async with failing_server(mongodb_uri, client, Commands(), retryWrites=False) as server:
         gridproxy.connect(server.client[database.name])
         yield server
@@ -186,7 +186,7 @@ async def test_a_second_file_field_changed_after_a_lost_answer_is_not_stale(monk
     assert [await each.read() for each in (await found()).album] == [b"first", b"second"]
 
 
-async def test_what_goes_back_to_what_it_was_after_a_lost_answer_is_written_again(
+async def test_a_value_restored_after_a_lost_answer_is_written_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     animal = await stored(photo=b"the old", genus="Marmota")
@@ -203,7 +203,7 @@ async def test_what_goes_back_to_what_it_was_after_a_lost_answer_is_written_agai
     await animal.save()
 
 
-async def test_somebody_elses_change_after_a_lost_answer_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_by_another_client_after_a_lost_answer_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     animal = await stored(photo=b"the old")
     await animal.photo.replace(b"the new")
     with answer_lost(monkeypatch, "update_one"), pytest.raises(AutoReconnect):
@@ -232,7 +232,7 @@ async def test_an_insert_whose_answer_was_lost_is_repeated_as_an_update(
     assert await contents(database) == (1, 1)
 
 
-async def test_an_insert_that_lands_only_when_it_is_repeated_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_insert_that_succeeds_only_on_its_retry_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     animal = Animal(genus="Marmota")
     with answer_lost(monkeypatch, "insert_one"), pytest.raises(AutoReconnect):
         await animal.save()
@@ -247,7 +247,7 @@ async def test_an_insert_that_lands_only_when_it_is_repeated_is_ours(monkeypatch
     assert (await found()).genus == "Pika"
 
 
-async def test_a_lost_answer_never_turns_somebody_elses_document_into_ours(
+async def test_after_a_lost_answer_the_document_of_another_client_is_not_overwritten(
     database: Database, server: FailingServer
 ) -> None:
     await database["animal"].insert_one({"_id": "marmot", "genus": "Somebody's"})
@@ -261,9 +261,7 @@ async def test_a_lost_answer_never_turns_somebody_elses_document_into_ours(
     assert await database["animal"].find_one({}) == {"_id": "marmot", "genus": "Somebody's"}
 
 
-async def test_a_taken_value_of_a_unique_index_is_told_after_a_lost_answer_too(
-    database: Database, server: FailingServer
-) -> None:
+async def test_a_duplicate_key_is_raised_after_a_lost_answer(database: Database, server: FailingServer) -> None:
     await database["animal"].create_index("genus", unique=True)
     await database["animal"].insert_one({"genus": "Marmota"})
     animal = Animal(genus="Marmota")
@@ -305,7 +303,7 @@ async def test_a_server_that_refuses_the_document_changes_nothing(
     assert await contents(database) == (1, 1)
 
 
-async def test_a_removal_that_fails_is_told_and_made_up_for_by_the_next_save(
+async def test_a_failed_removal_is_raised_and_repeated_by_the_next_save(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refused(*_: Any, **__: Any) -> Any:
@@ -324,7 +322,7 @@ async def test_a_removal_that_fails_is_told_and_made_up_for_by_the_next_save(
     assert await contents(database) == (1, 1)
 
 
-async def test_a_revert_whose_removal_fails_has_gone_back_and_removes_with_the_next_save(
+async def test_a_revert_with_a_failed_removal_restores_the_file_and_the_next_save_removes(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refused(*_: Any, **__: Any) -> Any:
@@ -360,7 +358,7 @@ async def test_of_two_contents_the_one_that_fails_keeps_the_document_as_it_was(d
     assert await contents(database) == (2, 2)
 
 
-async def test_a_taken_value_of_a_unique_index_is_an_answer_to_an_update_too(database: Database) -> None:
+async def test_an_update_with_a_duplicate_key_has_a_known_outcome(database: Database) -> None:
     await database["animal"].create_index("genus", unique=True)
     await stored(genus="Marmota")
     animal = await stored(genus="Pika", photo=b"the old")

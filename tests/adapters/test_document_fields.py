@@ -55,7 +55,7 @@ def test_a_new_document_has_none_and_empty_containers() -> None:
 
 
 @pytest.mark.usefixtures("connected")
-async def test_every_kind_of_value_comes_back_as_it_was() -> None:
+async def test_every_kind_of_value_is_loaded_as_it_was_saved() -> None:
     values: dict[str, Any] = {
         "genus": "Marmota",
         "legs": 4,
@@ -111,7 +111,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("notes", [{"a": 1}, "b"], "mapping is needed, not str"),
     ("extra", [("a", 1)], "mapping is needed, not list"),
     ("extra", "a", "mapping is needed, not str"),
-    ("extra", {7: "seven"}, "keys are str"),
+    ("extra", {7: "seven"}, "a key must be a str"),
     ("extra", {"nul\0": 1}, "without NUL"),
     ("photo", 7, "int cannot be read as bytes"),
     ("photo", {"$gt": ""}, "cannot be a mapping"),
@@ -155,7 +155,7 @@ def test_an_int_becomes_a_float() -> None:
     assert isinstance(animal.weight, float)
 
 
-def test_a_moment_is_kept_in_utc_to_the_millisecond() -> None:
+def test_a_datetime_is_kept_in_utc_to_the_millisecond() -> None:
     animal = Animal(born=datetime(2024, 5, 1, 14, 0, 0, 123456, timezone(timedelta(hours=2))))
     assert animal.born == datetime(2024, 5, 1, 12, 0, 0, 123000, UTC)
     animal.born = datetime(2024, 5, 1, 12, 0, 0)  # noqa: DTZ001  # a naive one is what is tested
@@ -190,7 +190,7 @@ class Defaulted(Document):
     numbers: Iterator[int] = iter(range(100))
 
 
-def test_defaults_are_values_or_made_anew_for_each_document() -> None:
+def test_defaults_are_values_or_made_for_each_document() -> None:
     one, two = Defaulted(), Defaulted()
     assert (one.kind, two.kind) == ("marmot", "marmot")
     assert one.no is not None
@@ -209,14 +209,14 @@ def test_mutable_defaults_are_never_shared() -> None:
     assert two.extra == {"nested": {"a": [1]}}
 
 
-def test_a_question_makes_no_defaults() -> None:
+def test_a_query_makes_no_defaults() -> None:
     before = Defaulted().no
     assert before is not None
     Defaulted.objects(kind="marmot", no=3, tags="furry")
     assert Defaulted().no == before + 1
 
 
-def test_a_default_that_does_not_fit_names_the_field() -> None:
+def test_an_invalid_default_raises_with_the_field() -> None:
     class Wrong(Document):
         legs = IntField(default=lambda: "four")  # type: ignore[arg-type, return-value]
 
@@ -251,7 +251,7 @@ async def test_a_required_field_must_hold_something_when_saved(missing: str, dat
 # Declarations
 
 
-def test_fields_are_inherited_added_overridden_and_taken_out() -> None:
+def test_fields_are_inherited_added_overridden_and_removed() -> None:
     class Mammal(Document):
         name = StringField()
         fur = BooleanField(default=True)
@@ -271,7 +271,7 @@ def test_fields_are_inherited_added_overridden_and_taken_out() -> None:
         Mammal(nickname="b")
 
 
-def test_fields_of_two_parents_come_together() -> None:
+def test_fields_of_two_parents_are_merged() -> None:
     class Flying(Document):
         wings = IntField()
 
@@ -285,7 +285,7 @@ def test_fields_of_two_parents_come_together() -> None:
 
 
 @pytest.mark.parametrize("name", ["id", "save", "objects", "_private", "reload", "delete"])
-def test_a_field_cannot_take_a_documents_own_name(name: str) -> None:
+def test_a_field_cannot_have_the_name_of_a_document_member(name: str) -> None:
     with pytest.raises(BadOption, match=name):
         type("Wrong", (Document,), {name: StringField()})
 
@@ -311,12 +311,12 @@ def test_an_unknown_field_is_named_with_those_that_exist() -> None:
     assert caught.value.field == "genuss"
 
 
-def test_a_field_asked_on_the_class_is_the_field() -> None:
+def test_a_field_of_the_class_is_the_field_itself() -> None:
     assert isinstance(Animal.genus, StringField)
     assert isinstance(Animal.photo, FileField)
 
 
-def test_a_field_of_ones_own_needs_its_check_alone() -> None:
+def test_a_custom_field_needs_only_its_check() -> None:
     class EvenField(Field[int | None, int | None]):
         def checked(self, owner: BaseDocument, value: Any) -> int:
             if value % 2:
@@ -355,7 +355,7 @@ async def test_what_was_changed_in_place_is_checked_when_saved(name: str, change
 
 
 @pytest.mark.usefixtures("connected")
-async def test_an_object_id_and_other_bson_values_live_in_free_containers() -> None:
+async def test_untyped_containers_hold_object_ids_and_other_bson_values() -> None:
     id = ObjectId()
     animal = await Animal(anything=[id, b"bytes", datetime(2024, 1, 1, tzinfo=UTC)], extra={"id": id}).save()
     found = await Animal.objects(id=animal.id).get()

@@ -29,7 +29,7 @@ class Limited(Document):
 
 
 @pytest.mark.parametrize("way", ["put", "new_file", "assign", "constructor", "list", "adopted", "staged"])
-async def test_max_size_stops_at_the_byte_and_leaves_nothing(way: str, database: Database) -> None:
+async def test_max_size_stops_at_the_first_byte_over_it_and_stores_nothing(way: str, database: Database) -> None:
     limited = Limited()
     with pytest.raises(TooLarge) as caught:
         if way == "put":
@@ -64,7 +64,7 @@ async def test_max_size_stops_at_the_byte_and_leaves_nothing(way: str, database:
 # Lists of files
 
 
-async def test_a_list_of_files_takes_content_in_place(tmp_path: Path, database: Database) -> None:
+async def test_a_list_of_files_accepts_content_in_place(tmp_path: Path, database: Database) -> None:
     (tmp_path / "third.txt").write_bytes(b"third")
     animal = await stored(album=[b"first"])
     album = animal.album
@@ -80,7 +80,7 @@ async def test_a_list_of_files_takes_content_in_place(tmp_path: Path, database: 
     assert await contents(database) == (4, 4)
 
 
-async def test_what_is_put_into_a_list_while_the_document_is_saved_is_stored_too(database: Database) -> None:
+async def test_content_put_into_a_list_during_a_save_is_stored(database: Database) -> None:
     animal = Animal()
 
     async def content() -> AsyncIterator[bytes]:
@@ -102,7 +102,7 @@ async def test_files_of_a_list_are_replaced_like_others(database: Database) -> N
     assert await contents(database) == (2, 2)
 
 
-async def test_taking_a_file_out_of_a_list_moves_the_reference_only(database: Database) -> None:
+async def test_removing_a_file_from_a_list_keeps_the_file(database: Database) -> None:
     animal = await stored(album=[b"first", b"second"])
     taken = animal.album.pop(0)
     await animal.save()
@@ -119,7 +119,7 @@ async def test_taking_a_file_out_of_a_list_moves_the_reference_only(database: Da
 
 
 @pytest.mark.parametrize("bad", [7, "no id", {"$gt": ""}])
-async def test_what_does_not_fit_into_a_list_of_files_is_named_by_its_place(bad: Any, database: Database) -> None:
+async def test_a_value_refused_by_a_list_of_files_is_named_by_its_index(bad: Any, database: Database) -> None:
     with pytest.raises(ValidationError) as caught:
         Animal(album=[b"first", bad])
     assert caught.value.field == "album.1"
@@ -131,7 +131,7 @@ async def test_what_does_not_fit_into_a_list_of_files_is_named_by_its_place(bad:
     assert len((await found()).album) == 1
 
 
-async def test_content_is_no_list_of_files() -> None:
+async def test_content_is_refused_as_a_list_of_files() -> None:
     with pytest.raises(ValidationError, match="list is needed"):
         Animal(album=b"content")
 
@@ -166,7 +166,7 @@ async def test_lists_of_lists_of_files_work_too(database: Database) -> None:
 # What others stored
 
 
-async def test_a_list_field_that_holds_one_id_loads_as_it_is_and_is_left(database: Database) -> None:
+async def test_a_single_id_in_a_list_field_is_loaded_and_kept_as_it_is(database: Database) -> None:
     id = ObjectId()
     await database["animal"].insert_one({"album": id})
     animal = await found()
@@ -177,7 +177,7 @@ async def test_a_list_field_that_holds_one_id_loads_as_it_is_and_is_left(databas
     assert raw["album"] == id
 
 
-async def test_a_field_that_points_to_no_file_says_missing(database: Database) -> None:
+async def test_a_field_that_points_to_a_missing_file_raises_file_missing(database: Database) -> None:
     await database["animal"].insert_one({"photo": ObjectId()})
     animal = await found()
     with pytest.raises(FileMissing):
@@ -188,7 +188,7 @@ async def test_a_field_that_points_to_no_file_says_missing(database: Database) -
     assert await orphans(database) == []
 
 
-async def test_attribute_access_to_a_field_asks_nothing(mongodb_uri: str, database: Database) -> None:
+async def test_attribute_access_to_a_field_sends_no_query(mongodb_uri: str, database: Database) -> None:
     await stored(photo=b"x", album=[b"y"])
     async with observed(mongodb_uri, database.name) as (watched, commands):
         with gridproxy.using(watched):

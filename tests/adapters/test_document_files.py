@@ -1,4 +1,4 @@
-"""FileField: what a save stores and removes, finalize and revert by hand, and what goes with a document."""
+"""FileField: what a save stores and removes, finalize and revert by hand, and what is deleted with a document."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("connected")
 
 
 @pytest.mark.parametrize("way", ["put", "replace", "new_file", "assign"])
-async def test_whatever_replaces_a_file_keeps_the_old_one_until_the_save(way: str, database: Database) -> None:
+async def test_every_replacement_keeps_the_old_file_until_the_save(way: str, database: Database) -> None:
     animal = await stored(photo=b"the old")
     if way == "put":
         with pytest.raises(FileAlreadyStored):
@@ -49,7 +49,7 @@ async def test_a_put_before_the_first_save_is_kept_by_it(database: Database) -> 
     assert await contents(database) == (1, 1)
 
 
-async def test_of_several_replaces_before_one_save_only_the_last_stays(database: Database) -> None:
+async def test_of_several_replacements_before_a_save_only_the_last_is_kept(database: Database) -> None:
     animal = await stored(photo=b"the first")
     for data in (b"second", b"third", b"fourth"):
         await animal.photo.replace(data)
@@ -60,7 +60,7 @@ async def test_of_several_replaces_before_one_save_only_the_last_stays(database:
     assert await contents(database) == (1, 1)
 
 
-async def test_an_owner_dropped_before_its_save_leaves_the_new_file_and_never_loses_the_old(
+async def test_a_document_collected_before_its_save_leaves_the_new_file_and_keeps_the_old(
     database: Database,
 ) -> None:
     animal = await stored(photo=b"the old")
@@ -71,7 +71,7 @@ async def test_an_owner_dropped_before_its_save_leaves_the_new_file_and_never_lo
     assert (await contents(database))[0] == 2
 
 
-async def test_a_file_outlives_its_document_object_and_still_knows_its_place(database: Database) -> None:
+async def test_a_file_outlives_its_document_object_and_keeps_its_field(database: Database) -> None:
     photo = (await stored(photo=b"the old")).photo
     gc.collect()
     await photo.replace(b"the new")
@@ -115,7 +115,7 @@ async def test_a_document_is_not_saved_while_its_file_is_open(database: Database
     assert await (await found()).photo.read() == b"the new"
 
 
-async def test_a_file_replaced_while_the_document_is_being_written_does_not_go(
+async def test_a_file_replaced_during_the_write_of_the_document_is_kept(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     animal = await stored(photo=b"first")
@@ -138,7 +138,7 @@ async def test_a_file_replaced_while_the_document_is_being_written_does_not_go(
     assert await contents(database) == (1, 1)
 
 
-async def test_a_file_that_another_field_of_the_document_holds_does_not_go(database: Database) -> None:
+async def test_a_file_that_another_field_of_the_document_holds_is_kept(database: Database) -> None:
     animal = await stored(photo=b"the photo")
     animal.album = [animal.photo.id]
     await animal.save()
@@ -151,7 +151,7 @@ async def test_a_file_that_another_field_of_the_document_holds_does_not_go(datab
 # finalize and revert, by hand
 
 
-async def test_finalize_by_hand_removes_what_was_replaced(database: Database) -> None:
+async def test_finalize_removes_the_replaced_file(database: Database) -> None:
     animal = await stored(photo=b"the old")
     await animal.photo.replace(b"the new")
     await database["animal"].update_one({}, {"$set": {"photo": animal.photo.id}})
@@ -161,7 +161,7 @@ async def test_finalize_by_hand_removes_what_was_replaced(database: Database) ->
     assert await contents(database) == (1, 1)
 
 
-async def test_revert_goes_back_to_the_saved_file_and_removes_the_new_ones(database: Database) -> None:
+async def test_revert_restores_the_saved_file_and_removes_the_new_ones(database: Database) -> None:
     animal = await stored(photo=b"the old")
     info = animal.photo.info
     await animal.photo.replace(b"second")
@@ -175,7 +175,7 @@ async def test_revert_goes_back_to_the_saved_file_and_removes_the_new_ones(datab
     assert await contents(database) == (1, 1)
 
 
-async def test_revert_forgets_assigned_content_and_empties_what_was_empty(database: Database) -> None:
+async def test_revert_discards_assigned_content_and_empties_an_empty_field(database: Database) -> None:
     animal = await stored()
     await animal.photo.put(b"unsaved")
     await animal.photo.revert()
@@ -224,7 +224,7 @@ async def test_on_delete_delete_works_for_a_document_that_was_loaded_and_replace
     assert await contents(database) == (1, 1)
 
 
-async def test_a_document_that_was_gone_already_keeps_its_files(database: Database) -> None:
+async def test_deleting_a_deleted_document_keeps_its_files(database: Database) -> None:
     document = await Deleting(photo=b"x").save()
     await Deleting.objects.delete()
     with pytest.raises(gridproxy.DocumentMissing):
@@ -232,7 +232,7 @@ async def test_a_document_that_was_gone_already_keeps_its_files(database: Databa
     assert await document.photo.read() == b"x"
 
 
-async def test_what_was_assigned_and_never_saved_is_not_the_documents_to_delete(database: Database) -> None:
+async def test_delete_keeps_a_file_that_was_assigned_and_never_saved(database: Database) -> None:
     somebodys = await Keeping(photo=b"somebody's").save()
     document = await Deleting(photo=b"mine").save()
     document.photo = somebodys.photo.id
@@ -254,7 +254,7 @@ async def test_a_file_of_two_documents_is_never_removed_automatically(database: 
     assert (await contents(database))[0] == 2
 
 
-async def test_reload_gives_a_file_of_its_own_where_another_document_holds_the_old_one() -> None:
+async def test_reload_makes_a_new_file_object_if_another_document_holds_the_old_one() -> None:
     one = await Keeping(photo=b"shared").save()
     two = await Keeping(photo=one.photo).save()
     one.photo = None

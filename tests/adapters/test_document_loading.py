@@ -68,7 +68,7 @@ async def test_a_document_of_other_code_loads_as_it_is_and_keeps_the_rest(mongod
     assert (animal.tags, animal.anything) == (["loud"], ["a list"])
 
 
-async def test_what_does_not_fit_is_refused_when_the_document_is_stored_anew(database: Database) -> None:
+async def test_invalid_values_are_refused_when_the_document_is_stored_again(database: Database) -> None:
     await database["animal"].insert_one({"anything": "no list"})
     animal = await Animal.objects.get()
     await animal.delete()
@@ -89,7 +89,7 @@ async def test_a_document_without_any_of_the_fields_loads_empty(mongodb_uri: str
     assert await database["animal"].find_one({}) == {"_id": "bare", "photo": animal.photo.id, "tags": ["furry"]}
 
 
-async def test_a_snapshot_of_a_file_is_read_by_its_id_and_left_as_it_is(mongodb_uri: str, database: Database) -> None:
+async def test_a_snapshot_in_an_id_field_is_read_by_its_id_and_kept(mongodb_uri: str, database: Database) -> None:
     info = await Bucket(database).upload(b"in a snapshot")
     snapshot = {"_id": info.id, "filename": "marmot.jpg", "length": 13}
     await database["animal"].insert_one({"_id": 1, "photo": snapshot})

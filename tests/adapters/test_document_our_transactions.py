@@ -103,7 +103,7 @@ async def test_a_save_of_what_was_replaced_before(database: Database, begin: Any
     await animal.photo.replace(b"the new")
     async with begin(commit) as session:
         await animal.save(session=session)
-    assert await contents(database) == [b"the new"] if commit else [b"the new", b"the old"]
+    assert await contents(database) == ([b"the new"] if commit else [b"the new", b"the old"])
     assert await (await found()).photo.read() == (b"the new" if commit else b"the old")
     await animal.save()
     assert await contents(database) == [b"the new"]
@@ -207,14 +207,14 @@ async def test_finalize_and_revert_by_hand(database: Database, begin: Any, commi
 
 
 @ENDS
-async def test_a_file_that_is_given_a_document_inside(database: Database, begin: Any, commit: bool) -> None:
+async def test_a_file_assigned_to_a_document_in_the_transaction(database: Database, begin: Any, commit: bool) -> None:
     file, animal = AsyncGridFile(), await stored(photo=b"the old")
     async with begin(commit) as session:
         await file.put(b"the new", session=session)
         animal.photo = file
         await animal.save(session=session)
     assert await contents(database) == ([b"the new", b"the old"] if commit else [b"the old"])
-    # The reference was moved by hand, and stays so; the file that it moved to is empty again.
+    # The caller moved the reference, so it stays moved. Its new file is empty again.
     assert bool(animal.photo) is commit
     assert animal.photo is file
     await animal.photo.replace(b"the last")
@@ -235,7 +235,7 @@ async def test_another_writer_of_the_same_field_wins_or_loses(client: Client, da
     assert animal.photo == other.photo
 
 
-async def test_another_writer_meanwhile_is_a_conflict(client: Client, database: Database) -> None:
+async def test_a_concurrent_writer_is_a_conflict(client: Client, database: Database) -> None:
     animal, other = await stored(photo=b"the old"), await found()
     old = animal.photo.id
     with pytest.raises(PyMongoError) as caught:
@@ -253,7 +253,7 @@ async def test_another_writer_meanwhile_is_a_conflict(client: Client, database: 
     assert await contents(database) == [b"the other's"]  # the refused save stored nothing
 
 
-async def test_a_conflict_is_tried_again(client: Client, database: Database) -> None:
+async def test_a_conflict_is_retried(client: Client, database: Database) -> None:
     animal, new = await stored(genus="Marmota", photo=b"the old"), Animal()
     runs: list[Any] = []
 
@@ -286,7 +286,7 @@ async def test_saves_on_one_transaction_queue(client: Client, database: Database
 # What could be lost
 
 
-async def test_a_call_that_forgets_the_session_is_refused(client: Client, database: Database) -> None:
+async def test_a_call_without_the_session_is_refused(client: Client, database: Database) -> None:
     animal = await stored(photo=b"the old")
     refused = pytest.raises(UploadInProgress, match="session=")
     async with gridproxy.transaction(client) as tx:
@@ -310,7 +310,7 @@ async def test_a_call_that_forgets_the_session_is_refused(client: Client, databa
     await animal.photo.rename("afterwards")
 
 
-async def test_content_that_was_read_already_has_to_be_given_again(client: Client, database: Database) -> None:
+async def test_content_that_was_read_must_be_assigned_again(client: Client, database: Database) -> None:
     animal = await stored(photo=b"the old")
     animal.photo = io.BytesIO(b"the new")
     with pytest.raises(Aborted):

@@ -50,7 +50,7 @@ async def test_a_field_of_pictures_reads_as_mongoengines(database: Database, tmp
 
 
 @pytest.mark.parametrize("way", ["replace", "assign"])
-async def test_the_old_picture_goes_with_all_of_it_when_the_document_is_saved(way: str, database: Database) -> None:
+async def test_the_save_removes_the_old_picture_with_its_thumbnail_and_variants(way: str, database: Database) -> None:
     marmot = await Animal(photo=picture()).save()
     old = marmot.photo.thumbnail
     if way == "replace":
@@ -69,7 +69,7 @@ async def test_the_old_picture_goes_with_all_of_it_when_the_document_is_saved(wa
     assert await marmot.photo.thumbnail.exists()
 
 
-async def test_a_document_goes_with_its_pictures(database: Database) -> None:
+async def test_deleting_a_document_deletes_its_pictures(database: Database) -> None:
     marmot = await Animal(album=[picture(), picture("PNG")], shown=picture()).save()
     assert await contents(database) == (6, 6)
     assert await size_of(marmot.album[1].variants["small"]) == (20, 15)
@@ -77,7 +77,7 @@ async def test_a_document_goes_with_its_pictures(database: Database) -> None:
     assert await contents(database) == (0, 0)
 
 
-async def test_a_snapshot_knows_the_measures_and_the_thumbnail(database: Database) -> None:
+async def test_a_snapshot_has_the_size_and_the_thumbnail(database: Database) -> None:
     await Animal(shown=picture()).save()
     marmot = await Animal.objects.get()
     assert (marmot.shown.width, marmot.shown.height, marmot.shown.format) == (400, 300, "JPEG")
@@ -94,7 +94,7 @@ async def test_a_refusal_names_the_field(database: Database) -> None:
     assert await contents(database) == (0, 0)
 
 
-async def test_a_field_takes_what_a_field_of_files_takes() -> None:
+async def test_an_image_field_accepts_the_options_of_a_file_field() -> None:
     field = ImageField(size=(9, 9), bucket="photos", max_size=5, required=True)
     assert field.required
     assert field.options == FileOptions(bucket="photos", max_size=5, image=ImageOptions(size=(9, 9)))
@@ -160,7 +160,7 @@ class Wrapping:
     )
 
 
-async def test_beside_an_attribute_that_was_there_before(database: Database) -> None:
+async def test_a_wrapped_attribute_holds_pictures(database: Database) -> None:
     owner = Wrapping()
     await owner.photo.put(picture())
     assert owner.photo_id == owner.photo.id

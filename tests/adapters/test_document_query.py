@@ -55,14 +55,14 @@ def names(animals: list[Animal]) -> list[str | None]:
     return [animal.genus for animal in animals]
 
 
-async def test_an_id_may_come_as_its_hex_digits(zoo: list[Animal]) -> None:
+async def test_an_id_can_be_given_as_hex_digits(zoo: list[Animal]) -> None:
     for asked in (zoo[1].id, str(zoo[1].id), str(zoo[1].id).upper()):
         assert await Animal.objects(id=asked).get() == zoo[1]
     assert await Animal.objects(id=str(ObjectId())).first() is None
 
 
 @pytest.mark.parametrize("id", ["marmot", 7, "0123456789abcdef01234567", b"twelve bytes", {"$gt": ""}])
-async def test_ids_of_other_kinds_are_asked_for_as_they_are(id: object, zoo: list[Animal]) -> None:
+async def test_ids_of_other_types_are_compared_as_they_are(id: object, zoo: list[Animal]) -> None:
     if isinstance(id, dict):
         assert await Animal.objects(id=id).count() == 0
         return
@@ -70,12 +70,12 @@ async def test_ids_of_other_kinds_are_asked_for_as_they_are(id: object, zoo: lis
     assert (await Animal.objects(id=id).get()).genus == "Ochotona"
 
 
-async def test_first_gives_one_or_none(zoo: list[Animal]) -> None:
+async def test_first_returns_one_document_or_none(zoo: list[Animal]) -> None:
     assert await Animal.objects(genus="Homo").first() == zoo[1]
     assert await Animal.objects(genus="Nobody").first() is None
 
 
-async def test_get_gives_the_only_one_or_says_why_not(zoo: list[Animal]) -> None:
+async def test_get_returns_the_only_document_or_raises(zoo: list[Animal]) -> None:
     assert await Animal.objects(genus="Homo").get() == zoo[1]
     with pytest.raises(DocumentMissing, match="Nobody") as missing:
         await Animal.objects(genus="Nobody").get()
@@ -113,7 +113,7 @@ async def test_order_skip_and_limit_make_a_window() -> None:
 
 
 @pytest.mark.usefixtures("zoo")
-async def test_each_call_gives_a_new_set() -> None:
+async def test_each_call_returns_a_new_query_set() -> None:
     loud = Animal.objects(tags="loud")
     two_legged_and_loud = loud(legs=2)
     loud.limit(1)
@@ -124,7 +124,7 @@ async def test_each_call_gives_a_new_set() -> None:
 
 
 @pytest.mark.usefixtures("zoo")
-async def test_a_filter_of_ones_own_is_taken_as_it_is() -> None:
+async def test_a_filter_is_sent_as_it_is() -> None:
     assert await Animal.objects({"legs": {"$lt": 4}}).count() == 3
     assert names(await Animal.objects({"legs": {"$lt": 4}}, genus="Anas").to_list()) == ["Anas"]
     with pytest.raises(BadOption, match="mapping"):
@@ -132,7 +132,7 @@ async def test_a_filter_of_ones_own_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.usefixtures("zoo")
-async def test_delete_removes_all_that_fit_and_tells_how_many() -> None:
+async def test_delete_removes_all_matches_and_returns_their_number() -> None:
     assert await Animal.objects(legs=2).delete() == 2
     assert await Animal.objects(legs=2).delete() == 0
     assert await Animal.objects.count() == 2
@@ -154,7 +154,7 @@ async def test_a_bulk_delete_leaves_the_files() -> None:
 # What is compared
 
 
-async def test_a_list_is_asked_for_an_item_or_for_the_whole(zoo: list[Animal]) -> None:
+async def test_a_list_is_queried_by_an_item_or_as_a_whole(zoo: list[Animal]) -> None:
     assert await Animal.objects(tags="loud").count() == 2
     assert await Animal.objects(tags=["furry", "loud"]).get() == zoo[0]
     assert await Animal.objects(tags=["loud", "furry"]).count() == 0
@@ -169,19 +169,19 @@ async def test_a_dict_is_compared_whole(zoo: list[Animal]) -> None:
     assert await Animal.objects(extra={"a": {"$gt": 0}}).count() == 0
 
 
-async def test_a_moment_is_compared_in_utc() -> None:
+async def test_a_datetime_is_compared_in_utc() -> None:
     born = datetime.fromisoformat("2024-05-01T12:00:00+02:00")
     await Animal(born=born).save()
     assert await Animal.objects(born=born.astimezone(UTC)).count() == 1
 
 
-async def test_none_finds_null_and_what_is_not_there(database: Database) -> None:
+async def test_none_matches_null_and_missing_fields(database: Database) -> None:
     await Animal(genus=None).save()
     await database["animal"].insert_one({"legs": 4})
     assert await Animal.objects(genus=None).count() == 2
 
 
-async def test_a_file_is_asked_for_by_itself_its_id_or_its_hex() -> None:
+async def test_a_file_is_queried_by_itself_its_id_or_its_hex() -> None:
     animal = await Animal(photo=b"photo", album=[b"one", b"two"]).save()
     for asked in (animal.photo, animal.photo.id, str(animal.photo.id)):
         assert await Animal.objects(photo=asked).get() == animal
@@ -193,7 +193,7 @@ async def test_a_file_is_asked_for_by_itself_its_id_or_its_hex() -> None:
     assert await Animal.objects(photo=AsyncGridFile()).get() == empty
 
 
-async def test_asking_for_a_file_does_not_make_it_shared(database: Database) -> None:
+async def test_a_query_by_a_file_does_not_make_it_shared(database: Database) -> None:
     animal = await Animal(photo=b"the old", album=[b"one"]).save()
     Animal.objects(photo=animal.photo, album=animal.album)
     Animal.objects(album=animal.album[0])
@@ -223,7 +223,7 @@ async def test_asking_for_a_file_does_not_make_it_shared(database: Database) -> 
     ],
 )
 @pytest.mark.usefixtures("zoo")
-async def test_what_looks_like_an_operator_is_refused_by_a_field_that_cannot_hold_it(name: str, value: Any) -> None:
+async def test_an_operator_is_refused_by_a_field_that_cannot_hold_it(name: str, value: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         Animal.objects(**{name: value})
     assert caught.value.field.startswith(name)
@@ -243,7 +243,7 @@ async def test_what_looks_like_an_operator_is_refused_by_a_field_that_cannot_hol
     ],
 )
 @pytest.mark.usefixtures("zoo")
-async def test_what_looks_like_an_operator_is_a_value(name: str, value: Any) -> None:
+async def test_an_operator_in_a_keyword_is_a_value(name: str, value: Any) -> None:
     await Animal(anything=["text"]).save()
     assert await Animal.objects(**{name: value}).count() == 0
     assert await Animal.objects(**{name: value}).to_list() == []
@@ -251,7 +251,7 @@ async def test_what_looks_like_an_operator_is_a_value(name: str, value: Any) -> 
 
 
 @pytest.mark.parametrize("ask", [lambda: Animal.objects(genuss=1), lambda: Animal.objects.order_by("-genuss")])
-async def test_an_unknown_name_is_named(ask: Any) -> None:
+async def test_an_unknown_field_is_named(ask: Any) -> None:
     with pytest.raises(ValidationError, match=r"genuss.*id, genus") as caught:
         ask()
     assert caught.value.field == "genuss"
@@ -265,7 +265,7 @@ async def test_skip_and_limit_take_numbers_of_documents(count: Any) -> None:
         Animal.objects.limit(count)
 
 
-async def test_objects_is_asked_of_the_class() -> None:
+async def test_objects_is_an_attribute_of_the_class_only() -> None:
     with pytest.raises(ValidationError, match=r"Animal\.objects"):
         _ = Animal().objects
     assert isinstance(Animal.objects, QuerySet)
@@ -275,7 +275,7 @@ async def test_objects_is_asked_of_the_class() -> None:
 # When and where it is asked
 
 
-async def test_nothing_is_asked_before_it_is_awaited(mongodb_uri: str, database: Database) -> None:
+async def test_no_query_is_sent_before_it_is_awaited(mongodb_uri: str, database: Database) -> None:
     async with observed(mongodb_uri, database.name) as (watched, commands):
         with gridproxy.using(watched):
             asked = Animal.objects(genus="Marmota").order_by("legs").skip(1).limit(2)
@@ -286,13 +286,15 @@ async def test_nothing_is_asked_before_it_is_awaited(mongodb_uri: str, database:
             assert commands.of("find")[0]["limit"] == 1
 
 
-async def test_a_question_without_a_connection_says_so() -> None:
+async def test_a_query_without_a_connection_raises_not_connected() -> None:
     gridproxy.disconnect()
     with pytest.raises(NotConnected):
         await Animal.objects.first()
 
 
-async def test_a_session_carries_all_of_it(client: AsyncMongoClient[dict[str, Any]], zoo: list[Animal]) -> None:
+async def test_every_query_runs_in_the_given_session(
+    client: AsyncMongoClient[dict[str, Any]], zoo: list[Animal]
+) -> None:
     async with client.start_session() as session, await session.start_transaction():
         await Animal(genus="Uncommitted").save(session=session)
         asked = Animal.objects(genus="Uncommitted").session(session)

@@ -1,4 +1,4 @@
-"""Fields with `store="snapshot"`: metadata with the document, in step with its files; and the way there and back."""
+"""Fields with `store="snapshot"`: the stored metadata, kept up to date, and conversions from and to ids."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def marmot() -> Animal:
     return await Animal.objects.get()
 
 
-async def test_a_document_keeps_what_is_shown_of_its_file(database: Database) -> None:
+async def test_a_document_stores_the_shown_fields_of_its_file(database: Database) -> None:
     animal = await marmot()
     snapshot = (await stored(database))["photo"]
     assert set(snapshot) == {"_id", "filename", "length", "chunk_size", "content_type", "upload_date", "metadata"}
@@ -65,7 +65,7 @@ async def test_a_page_of_100_documents_shows_names_and_sizes_in_one_query(mongod
 
 
 @pytest.mark.parametrize("edit", ["delete and put", "replace", "new_file", "assign", "rename", "update_metadata"])
-async def test_whatever_is_done_to_a_bound_file_is_in_the_next_save(edit: str, database: Database) -> None:
+async def test_every_change_of_an_attached_file_is_in_the_next_save(edit: str, database: Database) -> None:
     animal = await marmot()
     photo = animal.photo
     if edit == "delete and put":
@@ -89,7 +89,7 @@ async def test_whatever_is_done_to_a_bound_file_is_in_the_next_save(edit: str, d
     assert shown.filename == {"update_metadata": "marmot.jpg", "assign": None}.get(edit, "other.jpg")
 
 
-async def test_what_a_raw_bucket_changed_is_seen_by_stat_and_written_by_the_save(
+async def test_a_change_through_a_bucket_is_seen_by_stat_and_written_by_the_save(
     mongodb_uri: str, database: Database
 ) -> None:
     await marmot()
@@ -97,7 +97,7 @@ async def test_what_a_raw_bucket_changed_is_seen_by_stat_and_written_by_the_save
         animal = await Animal.objects.get()
         await Bucket(database).rename(animal.photo.id, "renamed.jpg")
         assert await updates_of(commands, animal.save) == []
-        assert animal.photo.filename == "marmot.jpg"  # stale, until somebody asks
+        assert animal.photo.filename == "marmot.jpg"  # outdated until the next query
         await animal.photo.stat()
         assert animal.photo.filename == "renamed.jpg"
         [changed] = await updates_of(commands, animal.save)
@@ -105,7 +105,7 @@ async def test_what_a_raw_bucket_changed_is_seen_by_stat_and_written_by_the_save
         assert await updates_of(commands, animal.save) == []
 
 
-async def test_what_is_in_step_is_not_written(mongodb_uri: str, database: Database) -> None:
+async def test_an_unchanged_snapshot_is_not_written(mongodb_uri: str, database: Database) -> None:
     await marmot()
     async with watched(mongodb_uri, database) as commands:
         animal = await Animal.objects.get()
@@ -114,7 +114,7 @@ async def test_what_is_in_step_is_not_written(mongodb_uri: str, database: Databa
         assert await updates_of(commands, animal.save) == []
 
 
-async def test_an_edit_of_a_file_that_somebody_replaced_is_stale() -> None:
+async def test_an_edit_of_a_file_that_another_client_replaced_is_stale() -> None:
     animal, other = await marmot(), await Animal.objects.get()
     await other.photo.replace(b"theirs")
     await other.save()
@@ -128,7 +128,7 @@ async def test_two_edits_of_one_files_metadata_are_both_kept(database: Database)
     await other.photo.update_metadata(mood="angry")
     await other.save()
     await animal.photo.update_metadata(seen=True)
-    await animal.save()  # the same file, so nobody's change is lost
+    await animal.save()  # the same file, so no change is lost
     assert (await stored(database))["photo"]["metadata"].items() >= {"mood": "angry", "seen": True}.items()
 
 
@@ -173,7 +173,7 @@ async def test_documents_with_snapshots_are_loaded_and_found_by_a_field_that_kee
 
 @pytest.mark.parametrize("kind", [Animal, Plain])
 @pytest.mark.parametrize("saved_as", [Animal, Plain])
-async def test_a_question_finds_either_form(kind: Any, saved_as: Any) -> None:
+async def test_a_query_finds_both_forms(kind: Any, saved_as: Any) -> None:
     saved = await saved_as(genus="Marmota", photo=b"a photo", album=[b"one", b"two"]).save()
     await saved_as(genus="Vulpes").save()
     found = [
@@ -215,7 +215,7 @@ async def test_ids_become_snapshots_and_snapshots_ids(mongodb_uri: str, database
     assert await rewrite_references(database["zoo"], "photo", "fs", store="id") == 0
 
 
-async def test_a_snapshot_out_of_step_is_renewed(database: Database) -> None:
+async def test_an_outdated_snapshot_is_renewed(database: Database) -> None:
     animal = await marmot()
     bucket = Bucket(database)
     await bucket.rename(animal.photo.id, "renamed.jpg")
@@ -252,7 +252,7 @@ async def test_references_below_lists_and_documents_are_found(database: Database
     assert await zoo.find_one({"_id": 2}) == {"_id": 2, "album": "not a list", "owner": None}
 
 
-async def test_a_change_that_comes_between_is_kept(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_concurrent_change_is_kept(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     [_, other] = await many(database, 2)
     zoo = database["zoo"]
     times = 0
@@ -272,7 +272,7 @@ async def test_a_change_that_comes_between_is_kept(database: Database, monkeypat
     assert times == 3
 
 
-async def test_a_document_that_never_rests_is_left_for_the_next_time(
+async def test_a_document_that_changes_on_every_attempt_is_left(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = await many(database, 4)
@@ -301,7 +301,7 @@ async def test_a_document_that_never_rests_is_left_for_the_next_time(
         ({"bucket": 7}, "bucket"),
     ],
 )
-async def test_arguments_that_make_no_sense_are_refused(arguments: Any, match: str, database: Database) -> None:
+async def test_invalid_arguments_are_refused(arguments: Any, match: str, database: Database) -> None:
     with pytest.raises(BadOption, match=match):
         await rewrite_references(**{"collection": database["zoo"], "field": "photo", **arguments})
 

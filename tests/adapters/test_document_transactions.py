@@ -15,7 +15,7 @@ from .zoo import Animal, Deleting, found, stored
 pytestmark = pytest.mark.usefixtures("connected")
 
 
-async def test_inside_somebodys_transaction_the_old_file_stays(
+async def test_in_a_foreign_transaction_the_old_file_is_kept(
     client: AsyncMongoClient[dict[str, Any]], database: Database
 ) -> None:
     animal = await stored(photo=b"the old")
@@ -64,7 +64,7 @@ async def test_a_transaction_that_is_aborted_can_be_run_again(
         await new.save()
 
 
-async def test_a_new_document_changed_by_others_after_its_transaction_is_still_ours(
+async def test_a_new_document_changed_by_another_client_after_its_transaction_is_still_ours(
     client: AsyncMongoClient[dict[str, Any]], database: Database
 ) -> None:
     await database.create_collection("animal")
@@ -79,7 +79,7 @@ async def test_a_new_document_changed_by_others_after_its_transaction_is_still_o
     assert (raw["genus"], raw["somebody"]) == ("Pika", "else's")
 
 
-async def test_inside_a_bound_session_the_old_file_stays_too(client: AsyncMongoClient[dict[str, Any]]) -> None:
+async def test_in_a_bound_session_the_old_file_is_kept(client: AsyncMongoClient[dict[str, Any]]) -> None:
     animal = await stored(photo=b"the old")
     old = animal.photo.id
     async with client.start_session() as session:

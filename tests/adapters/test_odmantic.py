@@ -21,7 +21,7 @@ from .odm_zoo import Animal, Bare, Cage, Deleting, Feeder, Feeding, Keeper, Ward
 
 @pytest.fixture
 def engine(database: Database) -> AsyncEngine:
-    """An engine on the test's own database; nothing is connected."""
+    """Make an engine on the database of the test, without `connect`."""
     return AsyncEngine(database.client, database.name)
 
 
@@ -32,7 +32,7 @@ def modified(document: Any) -> set[str]:
 # What is modified
 
 
-def test_file_fields_are_no_mutable_fields() -> None:
+def test_file_fields_are_not_mutable_fields() -> None:
     assert not Animal.__mutable_fields__ & {"photo", "badge", "album", "cage", "cages"}
 
 
@@ -58,7 +58,7 @@ async def test_a_file_that_changed_marks_its_field(engine: AsyncEngine) -> None:
     assert (found.cage.number, await found.cages[0].photo.read()) == (7, b"c")
 
 
-async def test_what_is_as_it_was_is_not_modified_unless_a_save_may_have_written_it(
+async def test_a_restored_field_is_not_modified_unless_a_save_may_have_written_it(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     animal = await again(engine, await engine.save(Animal(photo=b"old", cage=Cage(number=1))))
@@ -104,7 +104,7 @@ async def test_a_snapshot_that_became_stale_is_written_by_the_next_save(engine: 
 
 
 @pytest.mark.parametrize("place", ["photo", "album", "cage", "cages"])
-async def test_a_stale_copy_does_not_bring_the_old_file_back(place: str, engine: AsyncEngine) -> None:
+async def test_a_stale_copy_does_not_restore_the_old_file(place: str, engine: AsyncEngine) -> None:
     def file_in(animal: Animal) -> AsyncGridFile:
         found = {"photo": animal.photo, "album": animal.album, "cage": animal.cage, "cages": animal.cages}[place]
         first: Any = found[0] if isinstance(found, list) else found
@@ -144,7 +144,7 @@ async def test_a_file_that_is_replaced_during_a_save_is_saved_by_the_next(
     assert await contents(database) == (1, 1)
 
 
-async def test_two_writers_of_one_file_leave_the_losers_file_to_check(engine: AsyncEngine, database: Database) -> None:
+async def test_after_two_writers_check_finds_the_file_of_the_first(engine: AsyncEngine, database: Database) -> None:
     animal = await engine.save(Animal(photo=b"old"))
     one, two = await again(engine, animal), await again(engine, animal)
     await one.photo.replace(b"one")
@@ -161,7 +161,7 @@ async def test_two_writers_of_one_file_leave_the_losers_file_to_check(engine: As
 # Lists, dicts, embedded models
 
 
-async def test_content_that_is_put_into_a_container_by_hand_is_stored(engine: AsyncEngine) -> None:
+async def test_content_put_into_a_container_is_stored(engine: AsyncEngine) -> None:
     class Book(FileModel, Model):
         pages: list[AsyncGridFile] = []
         by_name: dict[str, AsyncGridFile] = {}
@@ -237,7 +237,7 @@ async def test_a_document_that_is_referred_to_is_saved_with_its_own_files(
     assert await (await engine.find(Keeper))[0].portrait.exists()
 
 
-async def test_a_found_document_does_not_write_the_files_of_what_it_refers_to(engine: AsyncEngine) -> None:
+async def test_a_found_document_does_not_write_the_files_of_its_references(engine: AsyncEngine) -> None:
     await engine.save(Ward(keeper=Keeper(name="Ada", portrait=b"old")))
     ward = await engine.find_one(Ward)
     keeper = await engine.find_one(Keeper)
@@ -293,7 +293,7 @@ async def test_a_document_without_its_file_fields_loads_with_empty_ones(engine: 
     assert (await engine.find(Old))[0].maybe is None
 
 
-async def test_what_is_no_document_is_refused_as_odmantic_does(engine: AsyncEngine) -> None:
+async def test_an_invalid_document_is_refused_as_by_odmantic(engine: AsyncEngine) -> None:
     from odmantic.exceptions import DocumentParsingError
 
     for broken in ({"cages": [7]}, {"cages": "no list"}, {"photo": 7}, {"photo": {"filename": "no id"}}):
@@ -307,7 +307,7 @@ async def test_what_is_no_document_is_refused_as_odmantic_does(engine: AsyncEngi
 
 
 @pytest.mark.usefixtures("connected")  # a pickled document has no engine
-async def test_copies_have_files_of_their_own_and_know_what_is_modified(engine: AsyncEngine) -> None:
+async def test_copies_have_their_own_files_and_the_modified_fields(engine: AsyncEngine) -> None:
     animal = await again(engine, await engine.save(Animal(photo=b"old", album=[b"a"], cage=Cage(photo=b"b"))))
     copies = [copy.copy(animal), copy.deepcopy(animal), pickle.loads(pickle.dumps(animal))]
     for each in copies:
@@ -323,7 +323,7 @@ async def test_copies_have_files_of_their_own_and_know_what_is_modified(engine: 
 
 
 @pytest.mark.parametrize("deep", [False, True])
-async def test_a_model_copy_is_a_document_of_its_own(deep: bool, engine: AsyncEngine, database: Database) -> None:
+async def test_a_model_copy_is_another_document(deep: bool, engine: AsyncEngine, database: Database) -> None:
     animal = await engine.save(Animal(photo=b"old"))
     async with animal.photo.new_file(replace=True):
         animal.photo.write(b"new")
@@ -356,7 +356,7 @@ async def test_a_model_update_keeps_the_files_that_it_does_not_name(engine: Asyn
     assert (other.genus, other.photo.id) == ("Pika", badge.id)
 
 
-# Where the files lie
+# The database of the files
 
 
 @pytest.mark.usefixtures("connected")
@@ -397,7 +397,7 @@ async def test_the_record_of_a_found_file_is_loaded_when_it_is_asked_for(engine:
     assert (await animal.photo.stat()).length == 5
 
 
-async def test_a_deleting_model_takes_its_files_along(engine: AsyncEngine, database: Database) -> None:
+async def test_deleting_a_model_deletes_its_files(engine: AsyncEngine, database: Database) -> None:
     document = await engine.save(Deleting(photo=b"a", kept=b"b", album=[b"c", b"d"]))
     await engine.delete((await engine.find(Deleting))[0])
     assert await contents(database) == (1, 1)

@@ -28,7 +28,7 @@ class Plain(Model):
 
 @pytest.fixture
 def engine(database: Database) -> AsyncEngine:
-    """An engine on the test's own database; nothing is connected."""
+    """Make an engine on the database of the test, without `connect`."""
     return AsyncEngine(database.client, database.name)
 
 
@@ -56,7 +56,7 @@ async def test_models_without_files_are_saved_found_counted_and_deleted(engine: 
     assert isinstance(engine.client, AsyncMongoClient)
 
 
-async def test_a_cursor_that_nobody_reads_sends_nothing_and_warns_of_nothing(engine: AsyncEngine) -> None:
+async def test_an_unread_cursor_sends_nothing_and_warns_of_nothing(engine: AsyncEngine) -> None:
     engine.find(Plain)
     gc.collect()
 
@@ -118,7 +118,7 @@ async def test_transactions_commit_and_abort_and_end_their_session(engine: Async
     assert {plain.name for plain in await engine.find(Plain)} == {"committed", "by hand"}
 
 
-async def test_a_file_that_is_replaced_in_a_transaction_goes_with_it(engine: AsyncEngine, database: Database) -> None:
+async def test_a_file_replaced_in_a_transaction_follows_its_outcome(engine: AsyncEngine, database: Database) -> None:
     animal = await engine.save(Animal(photo=b"old"))
     async with engine.transaction() as transaction:
         found = await transaction.find_one(Animal, Animal.id == animal.id)
@@ -136,9 +136,7 @@ async def test_a_file_that_is_replaced_in_a_transaction_goes_with_it(engine: Asy
     assert await animal.photo.read() == b"old"  # a foreign transaction leaves it to the collector
 
 
-async def test_a_transaction_of_ours_takes_the_old_file_along_or_gives_it_back(
-    engine: AsyncEngine, database: Database
-) -> None:
+async def test_our_transaction_removes_the_old_file_or_restores_it(engine: AsyncEngine, database: Database) -> None:
     animal = await engine.save(Animal(photo=b"old"))
     old = animal.photo.id
     with pytest.raises(OSError, match="taken back"):
@@ -175,19 +173,19 @@ async def test_delete_removes_files_after_the_document_and_only_then(
         raise OperationFailure("not today")
 
     with monkeypatch.context() as patched:
-        patched.setattr(AsyncCollection, "delete_many", fail)
+        patched.setattr(AsyncCollection, "find_one_and_delete", fail)
         with pytest.raises(OperationFailure):
             await engine.delete(document)
     assert await document.photo.read() == b"photo"
 
 
-async def test_remove_sees_no_document_and_leaves_the_files(engine: AsyncEngine, database: Database) -> None:
+async def test_remove_keeps_the_files(engine: AsyncEngine, database: Database) -> None:
     await engine.save(Deleting(photo=b"photo"))
     assert await engine.remove(Deleting) == 1
     assert await contents(database) == (1, 1)
 
 
-async def test_after_a_save_without_an_answer_neither_file_goes(
+async def test_after_a_save_with_a_lost_answer_both_files_are_kept(
     engine: AsyncEngine, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     animal = await engine.save(Animal(photo=b"old"))
@@ -235,7 +233,7 @@ async def test_an_engine_works_on_pymongos_async_client_alone(mongodb_uri: str, 
         AsyncEngine(database.client, "a/b")
 
 
-def test_the_mixin_stands_before_the_model() -> None:
+def test_the_mixin_must_be_before_the_model() -> None:
     with pytest.raises(BadOption, match=r"Turned: write FileModel before Model, class Turned\(FileModel, Model\)"):
 
         class Turned(Model, FileModel):  # type: ignore[misc]  # that is what is tested
@@ -248,7 +246,7 @@ def test_the_mixin_stands_before_the_model() -> None:
 
 
 @pytest.mark.parametrize("given", [7, "no id", {"$ne": None}, {"filename": "no id"}, {"_id": {"$gt": ""}}, object()])
-def test_what_is_no_file_is_refused_and_named(given: Any) -> None:
+def test_a_value_that_is_not_a_file_is_refused_with_the_field(given: Any) -> None:
     with pytest.raises(ValueError, match="photo"):
         Animal(photo=given)
     with pytest.raises(ValueError, match="album"):
@@ -283,7 +281,7 @@ async def test_a_file_of_another_bucket_or_database_is_refused(
     await client.drop_database(elsewhere)
 
 
-async def test_an_unconnected_model_says_so_and_assigned_content_needs_no_connection(engine: AsyncEngine) -> None:
+async def test_only_assigned_content_needs_no_connection(engine: AsyncEngine) -> None:
     animal = Animal()
     with pytest.raises(NotConnected, match=r"gridproxy\.connect.*before that assign the content"):
         await animal.photo.put(b"photo")
@@ -295,14 +293,14 @@ async def test_an_unconnected_model_says_so_and_assigned_content_needs_no_connec
 async def test_an_id_that_could_not_be_loaded_again_is_not_saved(engine: AsyncEngine, database: Database) -> None:
     animal = await engine.save(Animal())
     await animal.photo.put(b"photo", id="marmot.jpg")
-    with pytest.raises(BadId, match=r"Animal\.photo: a model's file has an ObjectId; 'marmot\.jpg'"):
+    with pytest.raises(BadId, match=r"Animal\.photo: the id of a model's file must be an ObjectId: 'marmot\.jpg'"):
         await engine.save(animal)
     assert (await again(engine, animal)).photo.id is None
     await animal.photo.revert()
     await engine.save(animal)
 
 
-async def test_content_of_a_model_without_the_mixin_is_not_taken_for_stored(engine: AsyncEngine) -> None:
+async def test_content_of_a_model_without_the_mixin_is_not_stored(engine: AsyncEngine) -> None:
     class Unmixed(Model):
         photo: AsyncGridFile
 
@@ -313,7 +311,7 @@ async def test_content_of_a_model_without_the_mixin_is_not_taken_for_stored(engi
     assert await engine.count(Unmixed) == 0
 
 
-async def test_what_is_no_document_is_not_saved(engine: AsyncEngine) -> None:
+async def test_an_object_that_is_not_a_document_is_not_saved(engine: AsyncEngine) -> None:
     for thing in (None, 7, Animal):
         with pytest.raises(TypeError, match="AsyncEngine saves documents"):
             await engine.save(thing)  # type: ignore[type-var]  # that is what is tested
@@ -321,7 +319,7 @@ async def test_what_is_no_document_is_not_saved(engine: AsyncEngine) -> None:
         await engine.find_one(AsyncGridFile)  # type: ignore[type-var]  # that is what is tested
 
 
-async def test_content_that_can_be_read_only_once_is_not_stored_by_halves(engine: AsyncEngine) -> None:
+async def test_content_that_can_be_read_once_is_not_stored_in_part(engine: AsyncEngine) -> None:
     def once() -> Any:
         yield b"half"
         raise OSError("unplugged")
@@ -337,7 +335,7 @@ async def test_content_that_can_be_read_only_once_is_not_stored_by_halves(engine
     assert await (await again(engine, animal)).photo.read() == b"old"
 
 
-async def test_a_reference_that_is_not_there_is_odmantics_error(engine: AsyncEngine, database: Database) -> None:
+async def test_a_missing_reference_raises_the_error_of_odmantic(engine: AsyncEngine, database: Database) -> None:
     from odmantic.exceptions import DocumentParsingError
 
     from .odm_zoo import Ward

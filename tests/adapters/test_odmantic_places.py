@@ -1,6 +1,6 @@
-"""FileModel: where its files lie, and ODMantic's own engine beside a bucket."""
+"""FileModel: the database of its files, and ODMantic's own engine beside a bucket."""
 
-# Without lazy annotations: the classes here name what lies in a test.
+# Without lazy annotations: the classes here name objects of a test.
 
 from typing import Annotated, Any
 
@@ -17,11 +17,11 @@ from ..observing import Database, contents
 
 @pytest.fixture
 def engine(database: Database) -> AsyncEngine:
-    """An engine on the test's own database; nothing is connected."""
+    """Make an engine on the database of the test, without `connect`."""
     return AsyncEngine(database.client, database.name)
 
 
-async def test_a_file_lies_where_its_options_say_then_with_its_document(
+async def test_the_database_of_a_file_is_that_of_its_options_then_of_its_document(
     engine: AsyncEngine, database: Database, client: Any
 ) -> None:
     class Placed(FileModel, Model):
@@ -45,7 +45,7 @@ async def test_a_file_lies_where_its_options_say_then_with_its_document(
     await client.drop_database(elsewhere)
 
 
-async def test_a_file_that_a_model_is_made_with_stays_where_it_lies(
+async def test_a_file_given_to_a_constructor_stays_in_its_database(
     engine: AsyncEngine, database: Database, client: Any
 ) -> None:
     class Made(FileModel, Model):

@@ -70,7 +70,7 @@ class Plain:
 
 
 @pytest.mark.parametrize("value", [ObjectId(HEX), HEX, HEX.upper(), {"_id": ObjectId(HEX)}, {"_id": HEX}, SNAPSHOT])
-def test_an_id_comes_in_every_form(value: object) -> None:
+def test_an_id_is_accepted_in_every_form(value: object) -> None:
     if not isinstance(value, dict) or "length" in value:
         assert Animal.model_validate({"photo": value}).photo.id == ObjectId(HEX)
     else:
@@ -78,7 +78,7 @@ def test_an_id_comes_in_every_form(value: object) -> None:
             Animal.model_validate({"photo": value})
 
 
-def test_nothing_and_null_are_an_empty_file() -> None:
+def test_a_missing_value_and_null_are_an_empty_file() -> None:
     for animal in (Animal(), Animal.model_validate({"photo": None}), Animal.model_validate_json('{"photo": null}')):
         assert isinstance(animal.photo, AsyncGridFile)
         assert not animal.photo
@@ -92,7 +92,7 @@ def test_a_file_stays_the_same_object() -> None:
     assert Animal(photo=file).model_dump() == {"genus": "", "photo": ObjectId(HEX)}
 
 
-async def test_a_snapshot_brings_the_record_along() -> None:
+async def test_a_snapshot_sets_the_info() -> None:
     for photo in (
         Snapped.model_validate({"photo": SNAPSHOT}).photo,
         Snapped.model_validate_json(json.dumps({"photo": SNAPSHOT})).photo,
@@ -103,7 +103,7 @@ async def test_a_snapshot_brings_the_record_along() -> None:
         assert photo.upload_date.isoformat() == "2026-01-02T03:04:05+00:00"
 
 
-def test_options_reach_files_wherever_they_lie() -> None:
+def test_options_apply_to_files_in_every_container() -> None:
     values = dict.fromkeys(("named", "perhaps", "named_perhaps", "old_perhaps"), HEX)
     model = Everywhere.model_validate(
         {**values, "album": [HEX], "by_name": {"a": HEX}, "pair": [HEX, None], "home": {"windows": [HEX]}}
@@ -123,7 +123,7 @@ def test_options_reach_files_wherever_they_lie() -> None:
     assert Everywhere.model_validate_json(model.model_dump_json()) == model
 
 
-def test_none_stays_none_where_the_model_says_so() -> None:
+def test_none_is_kept_in_an_optional_field() -> None:
     model = Everywhere.model_validate({"old_perhaps": None})
     assert model.old_perhaps is None
     assert model.model_dump(mode="json")["old_perhaps"] is None
@@ -176,7 +176,7 @@ def _regex() -> object:
     return Regex("a")
 
 
-def test_what_is_no_file_is_dumped_as_it_is() -> None:
+def test_a_value_that_is_not_a_file_is_dumped_unchanged() -> None:
     animal = Animal.model_construct(photo=HEX)
     assert animal.model_dump()["photo"] == HEX
 
@@ -240,7 +240,7 @@ def test_fastapi_shows_it() -> None:
         (True, r"bool"),
     ],
 )
-def test_a_value_that_is_no_file_is_named(value: object, message: str) -> None:
+def test_a_value_that_is_not_a_file_is_named(value: object, message: str) -> None:
     with pytest.raises(ValidationError, match=message) as caught:
         Animal.model_validate({"photo": value})
     assert caught.value.errors()[0]["type"] == "grid_file"
@@ -249,7 +249,7 @@ def test_a_value_that_is_no_file_is_named(value: object, message: str) -> None:
         Animal.model_validate_json(json.dumps({"photo": value}))
 
 
-def test_what_can_only_come_from_python_is_refused_too() -> None:
+def test_invalid_python_values_are_refused() -> None:
     with pytest.raises(ValidationError, match=r"text"):
         Animal.model_validate({"photo": io.StringIO("text")})
     with pytest.raises(ValidationError, match=r"needed, not list"):
@@ -263,7 +263,7 @@ def test_a_file_of_another_bucket_is_refused() -> None:
     assert Everywhere(named=AsyncGridFile()).named.options.bucket == "named"
 
 
-def test_options_beside_no_file_are_an_error() -> None:
+def test_options_without_a_file_are_an_error() -> None:
     with pytest.raises(BadOption, match=r"annotates a field that holds AsyncGridFile, and there is none in .*str"):
 
         class Wrong(BaseModel):
@@ -308,7 +308,7 @@ async def test_assigned_content_is_refused_by_a_read_and_stored_by_hand(connecte
 
 
 @pytest.mark.parametrize("store", ["put", "replace", "new_file", "delete"])
-async def test_content_that_was_given_gives_way_to_what_is_put(store: str, connected: None, database: Database) -> None:
+async def test_put_discards_assigned_content(store: str, connected: None, database: Database) -> None:
     animal = Animal.model_validate({"photo": b"given"})
     if store == "new_file":
         async with animal.photo.new_file():
@@ -335,7 +335,7 @@ async def test_every_copy_of_a_model_keeps_the_old_file_too(connected: None, dat
     assert animal.model_copy().photo is animal.photo
 
 
-async def test_a_model_copied_while_a_file_is_written_has_the_old_one(connected: None) -> None:
+async def test_a_model_copied_during_a_write_has_the_old_file(connected: None) -> None:
     animal = await stored_animal()
     async with animal.photo.new_file(replace=True):
         animal.photo.write(b"new")
@@ -358,7 +358,7 @@ def test_content_that_can_be_read_once_cannot_be_copied(tmp_path: Path) -> None:
     assert copy.deepcopy(Animal.model_validate({"photo": b"data"})).photo.state.content == b"data"
 
 
-def test_the_library_itself_does_not_import_pydantic() -> None:
+def test_the_package_does_not_import_pydantic() -> None:
     code = "import sys, gridproxy, gridproxy.adapters.document as d; sys.exit('pydantic' in sys.modules)"
     run: Any = subprocess.run([sys.executable, "-c", code], check=False)
     assert run.returncode == 0

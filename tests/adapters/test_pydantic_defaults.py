@@ -80,7 +80,7 @@ async def test_a_default_has_the_options_of_its_field(
     assert report.shared_again.options.bucket == "others"
 
 
-async def test_it_comes_back_from_where_it_was_put(connected: None, database: Database) -> None:
+async def test_a_put_file_is_read_from_the_bucket_of_its_field(connected: None, database: Database) -> None:
     report = Report()
     await report.pdf.put(b"a report")
     assert await Report.model_validate(report.model_dump()).pdf.read() == b"a report"
@@ -95,12 +95,12 @@ def test_each_object_has_a_file_of_its_own() -> None:
     assert again.pdf.options.max_size == 10
 
 
-def test_a_subclass_that_declares_it_anew_has_its_own() -> None:
+def test_a_subclass_that_declares_the_field_again_has_its_own_default() -> None:
     assert (Overriding().pdf.options.max_size, Overriding().pdf.options.bucket) == (3, None)
     assert Report().pdf.options.max_size == 10
 
 
-def test_what_is_no_field_is_left_as_it_is() -> None:
+def test_an_attribute_that_is_not_a_field_is_unchanged() -> None:
     assert copy.copy(Report.constant).options.bucket == "constants"
     assert Report()._private.options.bucket == "private"
 
@@ -115,7 +115,7 @@ def test_a_model_made_by_a_call() -> None:
     assert made().pdf.options.max_size == 10
 
 
-def test_a_default_that_lies_elsewhere_is_refused() -> None:
+def test_a_default_in_another_bucket_is_refused() -> None:
     with pytest.raises(BadId, match=r"is in bucket 'fs' and this field keeps its files in bucket 'pdfs'"):
 
         class Elsewhere(BaseModel):
@@ -131,7 +131,7 @@ def test_an_annotation_that_can_be_read_late(monkeypatch: pytest.MonkeyPatch) ->
     class Sub(Late):
         title: str = ""
 
-    # It was told nothing, and nothing may go past a limit for that.
+    # Its options are unknown, and no content may bypass a limit.
     with pytest.raises(BadOption, match=r"Late\.pdf: its annotation .*LateOptions.* cannot be read yet.*model_rebuild"):
         Late.model_construct()
     monkeypatch.setitem(globals(), "LateOptions", FileOptions)
@@ -139,12 +139,12 @@ def test_an_annotation_that_can_be_read_late(monkeypatch: pytest.MonkeyPatch) ->
     assert Late().pdf.options.max_size == 10
 
 
-def test_other_defaults_are_validated_where_they_ask_for_it() -> None:
+def test_other_defaults_are_validated_with_validate_default() -> None:
     model = Validating()  # type: ignore[call-arg]  # a file that is not given is empty
     assert [file.options.max_size for file in (model.made, model.given, model.without)] == [10] * 3
 
 
-def test_a_dataclass_validates_defaults_where_it_is_asked_to() -> None:
+def test_a_dataclass_validates_defaults_with_validate_default() -> None:
     @dataclass
     class Fields:
         made: Annotated[AsyncGridFile, SMALL] = validated_in_the_end()
@@ -158,7 +158,7 @@ def test_a_dataclass_validates_defaults_where_it_is_asked_to() -> None:
             pdf: Annotated[AsyncGridFile, SMALL, FileOptions(max_size=3)]
 
 
-def test_a_dataclass_takes_no_such_default() -> None:
+def test_a_dataclass_refuses_a_file_as_default() -> None:
     with pytest.raises(ValueError, match="mutable default"):
 
         @dataclass

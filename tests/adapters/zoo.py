@@ -26,18 +26,18 @@ class Deleting(Document):
 
 
 async def stored(**values: Any) -> Animal:
-    """An animal that was saved."""
+    """Save an animal."""
     return await Animal(**values).save()
 
 
 async def found() -> Animal:
-    """The only one, as another process would find it."""
+    """Find the only animal, as another process would."""
     return await Animal.objects.get()
 
 
 @asynccontextmanager
 async def watched(uri: str, database: Database) -> AsyncIterator[Commands]:
-    """What documents send inside the block."""
+    """Collect the commands of documents inside the block."""
     async with observed(uri, database.name) as (other, commands):
         with gridproxy.using(other):
             yield commands

@@ -1,4 +1,4 @@
-"""Files of one name, and what lies in a bucket."""
+"""Files of one name, and the content of a bucket."""
 
 from __future__ import annotations
 

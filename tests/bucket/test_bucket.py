@@ -94,7 +94,7 @@ async def test_without_a_checksum_none_is_stored(database: Database) -> None:
     assert await Bucket(database).verify(info.id) == info
 
 
-async def test_what_is_asked_of_a_file_that_is_not_there_is_missing(bucket: Bucket) -> None:
+async def test_every_operation_on_a_missing_file_raises_file_missing(bucket: Bucket) -> None:
     for id in (ObjectId(), "a", None, 5):
         for asked in (
             bucket.stat(id),
@@ -114,7 +114,7 @@ async def test_what_is_asked_of_a_file_that_is_not_there_is_missing(bucket: Buck
             assert caught.value.id == id
 
 
-async def test_a_place_in_a_file_is_a_number_from_its_start(bucket: Bucket) -> None:
+async def test_offsets_must_be_valid_numbers(bucket: Bucket) -> None:
     info = await bucket.upload(DATA)
     for start, stop in ((-1, None), (0, -1), (1.5, None), ("0", None), (0, "1"), (True, None)):
         with pytest.raises(BadOption, match="from the file's start"):
@@ -148,7 +148,7 @@ async def test_an_expired_file_is_missing_to_every_open_and_stat(bucket: Bucket)
     await bucket.delete(info.id)
 
 
-async def test_an_expiry_stands_at_the_top_of_the_record_in_utc(bucket: Bucket, database: Database) -> None:
+async def test_an_expiry_is_stored_in_utc_at_the_top_of_the_record(bucket: Bucket, database: Database) -> None:
     moment = datetime(2999, 3, 4, 5, 6, 7, 89_000, tzinfo=UTC)
     info = await bucket.upload(DATA, expires_at=moment)
     assert info.expires_at == moment
@@ -158,7 +158,7 @@ async def test_an_expiry_stands_at_the_top_of_the_record_in_utc(bucket: Bucket, 
 
 
 @pytest.mark.parametrize("tz_aware", [False, True])
-async def test_dates_are_aware_whatever_the_codec_options_say(database: Database, tz_aware: bool) -> None:
+async def test_dates_are_aware_with_any_codec_options(database: Database, tz_aware: bool) -> None:
     options = database.codec_options.with_options(tz_aware=tz_aware)
     bucket = Bucket(database.with_options(codec_options=options))
     stored = await bucket.upload(DATA, filename="a", expires_after=timedelta(hours=1))
@@ -191,7 +191,7 @@ async def test_a_source_that_fails_midway_leaves_nothing(bucket: Bucket, databas
 
 
 @pytest.mark.parametrize("source", [None, 5, {"a": 1}, io.StringIO("text"), object()], ids=lambda x: type(x).__name__)
-async def test_what_is_no_source_is_named_and_nothing_is_stored(
+async def test_an_invalid_source_is_named_and_nothing_is_stored(
     bucket: Bucket, database: Database, source: Any
 ) -> None:
     for call in (bucket.upload, bucket.stage):
@@ -214,7 +214,7 @@ async def test_what_is_no_source_is_named_and_nothing_is_stored(
     ],
     ids=lambda arguments: next(iter(arguments)),
 )
-async def test_a_request_that_cannot_be_met_is_refused_before_anything_is_sent(
+async def test_invalid_upload_options_are_refused_before_anything_is_sent(
     bucket: Bucket, database: Database, arguments: dict[str, Any]
 ) -> None:
     read = []
@@ -231,7 +231,7 @@ async def test_a_request_that_cannot_be_met_is_refused_before_anything_is_sent(
     assert await contents(database) == (0, 0)
 
 
-async def test_progress_tells_bytes_done_and_in_all(bucket: Bucket) -> None:
+async def test_progress_reports_the_bytes_done_and_in_all(bucket: Bucket) -> None:
     told: list[tuple[int, int | None]] = []
     data = bytes(9 * 1024 * 1024)
     await bucket.upload(data, chunk_size=255 * 1024, progress=lambda done, total: told.append((done, total)))
@@ -243,7 +243,7 @@ async def test_progress_tells_bytes_done_and_in_all(bucket: Bucket) -> None:
 # A closed client
 
 
-async def test_a_closed_client_says_so(mongodb_uri: str, database: Database) -> None:
+async def test_a_closed_client_raises(mongodb_uri: str, database: Database) -> None:
     client = AsyncMongoClient[dict[str, Any]](mongodb_uri)
     bucket = Bucket(client[database.name])
     info = await bucket.upload(DATA)

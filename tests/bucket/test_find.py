@@ -47,7 +47,7 @@ async def test_find_shows_expired_files_too_and_may_be_left_half_way(bucket: Buc
     await found.aclose()  # type: ignore[attr-defined]  # it is a generator
 
 
-async def test_find_says_which_record_cannot_be_read(bucket: Bucket, database: Database) -> None:
+async def test_find_names_the_record_that_cannot_be_read(bucket: Bucket, database: Database) -> None:
     await database["fs.files"].insert_one({"_id": "bad", "length": "long"})
     with pytest.raises(CorruptFile, match=r"'bad'.*length='long'"):
         await all_files(bucket)
@@ -69,14 +69,14 @@ async def test_revisions_count_from_the_oldest_and_from_the_newest(bucket: Bucke
 
 
 @pytest.mark.parametrize(("filename", "revision"), [("a", 3), ("a", -4), ("b", 0)])
-async def test_a_revision_that_is_not_there_is_missing(bucket: Bucket, filename: str, revision: int) -> None:
+async def test_a_missing_revision_raises_file_missing(bucket: Bucket, filename: str, revision: int) -> None:
     await dated(bucket, "a", 3)
     with pytest.raises(FileMissing, match=f"the name {filename!r} and the revision {revision}"):
         await bucket.by_name(filename, revision)
 
 
 @pytest.mark.parametrize("filename", ["b", ""])
-async def test_the_newest_file_of_no_name_is_missing_without_a_word_on_revisions(bucket: Bucket, filename: str) -> None:
+async def test_an_unknown_filename_raises_without_naming_a_revision(bucket: Bucket, filename: str) -> None:
     await dated(bucket, "a", 3)
     with pytest.raises(FileMissing, match=f"no file in .* has the name {filename!r}$"):
         await bucket.by_name(filename)
@@ -98,7 +98,7 @@ async def test_an_expired_revision_does_not_count(bucket: Bucket, database: Data
         await bucket.by_name("a", -3)
 
 
-async def test_a_name_is_a_value_and_no_pattern(bucket: Bucket) -> None:
+async def test_a_filename_is_compared_as_a_value(bucket: Bucket) -> None:
     await bucket.upload(b"", filename="a")
     await bucket.upload(b"", filename="a/b/../c.txt")
     await bucket.upload(b"", filename="$set")

@@ -1,4 +1,4 @@
-"""Ids on a server: values of any kind, never operators; one that is taken stays as it is."""
+"""Ids on a server: values of any type, never operators. A used id is refused."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ OPERATORS = [
     ],
     ids=repr,
 )
-async def test_an_id_of_any_bson_kind_names_one_file(database: Database, id: object) -> None:
+async def test_an_id_of_any_bson_type_is_the_id_of_one_file(database: Database, id: object) -> None:
     options = database.codec_options.with_options(uuid_representation=UuidRepresentation.STANDARD, tz_aware=True)
     bucket = Bucket(database.with_options(codec_options=options), chunk_size=100)
     other = await bucket.upload(b"another one")
@@ -132,7 +132,7 @@ async def test_an_id_that_bson_cannot_hold_is_refused_before_anything_is_sent(
     assert await contents(database) == (0, 0)
 
 
-async def test_a_taken_id_is_left_as_it_is(bucket: Bucket, database: Database) -> None:
+async def test_a_used_id_is_refused_and_its_file_kept(bucket: Bucket, database: Database) -> None:
     info = await bucket.upload(DATA, id="a", filename="first")
     for again in (
         lambda: bucket.upload(b"other", id="a"),
@@ -148,7 +148,9 @@ async def test_a_taken_id_is_left_as_it_is(bucket: Bucket, database: Database) -
     assert await contents(database) == (1, 11)
 
 
-async def test_chunks_without_a_record_hold_an_id_until_they_are_discarded(bucket: Bucket, database: Database) -> None:
+async def test_chunks_without_a_record_reserve_an_id_until_they_are_discarded(
+    bucket: Bucket, database: Database
+) -> None:
     await database["fs.chunks"].insert_one({"files_id": "a", "n": 0, "data": b"cut off"})
     with pytest.raises(UploadInProgress, match=r"bucket\.discard\(id\)"):
         await bucket.upload(DATA, id="a")

@@ -21,7 +21,7 @@ DATA = bytes(range(256)) * 40
 
 @pytest.fixture(scope="module")
 def mongodb_uri() -> Iterator[str]:
-    """The address of a standalone server, in place of the one that all tests share."""
+    """Start a standalone server instead of the shared one, and yield its URI."""
     program = find()
     if program is None:
         pytest.skip("no standalone server is here: `python -m tests.second_server` builds one")

@@ -1,4 +1,4 @@
-"""What an adapter gets for its `session=`: any object's save and delete in a transaction of ours, through an `Attacher`."""
+"""Attacher: the save and the delete of any object in a transaction of this package."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_a_delete(
 
 @ENDS
 @BOUND
-async def test_what_a_hook_stores_in_the_midst_of_a_save(
+async def test_content_stored_by_a_hook_during_a_save(
     client: AsyncMongoClient[dict[str, Any]], database: Database, thing: Thing, commit: bool, bound: bool
 ) -> None:
     async def work(session: Session | None) -> None:
@@ -154,7 +154,7 @@ async def test_saves_of_several_tasks_queue(client: AsyncMongoClient[dict[str, A
 
 
 @BOUND
-async def test_in_somebody_elses_transaction_the_old_file_is_left_to_the_collector(
+async def test_in_a_foreign_transaction_the_old_file_is_left_to_the_garbage_collector(
     client: AsyncMongoClient[dict[str, Any]], database: Database, thing: Thing, bound: bool
 ) -> None:
     if bound and not hasattr(AsyncClientSession, "bind"):
@@ -171,7 +171,7 @@ async def test_in_somebody_elses_transaction_the_old_file_is_left_to_the_collect
     assert await contents(database) == [b"the new", b"the old"]
 
 
-async def test_a_file_of_a_commit_that_never_came_true_is_not_pointed_to(
+async def test_a_document_is_not_saved_with_a_file_that_was_not_committed(
     client: AsyncMongoClient[dict[str, Any]], database: Database, thing: Thing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unanswered(_: AsyncClientSession) -> None:
@@ -192,7 +192,7 @@ async def test_a_file_of_a_commit_that_never_came_true_is_not_pointed_to(
     assert await AsyncGridFile(raw["photo"]).read() == b"the old"
 
 
-async def test_a_failing_hook_cleans_up_while_the_save_has_the_turn(
+async def test_a_failing_hook_cleans_up_while_the_save_holds_the_lock(
     client: AsyncMongoClient[dict[str, Any]], database: Database, thing: Thing
 ) -> None:
     def broken() -> Any:

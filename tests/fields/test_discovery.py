@@ -37,13 +37,13 @@ def test_files_are_found_in_every_container() -> None:
         assert paths(nothing) == []
 
 
-def test_an_object_in_two_places_comes_once_and_circles_end() -> None:
+def test_an_object_in_two_places_is_yielded_once_and_cycles_end() -> None:
     file = AsyncGridFile()
     circle: list[Any] = [file, file]
     circle.append(circle)
     assert paths(circle) == ["0"]
 
 
-def test_what_lies_beyond_is_left_out_except_the_start_itself() -> None:
+def test_objects_beyond_are_left_out_unless_they_are_the_start() -> None:
     value = Plain(AsyncGridFile(), other=Plain(AsyncGridFile()))
     assert paths(value, beyond=lambda part: isinstance(part, Plain)) == ["photo"]

@@ -41,7 +41,7 @@ class Home:
 
 
 def names(commands: Commands) -> list[str]:
-    """What was asked, and of which collection."""
+    """Return the queries and their collections."""
     return [f"{name} {command[name]}" for name, command in commands.seen]
 
 
@@ -72,7 +72,7 @@ async def test_a_page_of_documents_takes_two_queries(mongodb_uri: str, database:
             assert names(commands) == []
 
 
-async def test_fields_of_several_buckets_are_asked_for_by_bucket(mongodb_uri: str, database: Database) -> None:
+async def test_each_bucket_takes_a_query(mongodb_uri: str, database: Database) -> None:
     photos, sounds = await ids(database, 4), await ids(database, 2, "sounds")
     for at in (0, 1):
         document = {"photo": photos[at], "sound": sounds[at], "album": [photos[at + 2], photos[at]]}
@@ -109,7 +109,7 @@ async def test_nested_places_of_any_kind_of_document(database: Database) -> None
     assert files[8].info is None
 
 
-async def test_what_is_empty_missing_expired_or_has_an_odd_id_is_left_out(database: Database) -> None:
+async def test_empty_missing_and_expired_files_and_odd_ids_are_left_out(database: Database) -> None:
     gone = AsyncGridFile(ObjectId())
     bucket = Bucket(database)
     await bucket.upload(b"x", id={"a": 1})
@@ -182,7 +182,7 @@ async def test_large_contents_are_not_fetched_and_all_together_are_bounded(
     assert free == [False, True, False, True, False, True]
 
 
-async def test_a_damaged_file_spoils_no_other(database: Database) -> None:
+async def test_a_damaged_file_does_not_affect_others(database: Database) -> None:
     bad, good = [AsyncGridFile(id) for id in await ids(database, 2)]
     await database["fs.chunks"].delete_one({"files_id": bad.id})
     await prefetch([{"files": [bad, good]}], "files", content=True)
@@ -212,7 +212,7 @@ async def test_more_than_200_files_take_more_queries(mongodb_uri: str, database:
         (("owner",), "leads to .*Owner"),
     ],
 )
-async def test_a_path_that_leads_nowhere_is_named(fields: Any, match: str) -> None:
+async def test_a_path_without_a_file_is_named(fields: Any, match: str) -> None:
     with pytest.raises(BadOption, match=match):
         await prefetch([Home(Owner(photo=AsyncGridFile()))], *fields)
 

@@ -56,7 +56,7 @@ async def with_avatar(kind: Any, content: bytes) -> Any:
 # The chapter
 
 
-async def test_what_is_put_goes_into_the_attribute_in_its_own_form(kind: Any, database: Database) -> None:
+async def test_put_sets_the_attribute_in_its_form(kind: Any, database: Database) -> None:
     user = kind(name="Ada")
     assert not user.avatar
     info = await user.avatar.put(b"a face", filename="ada.png", content_type="image/png")
@@ -69,7 +69,7 @@ async def test_what_is_put_goes_into_the_attribute_in_its_own_form(kind: Any, da
     assert await contents(database) == (1, 1)
 
 
-async def test_an_id_that_was_there_is_read_in_either_form(some: Any) -> None:
+async def test_an_existing_id_is_read_in_both_forms(some: Any) -> None:
     file = AsyncGridFile()
     await file.put(b"a face")
     user = some(name="Ada", avatar_id=str(file.id) if some in BY_HEX else file.id)
@@ -81,7 +81,7 @@ async def test_an_id_that_was_there_is_read_in_either_form(some: Any) -> None:
         await user.avatar.put(b"another")
 
 
-async def test_a_replaced_file_stays_until_finalize(kind: Any, database: Database) -> None:
+async def test_a_replaced_file_is_kept_until_finalize(kind: Any, database: Database) -> None:
     user = await with_avatar(kind, b"the old")
     old = user.avatar.id
     await user.avatar.replace(b"the new")
@@ -92,7 +92,7 @@ async def test_a_replaced_file_stays_until_finalize(kind: Any, database: Databas
     assert await contents(database) == (1, 1)
 
 
-async def test_revert_goes_back_and_removes_what_was_put_since(kind: Any, database: Database) -> None:
+async def test_revert_restores_the_file_and_removes_newer_ones(kind: Any, database: Database) -> None:
     user = await with_avatar(kind, b"the old")
     before = user.avatar_id
     await user.avatar.replace(b"second")
@@ -191,7 +191,7 @@ async def test_a_copy_of_the_file_alone_is_a_file_like_any_other() -> None:
         assert await content(user.avatar) == b"a face"
 
 
-async def test_nothing_is_kept_of_an_object_that_is_gone(kind: Any) -> None:
+async def test_a_collected_object_leaves_nothing_in_memory(kind: Any) -> None:
     field = vars(kind)["avatar"]
     user = kind(name="Ada")
     file = weakref.ref(user.avatar)
@@ -201,7 +201,7 @@ async def test_nothing_is_kept_of_an_object_that_is_gone(kind: Any) -> None:
     assert len(field._files) == 0
 
 
-async def test_a_file_outlives_its_object_for_those_who_hold_it() -> None:
+async def test_a_file_outlives_its_object() -> None:
     stored = (await with_avatar(Plain, b"a face")).avatar
     gc.collect()
     assert await content(stored) == b"a face"
@@ -233,7 +233,7 @@ async def test_an_id_a_file_or_none_moves_the_reference_and_removes_nothing(some
     assert await contents(database) == (2, 2)
 
 
-async def test_the_record_of_an_assigned_file_comes_with_it() -> None:
+async def test_the_info_of_an_assigned_file_is_kept() -> None:
     user = Plain("Ada")
     file = AsyncGridFile()
     await file.put(b"a face", filename="ada.png")
@@ -246,7 +246,7 @@ async def test_the_record_of_an_assigned_file_comes_with_it() -> None:
     assert await file.exists()  # it was only assigned, and may be another object's
 
 
-async def test_what_was_assigned_to_the_attribute_itself_is_followed(some: Any) -> None:
+async def test_an_assignment_to_the_attribute_changes_the_file(some: Any) -> None:
     one, other = await with_avatar(some, b"one"), await with_avatar(some, b"other")
     file = one.avatar
     mine = one.avatar_id
@@ -267,7 +267,7 @@ async def test_what_was_assigned_to_the_attribute_itself_is_followed(some: Any) 
     assert await content(file) == b"one"
 
 
-async def test_what_is_assigned_while_the_file_is_being_written_is_overwritten_and_left_alone(some: Any) -> None:
+async def test_an_id_assigned_during_a_write_is_overwritten_and_its_file_kept(some: Any) -> None:
     one, other = await with_avatar(some, b"one"), await with_avatar(some, b"other")
     mine, form = one.avatar.id, type(one.avatar_id)
     async with one.avatar.new_file(replace=True):
@@ -281,7 +281,7 @@ async def test_what_is_assigned_while_the_file_is_being_written_is_overwritten_a
     assert not await AsyncGridFile(mine).exists()
 
 
-async def test_an_attribute_that_was_set_back_by_hand_keeps_its_file() -> None:
+async def test_an_attribute_with_its_old_id_again_keeps_its_file() -> None:
     user = await with_avatar(Plain, b"the old")
     before = user.avatar_id
     await user.avatar.replace(b"the new")
@@ -338,7 +338,7 @@ async def test_the_options_are_those_of_a_field(database: Database) -> None:
     assert await contents(database) == (1, 1)
 
 
-async def test_the_form_of_a_new_id_is_what_was_there_then_what_was_told_then_the_annotation() -> None:
+async def test_the_form_of_a_new_id_is_the_old_one_then_as_then_the_annotation() -> None:
     class Told:
         avatar = wrap_field("avatar_id", as_="id")
         avatar_id: str | None = None
@@ -371,7 +371,7 @@ async def test_the_form_of_a_new_id_is_what_was_there_then_what_was_told_then_th
 # In a transaction
 
 
-async def test_an_aborted_transaction_gives_the_attribute_back(some: Any, client: Any, database: Database) -> None:
+async def test_an_aborted_transaction_restores_the_attribute(some: Any, client: Any, database: Database) -> None:
     user, new = await with_avatar(some, b"the old"), some(name="Bob")
     before = user.avatar_id
     with pytest.raises(OSError, match="taken back"):
@@ -388,7 +388,7 @@ async def test_an_aborted_transaction_gives_the_attribute_back(some: Any, client
     assert await contents(database) == (1, 1)
 
 
-async def test_a_committed_transaction_takes_the_old_file_along(some: Any, client: Any, database: Database) -> None:
+async def test_a_committed_transaction_removes_the_old_file(some: Any, client: Any, database: Database) -> None:
     user = await with_avatar(some, b"the old")
     async with gridproxy.transaction(client) as tx:
         await user.avatar.replace(b"the new", session=tx.session)
@@ -400,7 +400,7 @@ async def test_a_committed_transaction_takes_the_old_file_along(some: Any, clien
 # In an ODM of its own
 
 
-async def test_beanie_saves_the_attribute_as_ever(database: Database) -> None:
+async def test_beanie_saves_the_attribute(database: Database) -> None:
     user = BeanieUser(name="Ada")
     await user.avatar.put(b"a face")
     await user.insert()
@@ -428,7 +428,7 @@ async def test_odmantic_knows_that_the_attribute_was_changed() -> None:
     assert OdmanticUser.model_validate_doc(user.model_dump_doc()).avatar == user.avatar
 
 
-async def test_pydantic_validates_what_is_written() -> None:
+async def test_pydantic_validates_the_written_id() -> None:
     user = Pydantic(name="Ada")
     await user.avatar.put(b"a face")
     assert user.model_fields_set == {"name", "avatar_id"}

@@ -1,4 +1,4 @@
-"""wrap_field refuses, with an error that names the place, what it cannot do; nothing is stored or lost."""
+"""wrap_field: refused use, with errors that name the field. Nothing is stored or lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ connected = pytest.mark.usefixtures("connected")
 
 
 @pytest.mark.parametrize("attribute", [None, 3, "", "avatar id", "a.b", AsyncGridFile()])
-def test_what_is_no_name_of_an_attribute(attribute: Any) -> None:
+def test_an_invalid_attribute_name_is_refused(attribute: Any) -> None:
     with pytest.raises(BadOption, match="name of an attribute"):
         wrap_field(attribute)
 
@@ -46,8 +46,8 @@ def test_a_field_that_wraps_itself() -> None:
 
 
 @pytest.mark.parametrize("asked", [AsyncGridFile(), ObjectId()])
-def test_a_query_by_the_field_says_what_to_ask_for(asked: Any) -> None:
-    with pytest.raises(BadOption, match=r"avatar is no field that a query can ask for: .*`avatar_id == file\.id`"):
+def test_a_query_by_the_field_names_the_attribute_to_compare(asked: Any) -> None:
+    with pytest.raises(BadOption, match=r"avatar is not a field of queries: .*`avatar_id == file\.id`"):
         _ = Plain.avatar == asked
     with pytest.raises(BadOption, match="avatar_id"):
         _ = Plain.avatar != asked
@@ -56,7 +56,7 @@ def test_a_query_by_the_field_says_what_to_ask_for(asked: Any) -> None:
     assert Plain.avatar is not None
 
 
-def test_an_attribute_that_is_not_there() -> None:
+def test_a_missing_attribute_raises_attribute_error() -> None:
     class User:
         avatar = wrap_field("avatar_id")
 
@@ -66,7 +66,7 @@ def test_an_attribute_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("value", ["no id", "", b"twelve bytes", 17, 1.5, {"$ne": None}, [ObjectId()], object()])
 @connected
-async def test_an_attribute_that_holds_no_id(value: object, database: Database) -> None:
+async def test_an_attribute_with_another_value_raises_bad_id(value: object, database: Database) -> None:
     user: Any = Plain("Ada")
     file = user.avatar
     user.avatar_id = value
@@ -86,7 +86,7 @@ async def test_an_attribute_that_holds_no_id(value: object, database: Database) 
 
 
 @connected
-async def test_content_is_not_assigned_since_nothing_would_save_it(tmp_path: Path) -> None:
+async def test_assigned_content_is_refused(tmp_path: Path) -> None:
     user = Plain("Ada")
     (tmp_path / "face.png").write_bytes(b"a face")
     for value in (b"a face", bytearray(b"a face"), io.BytesIO(b"a face"), tmp_path / "face.png"):
@@ -98,7 +98,7 @@ async def test_content_is_not_assigned_since_nothing_would_save_it(tmp_path: Pat
 
 @pytest.mark.parametrize("value", ["no id", {"$ne": None}, {"_id": ObjectId()}, 17, object()])
 @connected
-async def test_what_is_assigned_is_an_id_or_an_error(value: Any) -> None:
+async def test_assigned_values_that_are_not_ids_are_refused(value: Any) -> None:
     file = AsyncGridFile()
     await file.put(b"a face")
     user = Data("Ada", file.id)  # type: ignore[arg-type]  # an ObjectId
@@ -115,7 +115,7 @@ async def test_a_file_of_another_bucket(database: Database) -> None:
     with pytest.raises(BadId, match=r"is in bucket 'other' and this field keeps its files in bucket 'fs'"):
         user.avatar = other
     assert user.avatar_id is None
-    user.avatar = AsyncGridFile(bucket="other")  # an empty one lies nowhere
+    user.avatar = AsyncGridFile(bucket="other")  # an empty file is in no bucket
     assert user.avatar_id is None
     assert other.options.bucket == "other"
 
@@ -141,7 +141,7 @@ def test_a_wrapped_file_is_not_deleted_from_its_object() -> None:
 
 
 @connected
-async def test_without_a_connection() -> None:
+async def test_use_without_a_connection_raises_not_connected() -> None:
     gridproxy.disconnect()
     user = Plain("Ada")
     with pytest.raises(NotConnected):
@@ -165,7 +165,7 @@ class NoWeakref:
 
 
 @pytest.mark.parametrize("kind", [Row, NoWeakref])
-def test_a_class_that_takes_no_weak_references(kind: Any) -> None:
+def test_a_class_without_weak_references_is_refused(kind: Any) -> None:
     with pytest.raises(BadOption, match=re.escape(f"{kind.__name__} takes no weak references")):
         _ = kind().avatar
 
@@ -205,7 +205,7 @@ class ReadOnly:
 
 @pytest.mark.parametrize("kind", [FrozenData, FrozenAttrs, FrozenPydantic, FrozenField, ReadOnly])
 @connected
-async def test_a_frozen_class_can_be_read_and_nothing_else(kind: Any, database: Database) -> None:
+async def test_a_frozen_class_can_only_be_read(kind: Any, database: Database) -> None:
     file = AsyncGridFile()
     await file.put(b"a face")
     user, empty = kind(avatar_id=file.id), kind()
@@ -258,7 +258,7 @@ class Picky:
 
 
 @connected
-async def test_an_id_that_the_class_refuses_is_the_classs_own_error_and_nothing_is_left(database: Database) -> None:
+async def test_an_id_refused_by_the_class_raises_its_error_and_leaves_no_file(database: Database) -> None:
     user = Picky()
     await user.avatar.put(b"a face")
     before = user.avatar.info
@@ -285,7 +285,7 @@ class Required(pydantic.BaseModel):
 
 
 @connected
-async def test_a_file_that_has_to_be_there_is_not_deleted(database: Database) -> None:
+async def test_a_file_of_a_required_attribute_is_not_deleted(database: Database) -> None:
     file = AsyncGridFile()
     await file.put(b"a face")
     user = Required(avatar_id=str(file.id))
@@ -295,9 +295,7 @@ async def test_a_file_that_has_to_be_there_is_not_deleted(database: Database) ->
 
 
 @connected
-async def test_a_removal_that_fails_leaves_the_id_where_it_was(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failed_removal_keeps_the_id(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     user = Plain("Ada")
     await user.avatar.put(b"a face")
     before = user.avatar_id

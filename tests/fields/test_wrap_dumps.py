@@ -138,7 +138,7 @@ def dumps(user: Any) -> list[object]:
 
 
 def schema(kind: Any) -> list[object]:
-    """What a class says of itself."""
+    """Return the description of a class."""
     shown: list[object] = [str(inspect.signature(kind)), kind.__annotations__]
     if dataclasses.is_dataclass(kind):
         shown += [[(field.name, field.type) for field in dataclasses.fields(kind)]]
@@ -152,7 +152,9 @@ def schema(kind: Any) -> list[object]:
 
 
 @pytest.mark.parametrize("make", [*CLASSES, *ODMS], ids=lambda make: make.__name__)
-async def test_dumps_and_schemas_are_those_of_the_bare_class(make: Callable[[bool], Any], database: Database) -> None:
+async def test_dumps_and_schemas_are_those_of_the_unwrapped_class(
+    make: Callable[[bool], Any], database: Database
+) -> None:
     bare, wrapped = make(False), make(True)
     if make is with_beanie:
         await beanie.init_beanie(database, document_models=[bare])
@@ -170,7 +172,7 @@ async def test_dumps_and_schemas_are_those_of_the_bare_class(make: Callable[[boo
     assert dumps(user) == dumps(other)
     user.avatar, other.avatar_id = ID, given
     if make is with_odmantic:
-        user.__fields_modified__.discard("avatar")  # ODMantic notes whatever was assigned, and stores its fields alone
+        user.__fields_modified__.discard("avatar")  # ODMantic notes every assignment, but stores only its fields
     assert dumps(user) == dumps(other)
     user.avatar, other.avatar_id = None, None
     assert dumps(user)[:2] == dumps(other)[:2]
@@ -196,9 +198,7 @@ async def test_a_failed_put_leaves_the_model_as_it_was(make: Callable[[bool], An
 
 @pytest.mark.usefixtures("connected")
 @pytest.mark.parametrize("make", [with_pydantic, with_hex, with_odmantic], ids=lambda make: make.__name__)
-async def test_what_is_stored_is_the_id_that_the_bare_class_would_store(
-    make: Callable[[bool], Any], database: Database
-) -> None:
+async def test_the_stored_id_is_that_of_the_unwrapped_class(make: Callable[[bool], Any], database: Database) -> None:
     known = {"id": ObjectId()} if make in ODMS else {}
     user = make(True)(name="Ada", **known)
     info = await user.avatar.put(b"a face")

@@ -1,4 +1,4 @@
-"""The classes that tests of `wrap_field` use: one model, told in every way that Python and its ODMs have."""
+"""The classes that tests of `wrap_field` use: one model in every form that Python and its ODMs have."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from ..observing import Database, contents, orphans
 pytestmark = pytest.mark.usefixtures("connected")
 
 
-async def test_past_64_mb_unawaited_write_raises_and_takes_nothing(database: Database) -> None:
+async def test_an_unawaited_write_past_64_mb_raises_and_writes_nothing(database: Database) -> None:
     photo = AsyncGridFile()
     megabyte = bytes(1024 * 1024)
     with pytest.raises(BufferFull) as caught:
@@ -86,7 +86,7 @@ async def spin(turns: int = 200) -> None:
 
 
 @pytest.mark.usefixtures("small_batches")
-async def test_an_awaited_write_is_held_back_by_four_batches_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_awaited_write_waits_while_four_batches_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = ContentCheck(monkeypatch)
     photo = AsyncGridFile()
     taken = 0
@@ -111,7 +111,7 @@ async def test_an_awaited_write_is_held_back_by_four_batches_on_their_way(monkey
 
 
 @pytest.mark.usefixtures("small_batches")
-async def test_a_source_is_read_no_further_than_the_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_source_is_read_only_as_fast_as_the_server_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = ContentCheck(monkeypatch)
     given = 0
 
@@ -132,7 +132,7 @@ async def test_a_source_is_read_no_further_than_the_server_takes(monkeypatch: py
     assert gate.most == 4
 
 
-async def test_what_write_returns_can_be_gathered_ensured_and_waited_for() -> None:
+async def test_the_result_of_write_can_be_gathered_ensured_and_waited_for() -> None:
     photo = AsyncGridFile()
     async with photo.new_file():
         ensured = asyncio.ensure_future(photo.write(b"1"))
@@ -179,7 +179,7 @@ async def test_the_order_is_that_of_the_calls_under_any_mix_of_awaits() -> None:
 
 
 @pytest.mark.usefixtures("small_batches")
-async def test_the_first_failure_of_a_batch_sticks_and_nothing_is_published(
+async def test_after_a_failed_batch_every_write_fails_and_no_file_is_stored(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refused(*_: Any, **__: Any) -> None:

@@ -123,7 +123,7 @@ async def test_a_text_mode_file_is_refused_by_name(tmp_path: Path, database: Dat
 
 
 @pytest.mark.parametrize("data", [7, None, [b"list"], object()])
-async def test_a_bad_write_is_refused_and_the_file_goes_on(data: Any) -> None:
+async def test_a_bad_write_is_refused_and_the_file_can_be_finished(data: Any) -> None:
     file = AsyncGridFile()
     async with file.new_file():
         file.write(b"before ")
@@ -204,7 +204,7 @@ async def test_a_taken_id_leaves_the_existing_file_whole(database: Database) -> 
     assert await contents(database) == (1, 13)
 
 
-async def test_chunks_without_a_record_under_an_id_say_in_progress(database: Database) -> None:
+async def test_an_id_with_chunks_but_no_record_is_in_progress(database: Database) -> None:
     await database["fs.chunks"].insert_one({"files_id": "cut off", "n": 0, "data": b"x"})
     with pytest.raises(UploadInProgress, match="discard"):
         await AsyncGridFile().put(b"x", id="cut off")
@@ -222,7 +222,7 @@ async def test_a_filename_with_slashes_never_becomes_a_path(tmp_path: Path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
-async def test_a_closed_client_says_so(mongodb_uri: str, database: Database) -> None:
+async def test_a_closed_client_raises(mongodb_uri: str, database: Database) -> None:
     client = AsyncMongoClient[dict[str, Any]](mongodb_uri)
     file = AsyncGridFile(bucket=Bucket(client[database.name]))
     await file.put(b"x")
@@ -235,7 +235,7 @@ async def test_a_closed_client_says_so(mongodb_uri: str, database: Database) -> 
     assert await contents(database) == (1, 1)
 
 
-async def test_a_client_of_another_event_loop_says_so(database: Database) -> None:
+async def test_a_client_of_another_event_loop_raises(database: Database) -> None:
     file = AsyncGridFile()
     await file.put(b"x")
     failures: list[BaseException] = []

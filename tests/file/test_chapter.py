@@ -1,4 +1,4 @@
-"""The chapter that the project starts from, run as it stands, and what it says between its lines."""
+"""The quickstart, run as it is written, and what it implies."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def names() -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("pictures")
-async def test_the_model_a_put_and_a_read_run_as_they_stand(names: dict[str, Any]) -> None:
+async def test_the_model_put_and_read_of_the_quickstart_run(names: dict[str, Any]) -> None:
     await run(MODEL, names)
     await run(PUT, names)
     assert not names["marmot_photo"].closed
@@ -113,7 +113,7 @@ async def test_the_model_a_put_and_a_read_run_as_they_stand(names: dict[str, Any
     assert names["marmot"].photo.filename == "marmot.jpg"
 
 
-async def test_new_file_write_and_close_run_as_they_stand(names: dict[str, Any], database: Database) -> None:
+async def test_new_file_write_and_close_of_the_quickstart_run(names: dict[str, Any], database: Database) -> None:
     await run(MODEL, names)
     names["marmot"] = names["Animal"](genus="Marmota")
 
@@ -123,7 +123,7 @@ async def test_new_file_write_and_close_run_as_they_stand(names: dict[str, Any],
     assert await contents(database) == (1, 1)
 
 
-async def test_the_block_with_an_unawaited_write_runs_as_it_stands(names: dict[str, Any]) -> None:
+async def test_the_block_of_the_quickstart_with_an_unawaited_write_runs(names: dict[str, Any]) -> None:
     await run(MODEL, names)
     names["marmot"] = names["Animal"](genus="Marmota")
 
@@ -133,7 +133,7 @@ async def test_the_block_with_an_unawaited_write_runs_as_it_stands(names: dict[s
 
 
 @pytest.mark.usefixtures("pictures")
-async def test_delete_and_replace_run_as_they_stand(names: dict[str, Any], database: Database) -> None:
+async def test_delete_and_replace_of_the_quickstart_run(names: dict[str, Any], database: Database) -> None:
     await run(MODEL, names)
     await run(PUT, names)
     names["marmot_photo"].close()
@@ -152,7 +152,7 @@ async def test_delete_and_replace_run_as_they_stand(names: dict[str, Any], datab
 
 
 @pytest.mark.usefixtures("pictures")
-async def test_replace_runs_as_it_stands_on_a_stored_picture(names: dict[str, Any], database: Database) -> None:
+async def test_replace_of_the_quickstart_runs_on_a_stored_picture(names: dict[str, Any], database: Database) -> None:
     await run(MODEL, names)
     await run(PUT, names)
     names["marmot_photo"].close()
@@ -189,7 +189,7 @@ async def test_an_awaited_new_file_can_be_entered_too() -> None:
     assert found.photo.metadata["content_type"] == "image/webp"
 
 
-async def test_the_bytes_are_taken_at_the_call() -> None:
+async def test_write_copies_the_bytes_at_the_call() -> None:
     marmot = Animal(genus="Marmota")
     buffer = bytearray(b"before")
     async with marmot.photo.new_file():
@@ -198,7 +198,7 @@ async def test_the_bytes_are_taken_at_the_call() -> None:
     assert await marmot.photo.read() == b"before"
 
 
-async def test_a_str_is_encoded_as_told() -> None:
+async def test_a_str_is_encoded_with_the_given_encoding() -> None:
     photo = AsyncGridFile()
     async with photo.new_file():
         photo.write("Zürich")
@@ -208,7 +208,7 @@ async def test_a_str_is_encoded_as_told() -> None:
     assert await photo.read() == b"Z\xfcrich"
 
 
-async def test_new_file_on_a_stored_picture_says_so_and_leaves_it(database: Database) -> None:
+async def test_new_file_on_a_stored_picture_raises_and_keeps_it(database: Database) -> None:
     marmot = Animal(genus="Marmota")
     await marmot.photo.put(b"the picture")
     with pytest.raises(FileAlreadyStored, match="replace=True"):
@@ -221,7 +221,7 @@ async def test_new_file_on_a_stored_picture_says_so_and_leaves_it(database: Data
     assert await contents(database) == (1, 1)
 
 
-async def test_new_file_replaces_when_told_and_the_old_picture_goes_with_the_save(database: Database) -> None:
+async def test_new_file_with_replace_keeps_the_old_picture_until_the_save(database: Database) -> None:
     marmot = Animal(genus="Marmota")
     await marmot.photo.put(b"the old picture")
     await marmot.save()

@@ -1,4 +1,4 @@
-"""From an alias to a database: the ambient default, its override in one context, and a factory for each loop."""
+"""The database of an alias: the default, its override in one context, and a factory for each loop."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_without_a_connection_the_error_names_the_call_to_make() -> None:
         get_database("archive")
 
 
-def test_connect_sets_what_disconnect_forgets() -> None:
+def test_disconnect_undoes_connect() -> None:
     connect(ZOO)
     assert get_database() is ZOO
     assert get_database("default") is ZOO
@@ -51,7 +51,7 @@ def test_connect_sets_what_disconnect_forgets() -> None:
     disconnect()
 
 
-def test_aliases_are_apart() -> None:
+def test_aliases_are_independent() -> None:
     connect(ZOO)
     connect(OTHER, alias="archive")
     assert (get_database(), get_database("archive")) == (ZOO, OTHER)
@@ -75,7 +75,7 @@ def test_using_overrides_for_the_block_and_nests() -> None:
     assert get_database() is ZOO
 
 
-def test_using_works_without_a_connection_and_goes_with_an_exception_too() -> None:
+def test_using_works_without_a_connection_and_ends_on_an_exception() -> None:
     with pytest.raises(LookupError), using(TENANT):
         assert get_database() is TENANT
         raise LookupError
@@ -83,7 +83,7 @@ def test_using_works_without_a_connection_and_goes_with_an_exception_too() -> No
         get_database()
 
 
-def test_an_override_wins_over_a_connection_that_is_made_or_forgotten_meanwhile() -> None:
+def test_an_override_wins_over_connect_and_disconnect_inside_it() -> None:
     with using(TENANT):
         connect(ZOO)
         assert get_database() is TENANT
@@ -176,7 +176,7 @@ async def test_a_factory_can_be_an_override() -> None:
     assert get_database() is ZOO
 
 
-def test_what_a_factory_made_for_a_loop_is_let_go_once_that_loop_is_over() -> None:
+def test_the_database_of_a_closed_loop_is_released() -> None:
     class Loop(asyncio.SelectorEventLoop):
         """One that can be watched."""
 
@@ -200,19 +200,19 @@ def test_what_a_factory_made_for_a_loop_is_let_go_once_that_loop_is_over() -> No
 
 
 @pytest.mark.parametrize("made", [None, 5, "zoo", _client], ids=lambda made: type(made).__name__)
-async def test_a_factory_that_makes_no_database_is_named_when_it_is_called(made: Any) -> None:
+async def test_a_factory_that_returns_another_object_is_refused_on_use(made: Any) -> None:
     connect(lambda: made)
     with pytest.raises(BadOption, match=f"a database of pymongo's AsyncMongoClient is needed.*{type(made).__name__}"):
         get_database()
 
 
-# What is no database
+# Values that are not a database
 
 
 @pytest.mark.parametrize(
     "wrong", [None, 5, "zoo", _client, ZOO["animals"], Bucket(ZOO)], ids=lambda x: type(x).__name__
 )
-def test_what_is_no_database_is_refused_at_once(wrong: Any) -> None:
+def test_a_value_that_is_not_a_database_is_refused_by_connect(wrong: Any) -> None:
     for call in (connect, using):
         with pytest.raises(BadOption, match=f"not .*{type(wrong).__name__}"):
             manager = call(wrong)
@@ -231,16 +231,16 @@ def test_a_synchronous_client_and_its_database_are_refused() -> None:
 
 @pytest.mark.parametrize("alias", [None, 5, b"default"], ids=repr)
 def test_an_alias_is_a_str(alias: Any) -> None:
-    with pytest.raises(BadOption, match="an alias is a str"):
+    with pytest.raises(BadOption, match="an alias must be a str"):
         connect(ZOO, alias=alias)
-    with pytest.raises(BadOption, match="an alias is a str"), using(ZOO, alias=alias):
+    with pytest.raises(BadOption, match="an alias must be a str"), using(ZOO, alias=alias):
         pass
 
 
-# Where a file's chunks lie
+# The collections of a file
 
 
-def test_a_bucket_by_name_lies_in_the_database_of_its_alias_at_this_moment() -> None:
+def test_a_bucket_by_name_is_in_the_present_database_of_its_alias() -> None:
     connect(ZOO)
     connect(OTHER, alias="archive")
     assert repr(store_for(None, None)) == "zoo.fs"
@@ -250,6 +250,6 @@ def test_a_bucket_by_name_lies_in_the_database_of_its_alias_at_this_moment() -> 
         assert repr(store_for("photos", None)) == "tenant.photos"
 
 
-def test_a_bucket_of_its_own_needs_no_connection() -> None:
+def test_a_bucket_needs_no_connection() -> None:
     bucket = Bucket(ZOO, "photos")
     assert store_for(bucket, None) is bucket.store

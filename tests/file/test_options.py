@@ -22,7 +22,7 @@ def test_field_options_are_values() -> None:
     assert FileOptions() == FileOptions(bucket=None, db_alias=None, on_delete="keep", max_size=None)
 
 
-def test_the_owners_database_is_used_where_the_options_name_none() -> None:
+def test_the_database_of_the_document_is_used_if_the_options_name_none() -> None:
     assert FileOptions().in_database("archive") == FileOptions(db_alias="archive")
     assert FileOptions(db_alias="mine").in_database("archive") == FileOptions(db_alias="mine")
     assert FileOptions(max_size=5).in_database(None) == FileOptions(max_size=5)
@@ -44,6 +44,6 @@ def test_the_owners_database_is_used_where_the_options_name_none() -> None:
     ],
     ids=shown,
 )
-def test_field_options_that_mean_nothing_are_refused(arguments: dict[str, Any], match: str) -> None:
+def test_invalid_field_options_are_refused(arguments: dict[str, Any], match: str) -> None:
     with pytest.raises(BadOption, match=match):
         FileOptions(**arguments)

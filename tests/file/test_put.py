@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("connected")
 # What put stores
 
 
-async def test_put_gives_the_info_and_makes_the_proxy_true() -> None:
+async def test_put_returns_the_info_and_makes_the_proxy_true() -> None:
     photo = AsyncGridFile()
     assert not photo
     info = await photo.put(b"some bytes", filename="marmot.jpg")
@@ -46,7 +46,7 @@ async def test_put_gives_the_info_and_makes_the_proxy_true() -> None:
     assert (info.filename, info.length) == ("marmot.jpg", 10)
 
 
-async def test_content_type_and_all_further_keywords_land_in_metadata(database: Database) -> None:
+async def test_content_type_and_further_keywords_are_stored_in_metadata(database: Database) -> None:
     photo = AsyncGridFile()
     await photo.put(b"x", content_type="image/jpeg", metadata={"owner": 7}, camera="X100", iso=[100, 200])
     assert {key: value for key, value in photo.metadata.items() if key != "sha256"} == {
@@ -68,14 +68,14 @@ async def test_content_type_and_all_further_keywords_land_in_metadata(database: 
         {"metadata": {"content_type": "image/png"}, "content_type": "image/jpeg"},
     ],
 )
-async def test_the_same_key_said_twice_is_an_error(keywords: dict[str, Any], database: Database) -> None:
+async def test_a_duplicate_metadata_key_is_an_error(keywords: dict[str, Any], database: Database) -> None:
     with pytest.raises(DuplicateKey) as caught:
         await AsyncGridFile().put(b"x", **keywords)
     assert isinstance(caught.value, TypeError)
     assert await contents(database) == (0, 0)
 
 
-async def test_put_on_a_stored_file_raises_and_leaves_it(database: Database) -> None:
+async def test_put_on_a_stored_file_raises_and_keeps_it(database: Database) -> None:
     photo = AsyncGridFile()
     await photo.put(b"first")
     with pytest.raises(FileAlreadyStored, match="replace"):
@@ -87,7 +87,7 @@ async def test_put_on_a_stored_file_raises_and_leaves_it(database: Database) -> 
 # Names and types
 
 
-async def test_a_path_gives_its_base_name_and_the_type_that_it_suggests(tmp_path: Path) -> None:
+async def test_a_path_sets_the_filename_and_the_guessed_type(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "marmot.png"
     path.parent.mkdir()
     path.write_bytes(b"png")
@@ -96,7 +96,7 @@ async def test_a_path_gives_its_base_name_and_the_type_that_it_suggests(tmp_path
     assert (photo.filename, photo.content_type) == ("marmot.png", "image/png")
 
 
-async def test_an_open_file_gives_the_base_name_of_its_name(tmp_path: Path) -> None:
+async def test_an_open_file_sets_the_filename(tmp_path: Path) -> None:
     path = tmp_path / "marmot.tar.gz"
     path.write_bytes(b"tar")
     photo = AsyncGridFile()
@@ -105,7 +105,7 @@ async def test_an_open_file_gives_the_base_name_of_its_name(tmp_path: Path) -> N
     assert (photo.filename, photo.content_type) == ("marmot.tar.gz", "application/gzip")
 
 
-async def test_an_upload_gives_its_filename_and_its_declared_type() -> None:
+async def test_an_upload_sets_the_filename_and_the_declared_type() -> None:
     photo = AsyncGridFile()
     upload = UploadFile(io.BytesIO(b"x"), filename="../marmot", headers=Headers({"content-type": "image/x-marmot"}))
     await photo.put(upload)
@@ -113,7 +113,7 @@ async def test_an_upload_gives_its_filename_and_its_declared_type() -> None:
     await upload.close()
 
 
-async def test_the_number_that_a_temporary_file_has_for_a_name_is_no_filename() -> None:
+async def test_the_number_of_a_temporary_file_is_not_a_filename() -> None:
     photo = AsyncGridFile()
     with tempfile.TemporaryFile() as file:
         assert isinstance(file.name, int)
@@ -159,7 +159,7 @@ async def test_a_given_content_type_wins_over_the_guess() -> None:
 # Encoding, chunk_size, id, expiry
 
 
-async def test_a_str_is_encoded_in_utf_8_unless_told_otherwise() -> None:
+async def test_a_str_is_encoded_in_utf_8_by_default() -> None:
     photo = AsyncGridFile()
     await photo.put("Zürich")
     assert await photo.read() == "Zürich".encode()
@@ -175,14 +175,14 @@ async def test_chunk_size_is_that_of_the_chunks(database: Database) -> None:
     assert [chunk["data"] for chunk in chunks] == [b"0123", b"4567", b"89"]
 
 
-async def test_the_usual_chunk_size_is_255_kib() -> None:
+async def test_the_default_chunk_size_is_255_kib() -> None:
     photo = AsyncGridFile()
     await photo.put(b"x")
     assert photo.chunk_size == 255 * 1024
 
 
 @pytest.mark.parametrize("id", ["marmot", 7, ObjectId(), {"kind": "marmot", "no": 7}])
-async def test_a_given_id_is_the_files_id(id: object) -> None:
+async def test_the_given_id_is_used(id: object) -> None:
     photo = AsyncGridFile()
     await photo.put(b"x", id=id)
     assert photo.id == id
@@ -197,7 +197,7 @@ async def test_a_file_that_has_expired_is_missing() -> None:
         await photo.read()
 
 
-async def test_expires_after_counts_from_now_and_stands_in_utc_at_the_top_of_the_record(database: Database) -> None:
+async def test_expires_after_is_stored_in_utc_at_the_top_of_the_record(database: Database) -> None:
     photo = AsyncGridFile()
     info = await photo.put(b"x", expires_after=timedelta(hours=1))
     assert info.expires_at is not None
@@ -208,7 +208,7 @@ async def test_expires_after_counts_from_now_and_stands_in_utc_at_the_top_of_the
     assert await photo.read() == b"x"
 
 
-async def test_expires_after_takes_seconds_too_but_not_both_spellings() -> None:
+async def test_expires_after_accepts_seconds_but_not_both_options() -> None:
     photo = AsyncGridFile()
     info = await photo.put(b"x", expires_after=3600)
     assert info.expires_at is not None
@@ -216,7 +216,7 @@ async def test_expires_after_takes_seconds_too_but_not_both_spellings() -> None:
         await photo.replace(b"x", expires_after=1, expires_at=datetime.now(UTC))
 
 
-async def test_an_aware_expiry_in_another_zone_is_the_same_moment() -> None:
+async def test_an_expiry_in_another_zone_is_the_same_time() -> None:
     photo = AsyncGridFile()
     moment = datetime.fromisoformat("2100-01-01T12:00:00+02:00")
     info = await photo.put(b"x", expires_at=moment)
@@ -255,7 +255,7 @@ async def test_an_asynchronous_progress_is_awaited() -> None:
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("fails_at", [1, 100])
-async def test_a_progress_that_fails_ends_the_upload_and_leaves_nothing(fails_at: int, database: Database) -> None:
+async def test_a_failing_progress_ends_the_upload_and_leaves_nothing(fails_at: int, database: Database) -> None:
     def progress(done: int, total: int | None) -> None:
         if done >= fails_at:
             raise OSError("no terminal")
@@ -289,7 +289,7 @@ async def test_replace_on_an_empty_proxy_is_a_put() -> None:
     assert photo.content_type == "image/jpeg"
 
 
-async def test_replace_of_a_file_that_is_gone_stores_the_new_one(database: Database) -> None:
+async def test_replace_of_a_missing_file_stores_the_new_one(database: Database) -> None:
     photo = AsyncGridFile("never stored")
     await photo.replace(b"x")
     assert await photo.read() == b"x"
@@ -344,7 +344,7 @@ async def test_a_file_can_be_the_source_of_its_own_replacement(database: Databas
     assert await contents(database) == (1, 3)
 
 
-async def test_replacing_by_what_was_staged_twice_keeps_the_file(database: Database) -> None:
+async def test_replacing_twice_by_one_staged_upload_keeps_the_file(database: Database) -> None:
     bucket = Bucket(database)
     staged = await bucket.stage(b"staged", filename="staged.txt")
     photo = AsyncGridFile(bucket=bucket)
@@ -355,7 +355,7 @@ async def test_replacing_by_what_was_staged_twice_keeps_the_file(database: Datab
     assert await contents(database) == (1, 1)
 
 
-async def test_the_old_file_goes_from_the_bucket_that_the_new_one_came_to(database: Database) -> None:
+async def test_the_old_file_is_removed_from_the_bucket_of_the_new_one(database: Database) -> None:
     photo = AsyncGridFile(bucket="photos")
     await photo.put(b"the old")
     await photo.replace(b"the new")
@@ -363,7 +363,7 @@ async def test_the_old_file_goes_from_the_bucket_that_the_new_one_came_to(databa
     assert await contents(database, "fs") == (0, 0)
 
 
-async def test_a_failed_removal_of_the_old_file_is_told_with_the_new_one_in_place(
+async def test_a_failed_removal_of_the_old_file_is_raised_and_the_new_one_kept(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refused(*_: Any, **__: Any) -> bool:
@@ -389,7 +389,7 @@ async def test_two_puts_at_once_into_one_proxy_store_one_file(database: Database
 
 
 @pytest.mark.usefixtures("small_batches")
-async def test_max_size_stops_at_the_byte_and_leaves_nothing(database: Database) -> None:
+async def test_max_size_stops_at_the_first_byte_over_it_and_stores_nothing(database: Database) -> None:
     options = FileOptions(max_size=50)
     photo = AsyncGridFile(options=options)
     given = 0

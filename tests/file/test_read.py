@@ -34,7 +34,7 @@ async def stored(data: bytes, chunk_size: int = 7, **more: Any) -> AsyncGridFile
 # Positions
 
 
-async def test_read_gives_all_the_rest_and_then_nothing() -> None:
+async def test_read_returns_the_rest_and_then_nothing() -> None:
     file = await stored(LINES)
     assert await file.read() == LINES
     assert await file.read() == b""
@@ -48,7 +48,7 @@ async def test_a_negative_size_or_none_is_all_the_rest(size: int | None) -> None
     assert await file.read(size) == LINES[5:]
 
 
-async def test_read_gives_fewer_bytes_only_at_the_end() -> None:
+async def test_read_returns_fewer_bytes_only_at_the_end() -> None:
     file = await stored(b"0123456789", chunk_size=3)
     assert [await file.read(4) for _ in range(4)] == [b"0123", b"4567", b"89", b""]
 
@@ -72,7 +72,7 @@ async def test_the_position_is_at_the_start_after_put_replace_and_close() -> Non
     assert file.tell() == 0
 
 
-async def test_seek_takes_the_three_origins_of_io() -> None:
+async def test_seek_accepts_the_three_origins_of_io() -> None:
     file = await stored(b"0123456789", chunk_size=3)
     assert await file.seek(4) == 4
     assert await file.read(2) == b"45"
@@ -95,7 +95,7 @@ async def test_a_seek_before_the_start_or_from_nowhere_is_refused_and_moves_noth
     assert file.tell() == 0
 
 
-async def test_readline_gives_lines_with_their_ends() -> None:
+async def test_readline_returns_lines_with_their_ends() -> None:
     file = await stored(LINES)
     lines = []
     while line := await file.readline():
@@ -119,7 +119,7 @@ operations = st.one_of(
     chunk_size=st.integers(1, 12),
     steps=st.lists(operations, max_size=25),
 )
-async def test_any_sequence_of_reads_and_seeks_gives_what_a_binary_file_gives(
+async def test_any_sequence_of_reads_and_seeks_equals_that_of_a_binary_file(
     client: AsyncMongoClient[dict[str, Any]], pieces: list[bytes], chunk_size: int, steps: list[tuple[Any, ...]]
 ) -> None:
     data = b"".join(pieces)
@@ -133,7 +133,7 @@ async def test_any_sequence_of_reads_and_seeks_gives_what_a_binary_file_gives(
         assert file.tell() == model.tell()
 
 
-async def test_a_seek_inside_what_was_fetched_costs_nothing(mongodb_uri: str, database: Database) -> None:
+async def test_a_seek_inside_the_fetched_range_sends_no_query(mongodb_uri: str, database: Database) -> None:
     file = await stored(b"0123456789" * 100, chunk_size=10)
     async with observed(mongodb_uri, database.name) as (watched, commands):
         with gridproxy.using(watched):
@@ -148,19 +148,19 @@ async def test_a_seek_inside_what_was_fetched_costs_nothing(mongodb_uri: str, da
 
 
 @pytest.mark.parametrize("call", ["read", "readline", "stat", "verify", "rename", "update_metadata", "copy", "seek"])
-async def test_reading_an_empty_proxy_says_missing(call: str) -> None:
+async def test_reading_an_empty_proxy_raises_file_missing(call: str) -> None:
     arguments: dict[str, tuple[Any, ...]] = {"rename": ("x",), "seek": (0,)}
     with pytest.raises(FileMissing, match="empty"):
         await getattr(AsyncGridFile(), call)(*arguments.get(call, ()))
 
 
 @pytest.mark.parametrize("call", ["open", "stream", "__aiter__"])
-async def test_opening_an_empty_proxy_says_missing_at_once(call: str) -> None:
+async def test_opening_an_empty_proxy_raises_file_missing_at_once(call: str) -> None:
     with pytest.raises(FileMissing, match="empty"):
         getattr(AsyncGridFile(), call)()
 
 
-async def test_reading_under_an_id_that_is_not_there_says_missing() -> None:
+async def test_reading_a_missing_id_raises_file_missing() -> None:
     with pytest.raises(FileMissing) as caught:
         await AsyncGridFile("nowhere").read()
     assert caught.value.id == "nowhere"
@@ -190,7 +190,7 @@ async def test_a_file_deleted_under_a_reader_raises_instead_of_ending_short(monk
 # A reader of its own
 
 
-async def test_open_gives_a_reader_with_a_position_of_its_own() -> None:
+async def test_open_returns_a_reader_with_its_own_position() -> None:
     file = await stored(b"0123456789")
     await file.seek(5)
     async with file.open() as reader:
@@ -211,7 +211,7 @@ async def test_open_can_be_awaited_and_closed_by_hand() -> None:
         await reader.read()
 
 
-async def test_opening_what_is_not_there_says_so_at_the_open() -> None:
+async def test_opening_a_missing_file_raises_at_the_open() -> None:
     with pytest.raises(FileMissing):
         async with AsyncGridFile("nowhere").open():
             pass
@@ -232,7 +232,7 @@ async def test_two_tasks_read_one_proxy_at_once_through_two_readers() -> None:
     assert list(await asyncio.gather(read_all(333), read_all(1000))) == [data, data]
 
 
-async def test_two_tasks_on_one_position_take_turns() -> None:
+async def test_two_tasks_on_one_position_read_one_after_the_other() -> None:
     data = bytes(range(256)) * 4
     file = await stored(data, chunk_size=100)
     pieces = await asyncio.gather(*(file.read(64) for _ in range(16)))
@@ -248,7 +248,7 @@ async def test_a_reader_outlives_its_proxy() -> None:
     await reader.aclose()
 
 
-async def test_the_position_stays_when_a_session_comes_in(client: AsyncMongoClient[dict[str, Any]]) -> None:
+async def test_a_new_session_keeps_the_position(client: AsyncMongoClient[dict[str, Any]]) -> None:
     file = await stored(b"0123456789")
     assert await file.read(4) == b"0123"
     async with client.start_session() as session:

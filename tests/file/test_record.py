@@ -69,7 +69,7 @@ async def test_every_field_of_the_record_is_a_property() -> None:
 
 
 @pytest.mark.parametrize("name", PROPERTIES)
-async def test_a_field_of_a_record_not_seen_yet_names_the_call_to_make(name: str) -> None:
+async def test_a_field_of_an_unknown_record_raises_with_the_call_to_make(name: str) -> None:
     id = (await stored()).id
     for file in (AsyncGridFile(id), AsyncGridFile()):
         assert file.info is None
@@ -81,7 +81,7 @@ async def test_a_field_of_a_record_not_seen_yet_names_the_call_to_make(name: str
 
 
 @pytest.mark.parametrize("call", ["read", "stat", "verify", "readline", "exists"])
-async def test_info_is_there_after_any_look_at_the_file(call: str) -> None:
+async def test_info_is_known_after_any_read(call: str) -> None:
     original = await stored()
     file = AsyncGridFile(original.id)
     await getattr(file, call)()
@@ -108,7 +108,7 @@ async def test_a_bucket_without_checksum_stores_none_and_has_another_etag(databa
     assert file.etag == (await file.stat()).etag
 
 
-async def test_what_other_writers_left_at_the_top_of_the_record_is_extra(database: Database) -> None:
+async def test_fields_of_other_writers_at_the_top_of_the_record_are_extra(database: Database) -> None:
     file = await stored()
     legacy = {"contentType": "image/x-old", "md5": "abc", "aliases": ["a"], "proprietary": 1}
     await database["fs.files"].update_one({"_id": file.id}, {"$set": legacy, "$unset": {"metadata": 1, "filename": 1}})
@@ -122,7 +122,7 @@ async def test_what_other_writers_left_at_the_top_of_the_record_is_extra(databas
 # stat, exists
 
 
-async def test_stat_is_fresh_and_exists_tells_the_truth() -> None:
+async def test_stat_and_exists_query_the_server() -> None:
     file = await stored(filename="old")
     await AsyncGridFile(file.id).rename("new")
     assert file.filename == "old"
@@ -148,7 +148,7 @@ async def test_delete_removes_the_file_and_empties_the_proxy(database: Database)
     assert await contents(database) == (0, 0)
 
 
-async def test_delete_forgives_an_empty_proxy_and_a_file_that_is_gone() -> None:
+async def test_delete_of_an_empty_proxy_or_a_missing_file_has_no_effect() -> None:
     file = await stored()
     other = AsyncGridFile(file.id)
     await other.delete()
@@ -195,7 +195,7 @@ async def test_update_metadata_of_nothing_changes_nothing() -> None:
     assert (await file.update_metadata({})).metadata["owner"] == 7
 
 
-async def test_update_metadata_takes_values_that_look_like_expressions_as_values() -> None:
+async def test_update_metadata_stores_expressions_as_values() -> None:
     file = await stored()
     info = await file.update_metadata({"price": "$5", "nested": {"$gt": 1, "a.b": 2}})
     assert info.metadata["price"] == "$5"
@@ -240,7 +240,7 @@ async def test_contradictory_edits_are_refused() -> None:
     assert (await file.stat()).metadata["owner"] == 7
 
 
-async def test_rename_gives_another_name_and_slashes_mean_nothing() -> None:
+async def test_rename_sets_the_name_and_slashes_are_kept() -> None:
     file = await stored(filename="marmot.jpg", owner=7)
     info = await file.rename("albums/../2024/marmot.png")
     assert info == file.info == await file.stat()
@@ -250,14 +250,14 @@ async def test_rename_gives_another_name_and_slashes_mean_nothing() -> None:
 
 
 @pytest.mark.parametrize("filename", ["nul\0inside", 7, None, b"bytes"])
-async def test_rename_refuses_what_is_no_name(filename: Any) -> None:
+async def test_rename_refuses_invalid_names(filename: Any) -> None:
     file = await stored(filename="marmot.jpg")
     with pytest.raises(BadOption):
         await file.rename(filename)
     assert (await file.stat()).filename == "marmot.jpg"
 
 
-async def test_edits_of_a_file_that_is_gone_say_missing() -> None:
+async def test_edits_of_a_missing_file_raise_file_missing() -> None:
     file = AsyncGridFile("nowhere")
     with pytest.raises(FileMissing):
         await file.rename("x")
@@ -283,7 +283,7 @@ async def test_copy_is_a_second_file_with_the_same_bytes_and_record(database: Da
     assert await contents(database) == (1, 15)
 
 
-async def test_copy_takes_what_is_told_and_keeps_the_rest() -> None:
+async def test_copy_sets_the_given_values_and_keeps_the_rest() -> None:
     file = await stored(filename="marmot.jpg", owner=7, rating=3, expires_after=3600)
     copied = await file.copy(filename="other.png", id="another", rating=5, content_type="image/png")
     assert copied.id == "another"
@@ -296,7 +296,7 @@ async def test_copy_takes_what_is_told_and_keeps_the_rest() -> None:
     assert {key for key in bare.metadata if key not in ("sha256", "content_type")} == {"only"}
 
 
-async def test_copy_under_a_taken_id_leaves_the_file_there(database: Database) -> None:
+async def test_copy_with_a_used_id_keeps_the_file_of_this_id(database: Database) -> None:
     taken = await stored(b"taken", id="taken")
     file = await stored(b"0123456789", chunk_size=3)
     with pytest.raises(FileAlreadyStored):
@@ -305,7 +305,7 @@ async def test_copy_under_a_taken_id_leaves_the_file_there(database: Database) -
     assert await contents(database) == (2, 5)
 
 
-async def test_copy_of_half_a_file_makes_nothing(database: Database) -> None:
+async def test_copy_of_an_incomplete_file_stores_nothing(database: Database) -> None:
     file = await stored(chunk_size=3)
     await database["fs.chunks"].delete_one({"files_id": file.id, "n": 2})
     with pytest.raises(CorruptFile):
@@ -313,7 +313,7 @@ async def test_copy_of_half_a_file_makes_nothing(database: Database) -> None:
     assert await contents(database) == (1, 3)
 
 
-async def test_verify_gives_the_info_of_a_good_file() -> None:
+async def test_verify_returns_the_info_of_an_intact_file() -> None:
     file = await stored(b"0123456789" * 100, chunk_size=7)
     assert await AsyncGridFile(file.id).verify() == file.info
     empty = await stored(b"")
@@ -330,7 +330,7 @@ async def test_verify_gives_the_info_of_a_good_file() -> None:
         ({"insert": {"n": 4, "data": b"more"}}, "surplus chunk 4 of 4 bytes"),
     ],
 )
-async def test_verify_says_what_is_wrong(change: dict[str, Any], reason: str, database: Database) -> None:
+async def test_verify_names_the_damage(change: dict[str, Any], reason: str, database: Database) -> None:
     file = await stored(chunk_size=3)
     chunks = database["fs.chunks"]
     for kind, what in change.items():

@@ -187,14 +187,14 @@ async def test_a_file_can_be_put_from(kind: str, tmp_path: Path) -> None:
     [b"", "", io.BytesIO(), [], iter(()), [b"", b""], array.array("B")],
     ids=lambda empty: type(empty).__name__,
 )
-async def test_a_source_without_bytes_makes_a_file_without_bytes(empty: Any) -> None:
+async def test_an_empty_source_makes_an_empty_file(empty: Any) -> None:
     file = AsyncGridFile()
     await file.put(empty)
     assert file.length == 0
     assert await file.read() == b""
 
 
-async def test_a_file_is_read_from_where_it_stands_and_left_open_at_its_end() -> None:
+async def test_an_open_file_is_read_from_its_position_and_left_open() -> None:
     source = io.BytesIO(b"0123456789")
     source.seek(4)
     file = AsyncGridFile()
@@ -204,7 +204,7 @@ async def test_a_file_is_read_from_where_it_stands_and_left_open_at_its_end() ->
     assert source.tell() == 10
 
 
-async def test_a_stored_file_brings_its_name_and_type() -> None:
+async def test_a_stored_file_as_a_source_keeps_its_name_and_type() -> None:
     other = AsyncGridFile(bucket="elsewhere")
     await other.put(b"x", filename="marmot", content_type="image/x-marmot", owner=7)
     file = AsyncGridFile()

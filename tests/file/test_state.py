@@ -42,7 +42,7 @@ INFO = FileInfo.from_record(
         "metadata": {"content_type": "image/jpeg", "owner": 7, "sha256": "0f" * 32},
     }
 )
-# Connects at its first operation only, and there is none here.
+# It would connect on its first operation, and these tests have none.
 CLIENT = AsyncMongoClient[dict[str, Any]]("mongodb://127.0.0.1:1", connect=False)
 BUCKET = Bucket(CLIENT["zoo"], "photos")
 
@@ -75,7 +75,7 @@ def test_any_id_but_none_is_a_stored_file(id: object) -> None:
     assert AsyncGridFile(id)
 
 
-def test_a_new_proxy_is_closed_stands_at_the_start_and_knows_no_record() -> None:
+def test_a_new_proxy_is_closed_at_the_start_and_without_info() -> None:
     file = AsyncGridFile(ID)
     assert file.closed
     assert file.tell() == 0
@@ -202,7 +202,7 @@ PICTURE = ["width", "height", "format", "thumbnail", "variants"]
 
 
 @pytest.mark.parametrize("field", PICTURE)
-def test_what_a_picture_says_of_itself_is_known_with_info_only(field: str) -> None:
+def test_fields_of_a_picture_are_known_only_with_info(field: str) -> None:
     assert not getattr(AsyncGridFile(ID, info=INFO), field)  # it is none
     with pytest.raises(InfoNotLoaded, match=rf"^{field} is not loaded yet"):
         getattr(AsyncGridFile(ID), field)
@@ -213,12 +213,12 @@ def test_every_public_property_is_tried_above() -> None:
     assert public == {*FIELDS, *PICTURE, "id", "info", "options", "closed"}
 
 
-def test_attributes_that_are_none_are_attribute_errors_and_no_io() -> None:
+def test_unknown_attributes_raise_attribute_error_without_io() -> None:
     with pytest.raises(AttributeError):
         AsyncGridFile(ID).contentType  # type: ignore[attr-defined]  # noqa: B018  # that is the point
 
 
-def test_its_repr_says_what_is_known() -> None:
+def test_the_repr_shows_the_known_info() -> None:
     assert repr(AsyncGridFile()) == "<AsyncGridFile empty>"
     assert repr(AsyncGridFile("a")) == "<AsyncGridFile id='a'>"
     assert repr(AsyncGridFile("a", info=INFO)) == "<AsyncGridFile id='a' 'marmot.jpg' 10 bytes>"
@@ -239,7 +239,7 @@ def test_a_file_is_made_at_import_time_without_a_connection_or_a_loop() -> None:
     assert done.stderr == ""
 
 
-async def test_the_database_is_looked_for_at_each_operation() -> None:
+async def test_the_database_is_looked_up_on_each_operation() -> None:
     file = AsyncGridFile(ID)
     operations: list[Callable[[], Any]] = [
         file.read,
@@ -259,7 +259,7 @@ async def test_the_database_is_looked_for_at_each_operation() -> None:
             at_once()
 
 
-async def test_an_empty_file_is_missing_whatever_is_asked_of_it() -> None:
+async def test_every_operation_on_an_empty_file_raises_file_missing() -> None:
     file = AsyncGridFile(bucket=BUCKET)
     operations: list[Callable[[], Any]] = [
         file.read,
@@ -283,7 +283,7 @@ async def test_an_empty_file_is_missing_whatever_is_asked_of_it() -> None:
     assert not await file.exists()
 
 
-async def test_ending_what_never_began_has_no_effect() -> None:
+async def test_close_and_abort_without_a_write_have_no_effect() -> None:
     file = AsyncGridFile()
     await file.close()
     await file.abort()
@@ -303,7 +303,7 @@ def test_a_write_without_a_new_file_is_refused() -> None:
 # Bad arguments
 
 
-def test_a_file_is_no_id() -> None:
+def test_a_file_is_not_an_id() -> None:
     with pytest.raises(BadId, match=r"pass its \.id"):
         AsyncGridFile(AsyncGridFile(ID))
 
@@ -314,7 +314,7 @@ def test_a_bucket_is_a_bucket_or_a_name(bucket: Any) -> None:
         AsyncGridFile(ID, bucket=bucket)
 
 
-def test_options_say_the_bucket_and_the_alias_already() -> None:
+def test_options_and_a_bucket_or_alias_are_refused() -> None:
     for arguments in ({"bucket": "a"}, {"alias": "a"}):
         with pytest.raises(BadOption, match="already"):
             AsyncGridFile(ID, options=FileOptions(), **arguments)  # type: ignore[arg-type]  # a dict of str is one
@@ -334,7 +334,7 @@ def test_a_bucket_is_a_value_by_its_database_and_name() -> None:
     assert (bucket.name, bucket.database) == ("photos", CLIENT["zoo"])
 
 
-def test_a_bucket_is_never_doubled() -> None:
+def test_a_bucket_is_not_made_twice() -> None:
     assert copy.copy(BUCKET) is BUCKET
     assert copy.deepcopy({"a": [BUCKET]})["a"][0] is BUCKET
     assert pickle.loads(pickle.dumps(BUCKET)) == "photos"

@@ -38,7 +38,7 @@ async def stored(data: bytes = DATA, chunk_size: int = 100, **more: Any) -> Asyn
 
 
 @pytest.mark.usefixtures("small_batches")
-async def test_a_stream_gives_the_bytes_in_blocks_and_leaves_the_position_alone() -> None:
+async def test_a_stream_yields_blocks_and_keeps_the_position() -> None:
     file = await stored()
     await file.seek(5)
     blocks = [block async for block in file.stream()]
@@ -48,7 +48,7 @@ async def test_a_stream_gives_the_bytes_in_blocks_and_leaves_the_position_alone(
     assert file.tell() == 5
 
 
-async def test_async_for_gives_blocks_and_not_lines() -> None:
+async def test_async_for_yields_blocks_not_lines() -> None:
     data = b"a\nb\nc\n" * 50
     file = await stored(data, chunk_size=100)
     assert [block async for block in file] == [data[:100], data[100:200], data[200:]]
@@ -63,7 +63,7 @@ async def test_a_stream_can_start_and_stop_anywhere(start: int, stop: int | None
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, None), (0, -1), ("0", None), (0, 1.5)])
-async def test_a_stream_refuses_what_is_no_place_in_a_file(start: Any, stop: Any) -> None:
+async def test_a_stream_refuses_invalid_offsets(start: Any, stop: Any) -> None:
     file = await stored()
     with pytest.raises(BadOption):
         file.stream(start, stop)
@@ -97,7 +97,7 @@ async def test_a_stream_read_by_two_tasks_at_once_refuses_the_second() -> None:
     assert sorted(type(result).__name__ for result in results) == ["BusyResourceError", "bytes"]
 
 
-async def test_a_stream_of_what_is_not_there_says_so_at_its_first_byte() -> None:
+async def test_a_stream_of_a_missing_file_raises_at_its_first_byte() -> None:
     stream = AsyncGridFile("nowhere").stream()
     with pytest.raises(FileMissing):
         await anext(stream)
@@ -120,7 +120,7 @@ async def test_a_stream_of_an_empty_file_ends_at_once() -> None:
 
 
 async def other_tasks() -> set[asyncio.Task[Any]]:
-    """The tasks that still run once everything that can end has ended."""
+    """Return the tasks that still run after all others have ended."""
     for _ in range(100):
         await asyncio.sleep(0)
     return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
@@ -149,7 +149,7 @@ async def test_a_stream_dropped_half_read_leaves_no_task() -> None:
 
 
 @pytest.mark.usefixtures("small_batches")
-async def test_a_stream_closed_half_read_has_ended_what_was_on_its_way() -> None:
+async def test_closing_a_half_read_stream_ends_its_queries() -> None:
     file = await stored()
     before = await other_tasks()
     async with file.stream() as stream:
@@ -205,7 +205,7 @@ def chunks_asked(commands: Any) -> list[dict[str, Any]]:
     return [find["filter"]["n"] for find in commands.of("find") if find["find"] == "fs.chunks"]
 
 
-async def test_a_range_fetches_only_the_chunks_that_it_lies_in(mongodb_uri: str, database: Database) -> None:
+async def test_a_range_fetches_only_its_chunks(mongodb_uri: str, database: Database) -> None:
     id = (await stored()).id
     async with observed(mongodb_uri, database.name) as (watched, commands):
         with gridproxy.using(watched):
@@ -230,7 +230,7 @@ async def test_ranges_that_touch_one_chunk_fetch_it_once(mongodb_uri: str, datab
     assert sorted(places["$lt"] for places in asked if "$lt" in places) == [1, 6]
 
 
-async def test_a_range_leaves_the_position_alone_and_loads_the_info() -> None:
+async def test_a_range_keeps_the_position_and_loads_the_info() -> None:
     id = (await stored()).id
     file = AsyncGridFile(id)
     await file.read_range(3, 5)
@@ -239,7 +239,7 @@ async def test_a_range_leaves_the_position_alone_and_loads_the_info() -> None:
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 5), (0, -5), (0.5, 1), (None, 3)])
-async def test_a_range_refuses_what_is_no_place_in_a_file(start: Any, stop: Any) -> None:
+async def test_a_range_refuses_invalid_offsets(start: Any, stop: Any) -> None:
     file = await stored()
     with pytest.raises(BadOption):
         await file.read_range(start, stop)

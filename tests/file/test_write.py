@@ -67,7 +67,7 @@ async def test_awaiting_a_new_file_twice_starts_it_once() -> None:
     assert await photo.read() == b"once"
 
 
-async def test_write_gives_the_number_of_bytes_it_took() -> None:
+async def test_write_returns_the_number_of_bytes() -> None:
     photo = AsyncGridFile()
     async with photo.new_file():
         assert await photo.write(b"four") == 4
@@ -76,7 +76,7 @@ async def test_write_gives_the_number_of_bytes_it_took() -> None:
     assert await photo.read() == "fouräöüonetwothreefour".encode()
 
 
-async def test_writelines_takes_all_or_nothing_and_puts_nothing_between() -> None:
+async def test_writelines_writes_all_or_nothing_without_separators() -> None:
     photo = AsyncGridFile()
     async with photo.new_file():
         with pytest.raises(BadSource, match="int"):
@@ -87,7 +87,7 @@ async def test_writelines_takes_all_or_nothing_and_puts_nothing_between() -> Non
     assert await photo.read() == b"a\nb\n"
 
 
-async def test_close_without_a_new_file_goes_back_to_the_start() -> None:
+async def test_close_without_a_new_file_seeks_to_the_start() -> None:
     photo = AsyncGridFile()
     await photo.put(b"0123456789")
     assert await photo.read(4) == b"0123"
@@ -153,7 +153,7 @@ async def test_an_exception_aborts_and_the_proxy_is_what_it_was(database: Databa
 
 
 @pytest.mark.usefixtures("small_batches")
-async def test_a_cancellation_aborts_and_nothing_stays_behind_when_it_surfaces(database: Database) -> None:
+async def test_a_cancellation_aborts_and_leaves_nothing(database: Database) -> None:
     photo = AsyncGridFile()
     writing = asyncio.Event()
 
@@ -208,7 +208,7 @@ async def test_a_second_close_while_the_old_file_is_removed_keeps_the_new_one(
     assert await contents(database) == (1, 1)
 
 
-async def test_of_two_closes_at_once_one_stores_the_file_and_the_other_says_so(database: Database) -> None:
+async def test_of_two_concurrent_closes_one_stores_the_file_and_the_other_raises(database: Database) -> None:
     photo = AsyncGridFile()
     await photo.new_file()
     photo.write(b"once")
@@ -219,7 +219,7 @@ async def test_of_two_closes_at_once_one_stores_the_file_and_the_other_says_so(d
     assert await contents(database) == (1, 1)
 
 
-async def test_an_abort_while_somebody_closes_is_refused_and_the_file_is_whole(database: Database) -> None:
+async def test_an_abort_during_a_close_is_refused_and_the_file_is_whole(database: Database) -> None:
     photo = AsyncGridFile()
     await photo.new_file()
     photo.write(b"whole")
@@ -229,7 +229,7 @@ async def test_an_abort_while_somebody_closes_is_refused_and_the_file_is_whole(d
     assert await contents(database) == (1, 1)
 
 
-# What is refused meanwhile
+# Calls that are refused during a write
 
 
 async def test_two_new_files_at_once_are_refused(database: Database) -> None:
@@ -296,7 +296,7 @@ async def test_a_write_without_a_new_file_is_refused() -> None:
         AsyncGridFile().write(b"x")
 
 
-async def test_reading_an_empty_file_whose_write_was_aborted_says_missing() -> None:
+async def test_reading_after_an_aborted_write_raises_file_missing() -> None:
     photo = AsyncGridFile()
     await photo.new_file()
     await photo.abort()

@@ -1,4 +1,4 @@
-"""Files in Beanie's documents: mix `FileDocument` in."""
+"""Files in the documents of Beanie: mix in `FileDocument`."""
 
 from .document import FileDocument
 from .fields import NotInitialised

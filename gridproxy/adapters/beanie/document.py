@@ -37,7 +37,7 @@ from gridproxy.runtime.tasks import run_to_completion
 
 from .embedded import raw_values, remember_files
 from .fields import PLANS, default_database, file_fields, plan_of, using_document_database
-from .queries import RefusingFindMany, RefusingFindOne
+from .queries import FileFindMany, FileFindOne
 from .saving import Saving, WatchedCollection, current
 from .typed_document import NAO, TypedDocument
 
@@ -104,8 +104,8 @@ class FileDocument(TypedDocument):
     """
 
     # Queries that write, and `update`, which is one of them.
-    _find_one_query_class: ClassVar[type] = RefusingFindOne
-    _find_many_query_class: ClassVar[type] = RefusingFindMany
+    _find_one_query_class: ClassVar[type] = FileFindOne
+    _find_many_query_class: ClassVar[type] = FileFindMany
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -1,6 +1,6 @@
-"""What was assigned to fields of embedded models, or put into lists and dicts: pydantic takes it as it comes.
+"""Values that were assigned to fields of embedded models, or put into lists and dicts. Pydantic does not check them.
 
-Beanie would write it as it is, too. So a document turns it into files before it is written, and remembers for that
+Beanie would write them as they are. So a document makes files of them before it is written. For this it remembers
 which files the embedded models held.
 """
 
@@ -19,13 +19,13 @@ from gridproxy.runtime.weak_identity_map import WeakIdentityMap
 from .fields import FileField, file_fields
 from .typed_document import NAO
 
-# The files of each embedded model's fields, as they were when its document last took stock of them.
+# The files of each embedded model at the last `remember_files`.
 _remembered: WeakIdentityMap[object, dict[str, AsyncGridFile]] = WeakIdentityMap()
 
 
 @dataclass(frozen=True)
 class RawValue:
-    """What a field for files holds, and is none, or has in it; `path` is the field's, within the document."""
+    """A value in a field for files that is not a file, or contains one that is not. `path` is within the document."""
 
     path: str
     model: object
@@ -33,10 +33,10 @@ class RawValue:
     field: FileField
 
     def normalise(self, held: Collection[int]) -> None:
-        """Let it be what it would be in a field of the document itself; no I/O.
+        """Convert the value as an assignment to a field of the document does. Does no I/O.
 
-        `held` are the files that the document still holds: one that was given to another field is not this one's any
-        more. Raises `ValidationError` naming the path for what can be no file.
+        `held` are the files that the document still holds: a file that was moved to another field is not replaced here.
+        Raises `ValidationError` with the path for a value that cannot be a file.
         """
         values = vars(self.model)
         current = (_remembered.get(self.model) or {}).get(self.name)
@@ -44,23 +44,23 @@ class RawValue:
             current = None
         value = values[self.name]
         try:
-            settled = self.field.assigned(current, value, self.path)
+            normal = self.field.assigned(current, value, self.path)
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             path = ".".join([self.path, *(str(part) for part in first["loc"])])
             raise ValidationError(path, first["msg"]) from error
-        if isinstance(value, list) and isinstance(settled, list):
-            value[:] = settled  # somebody may hold it
-        elif isinstance(value, dict) and isinstance(settled, dict):
-            value.update(settled)
+        if isinstance(value, list) and isinstance(normal, list):
+            value[:] = normal  # the caller may hold the list
+        elif isinstance(value, dict) and isinstance(normal, dict):
+            value.update(normal)
         else:
-            values[self.name] = settled  # past the model's validation: this is it
+            values[self.name] = normal  # without the validation of the model
 
 
 def raw_values(models: Iterable[tuple[str, object]]) -> Iterator[RawValue]:
-    """What was assigned in these models, given with their paths, or put into their lists and dicts.
+    """Yield the raw values in these models, which are given with their paths.
 
-    In the document itself, the one without a path, assigned values are checked; others may be not parsed yet.
+    The document, whose path is empty, checks assignments by itself: only its lists and dicts can hold raw values.
     """
     for path, model in models:
         for name, field, value in _file_values(model):
@@ -69,7 +69,7 @@ def raw_values(models: Iterable[tuple[str, object]]) -> Iterator[RawValue]:
 
 
 def remember_files(models: Iterable[tuple[str, object]]) -> None:
-    """Remember which files these models hold; where something raw has taken a file's place, that file still."""
+    """Remember which files these models hold. A file in the place of which a raw value is stays remembered."""
     for _, model in models:
         before, now = _remembered.get(model) or {}, {}
         for name, field, value in _file_values(model):
@@ -77,22 +77,22 @@ def remember_files(models: Iterable[tuple[str, object]]) -> None:
             if isinstance(file, AsyncGridFile):
                 now[name] = file
         if now or before:
-            with suppress(TypeError):  # of a class with `__slots__` that takes no weak references
+            with suppress(TypeError):  # a class with `__slots__` may not support weak references
                 _remembered.set(model, now)
 
 
 def _file_values(model: object) -> Iterator[tuple[str, FileField, object]]:
-    values = vars(model)  # what was made by `model_construct` may lack some
+    values = vars(model)  # `model_construct` may leave some out
     return ((name, field, values[name]) for name, field in file_fields(type(model)).items() if name in values)
 
 
 def _is_raw(value: object, field: FileField) -> bool:
-    return not isinstance(value, field.types) or any(map(_is_no_file, _parts(value)))
+    return not isinstance(value, field.types) or any(map(_is_not_file, _parts(value)))
 
 
-def _is_no_file(part: object) -> bool:
+def _is_not_file(part: object) -> bool:
     if isinstance(part, list | tuple | dict):
-        return any(map(_is_no_file, _parts(part)))
+        return any(map(_is_not_file, _parts(part)))
     return not isinstance(part, AsyncGridFile | pydantic.BaseModel)
 
 

@@ -28,20 +28,24 @@ from .typed_document import TypedDocument
 
 
 class NotInitialised(NotConnected, CollectionWasNotInitialized):
-    """A document of a class that Beanie has not been given yet: `init_beanie` comes first.
+    """A document's class was used before `init_beanie`. Also Beanie's own `CollectionWasNotInitialized`.
 
-    It is a `NotConnected`, and Beanie's own `CollectionWasNotInitialized`.
+    ```python
+    from gridproxy.adapters.beanie import NotInitialised
+
+    assert issubclass(NotInitialised, gridproxy.NotConnected)
+    ```
     """
 
     def __init__(self, kind: str) -> None:
         super().__init__(
-            f"{kind} belongs to no database yet: `await init_beanie(database=..., document_models=[{kind}])` first"
+            f"{kind} has no database yet: call `await init_beanie(database=..., document_models=[{kind}])` first"
         )
 
 
 @dataclass(frozen=True)
 class FileField:
-    """A field whose type has a file in it: what takes its values, its options, and of what types these can be."""
+    """A field that can hold files: the adapter that validates its values, its options, and the types of its values."""
 
     adapter: TypeAdapter[Any]
     options: FileOptions
@@ -49,13 +53,13 @@ class FileField:
 
     @property
     def optional(self) -> bool:
-        """Whether it may hold None."""
+        """Whether the field may hold None."""
         return NoneType in self.types
 
     def assigned(self, current: object, value: Any, path: str) -> Any:
-        """What the field holds after `value` was assigned where it held `current`; no I/O.
+        """Return what the field holds after `value` is assigned in the place of `current`. Does no I/O.
 
-        Raises gridproxy's `ValidationError` naming the path where that was a file, else pydantic's.
+        Raises gridproxy's `ValidationError` with the path if `current` is a file, and pydantic's otherwise.
         """
         if not isinstance(current, AsyncGridFile) or (value is None and self.optional):
             return self.adapter.validate_python(value)
@@ -76,7 +80,7 @@ def plan_of(kind: type[object]) -> FieldPlan:
 
 
 def file_fields(kind: type[object]) -> dict[str, FileField]:
-    """The fields of a document's or an embedded model's class that hold files; what lies in models within is theirs."""
+    """Return the fields of a class that hold files, without those of the models embedded in it."""
     found = _fields.get(kind)
     if found is None:
         assert issubclass(kind, BaseModel), "FileDocument refuses any other class"
@@ -131,9 +135,7 @@ def _encoded(file: AsyncGridFile) -> object:
     value = stored_value(file)
     if isinstance(value, ObjectId | dict | None):
         return value
-    raise BadId(
-        f"a field of a Beanie document holds a file whose id is an ObjectId; {value!r} could not be loaded again"
-    )
+    raise BadId(f"the id of a file in a Beanie document must be an ObjectId: {value!r} could not be loaded again")
 
 
 # Beanie has one table for documents, embedded values, updates and queries, and asks nobody else.

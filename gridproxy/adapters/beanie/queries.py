@@ -1,20 +1,22 @@
-"""Queries that write: they refuse content in the place of a file, which Beanie would write as it is."""
+"""Beanie's queries: a condition on a file matches both stored forms, and an update refuses content for a file field."""
 
 from __future__ import annotations
 
 import io
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from beanie.odm.queries.find import FindMany, FindOne
+from beanie.odm.queries.find import FindMany, FindOne, FindQuery
 from beanie.odm.queries.update import UpdateMany, UpdateOne
 
 from gridproxy.errors import ValidationError, type_name
+from gridproxy.fields.queries import holds_file, match_both_forms
 
 from .fields import file_fields
 
-# What can be seen at a glance to be no reference to a file.
+# Types that are never a reference to a file.
 _CONTENT = (bytes, bytearray, memoryview, os.PathLike, io.IOBase)
 
 
@@ -30,25 +32,36 @@ class _RefusingUpdateMany(UpdateMany):
         return super().update(*args, **options)
 
 
-class RefusingFindOne(FindOne[Any]):
-    """Beanie's query for one document; what updates it raises `ValidationError` for content."""
+class _FileQuery(FindQuery[Any]):
+    def get_filter_query(self) -> dict[str, Any]:
+        asked = self.find_expressions
+        holds = partial(holds_file, self.document_model)
+        self.find_expressions = [match_both_forms(each, holds) for each in asked]
+        try:
+            return super().get_filter_query()
+        finally:
+            self.find_expressions = asked
+
+
+class FileFindOne(_FileQuery, FindOne[Any]):
+    """Beanie's query for one document. Its updates raise `ValidationError` for content."""
 
     UpdateQueryType: type[UpdateOne] = _RefusingUpdateOne
 
 
-class RefusingFindMany(FindMany[Any]):
-    """Beanie's query for many documents; what updates them raises `ValidationError` for content."""
+class FileFindMany(_FileQuery, FindMany[Any]):
+    """Beanie's query for many documents. Its updates raise `ValidationError` for content."""
 
     UpdateQueryType: type[UpdateMany] = _RefusingUpdateMany
 
 
 def _refuse_content(kind: type[object], changes: Iterable[object]) -> None:
     for change in changes:
-        told = change.get("$set") if isinstance(change, Mapping) else None
-        for name, value in told.items() if isinstance(told, Mapping) else ():
+        values = change.get("$set") if isinstance(change, Mapping) else None
+        for name, value in values.items() if isinstance(values, Mapping) else ():
             if str(name) in file_fields(kind) and isinstance(value, _CONTENT):
                 raise ValidationError(
                     str(name),
-                    f"an update writes what it is told, and {type_name(value)} is no reference to a file: "
-                    "assign the content to the document's field, and save it",
+                    f"an update writes its values as they are, and {type_name(value)} is not a reference to a file: "
+                    "assign the content to the document's field and save the document",
                 )

@@ -1,4 +1,4 @@
-"""What `FileDocument` finds in the Beanie document that it is mixed into, for type checkers."""
+"""The members of a Beanie document that `FileDocument` uses, for type checkers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from gridproxy.gridfs.store.collections import Session
 
     class TypedDocument:
-        """Beanie's `Document`, as far as files have to do with it.
+        """Beanie's `Document`, as far as `FileDocument` uses it.
 
-        The real one derives from a class of a package without types: to a checker, all that derives from it is unknown.
+        The real class derives from an untyped class, so a type checker knows none of its members.
         """
 
         id: PydanticObjectId | None
@@ -75,4 +75,4 @@ if TYPE_CHECKING:
         ) -> Coroutine[Any, Any, DeleteResult | None]: ...
 
 else:
-    TypedDocument = object  # a second subclass of Document would be a document of its own to Beanie
+    TypedDocument = object  # Beanie would treat another subclass of Document as a document

@@ -1,4 +1,4 @@
-"""A small Document of our own: MongoEngine's way of writing, asynchronous, over pymongo alone."""
+"""A small asynchronous `Document` on pymongo alone, with the declarations of MongoEngine."""
 
 from .base import BaseDocument
 from .fields import BooleanField, DateTimeField, DictField, Field, FloatField, IntField, ListField, StringField

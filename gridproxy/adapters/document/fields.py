@@ -1,7 +1,7 @@
-"""Fields: what a document's attribute may hold, and how it is stored.
+"""Fields: which values an attribute of a document accepts, and how they are stored.
 
-A value is checked when it is assigned, and containers once more when they are saved, since they may have been
-changed in place. What a stored document holds is loaded as it is: other code may have written it.
+A value is checked on assignment. Containers are checked again on saving, because they may have been changed in place.
+Stored values are loaded unchecked, because other code may have written them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,27 @@ _INT64 = 2**63
 
 
 class Field(Generic[Got, Given]):
-    """One attribute of a document; None where nothing was given (but in lists, dicts and files, which are empty then).
+    """One attribute of a document. Without a value it is None, or an empty list, dict or file.
 
-    `default` is a value, copied for each new document, or a callable that makes one. A `required` field that is empty
-    (None, an empty list or dict, no file) raises `ValidationError` at the save.
+    `Document` calls the methods, and a new kind of field overrides them. `owner` is the document. A `ValidationError`
+    names the field.
 
-    The methods are for kinds of fields, and called by `Document`; `owner` is the document. What raises
-    `ValidationError` names the field in it.
+    Args:
+        required: Whether a save raises `ValidationError` if the field is empty (None, `[]`, `{}` or no file).
+        default: A value, which is copied for each new document, or a callable that returns one.
+
+    ```python
+    from gridproxy.adapters.document import Document, Field
+
+    class UpperField(Field[str | None, str | None]):
+        def checked(self, owner, value):
+            return value.upper()
+
+    class Country(Document):
+        code = UpperField(default="no")
+
+    assert Country(code="se").code == "SE"
+    ```
     """
 
     name: str = "value"
@@ -60,62 +74,64 @@ class Field(Generic[Got, Given]):
         instance.document_state.values[self.name] = self.assigned(instance, value)
 
     def new_value(self, owner: BaseDocument) -> Any:
-        """What a new document starts with; raises `ValidationError` for a default that the field cannot hold."""
+        """Return the default for a new document. Raises `ValidationError` if the field cannot hold it."""
         made = self._default() if callable(self._default) else deepcopy(self._default)
         return self.assigned(owner, made)
 
     def assigned(self, owner: BaseDocument, value: Any) -> Any:
-        """The value that the document keeps after an assignment; raises `ValidationError`."""
+        """Return the value that the document keeps after an assignment. Raises `ValidationError`."""
         return None if value is None else self.checked(owner, value)
 
     def checked(self, owner: BaseDocument, value: Any) -> Any:
-        """`value`, which is not None, in the field's own form; raises `ValidationError` for what it cannot hold.
+        """Return `value`, which is not None, in the field's own form. Each kind of field implements this method.
 
-        Each kind of field has its own: here it raises `NotImplementedError`.
+        Raises:
+            ValidationError: The field cannot hold the value.
         """
         raise NotImplementedError
 
     def checked_again(self, owner: BaseDocument, value: Any) -> Any:
-        """The value before it is saved: the same object, where somebody may hold it to change it in place.
+        """Check the value again on saving. A container stays the same object, because the caller may hold it.
 
-        Raises `ValidationError` for what it was changed to.
+        Raises:
+            ValidationError: The value was changed to one that the field cannot hold.
         """
         return self.assigned(owner, value)
 
     def loaded(self, owner: BaseDocument, raw: Any) -> Any:
-        """The value of what is stored, as it is; raises nothing, whoever wrote it. `raw` is None for nothing."""
+        """Return the value of `raw`, which is None if nothing is stored. Never raises for a stored value."""
         return raw
 
     def stored(self, value: Any) -> Any:
-        """What is stored of the value."""
+        """Return the stored form of the value."""
         return value
 
     def untouched(self, raw: Any) -> Any:
-        """What `stored` gives of a value that was loaded from `raw` and not changed since."""
+        """Return what `stored` returns for an unchanged value that was loaded from `raw`."""
         return raw
 
     def cloned(self, owner: BaseDocument, value: Any) -> Any:
-        """The value for a copy of its document."""
+        """Return the value for a copy of the document."""
         return value
 
     def files(self, value: Any) -> Iterator[AsyncGridFile]:
-        """The files in the value, empty ones too."""
+        """Yield the files in the value, empty ones too."""
         return iter(())
 
     def compared(self, owner: BaseDocument, value: Any) -> Any:
-        """The stored form of what a query asks for; raises `ValidationError` for what this field cannot hold."""
+        """Return the stored form of a value in a query. Raises `ValidationError` if the field cannot hold it."""
         return self.stored(self.assigned(owner, value))
 
     def condition(self, owner: BaseDocument, value: Any) -> Mapping[str, Any]:
-        """What a query asks of this field: to be a value, never an operator."""
+        """Return the filter that compares this field with a value, which is never read as an operator."""
         return self.equals(self.name, self.compared(owner, value))
 
     def equals(self, path: str, stored: Any) -> Mapping[str, Any]:
-        """What a query asks of a place in a document that may hold this field's value."""
+        """Return the filter that compares a path in a document with a stored value of this field."""
         return {path: id_filter(stored)}
 
     def refuse(self, wanted: str, value: object) -> ValidationError:
-        """The `ValidationError` for a value of the wrong kind, to be raised; it says what is `wanted` and what came."""
+        """Return the `ValidationError` for a value of the wrong kind. It names what is `wanted` and the value."""
         shown = repr(value)
         return ValidationError(
             self.name, f"{wanted} is needed, not {type_name(value)} {shown if len(shown) < 80 else shown[:77] + '...'}"
@@ -123,7 +139,17 @@ class Field(Generic[Got, Given]):
 
 
 class StringField(Field[str | None, str | None]):
-    """A str."""
+    """A str.
+
+    ```python
+    from gridproxy.adapters.document import Document, StringField
+
+    class Vole(Document):
+        genus = StringField(required=True)
+
+    assert Vole(genus="Microtus").genus == "Microtus"
+    ```
+    """
 
     def checked(self, owner: BaseDocument, value: Any) -> str:
         if not isinstance(value, str):
@@ -132,7 +158,17 @@ class StringField(Field[str | None, str | None]):
 
 
 class IntField(Field[int | None, int | None]):
-    """An int that BSON can hold: 64 bits, signed. A bool is none."""
+    """A signed int of at most 64 bits, as BSON holds it. A bool is refused.
+
+    ```python
+    from gridproxy.adapters.document import Document, IntField
+
+    class Herd(Document):
+        size = IntField(default=2)
+
+    assert Herd().size == 2
+    ```
+    """
 
     def checked(self, owner: BaseDocument, value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
@@ -143,7 +179,17 @@ class IntField(Field[int | None, int | None]):
 
 
 class FloatField(Field[float | None, float | None]):
-    """A float (double precision); an int becomes one, where it is not too large. A bool is none."""
+    """A float of double precision. An int becomes a float if it is not too large, and a bool is refused.
+
+    ```python
+    from gridproxy.adapters.document import Document, FloatField
+
+    class Weighing(Document):
+        kilograms = FloatField()
+
+    assert Weighing(kilograms=4).kilograms == 4.0
+    ```
+    """
 
     def checked(self, owner: BaseDocument, value: Any) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -155,7 +201,17 @@ class FloatField(Field[float | None, float | None]):
 
 
 class BooleanField(Field[bool | None, bool | None]):
-    """A bool."""
+    """A bool.
+
+    ```python
+    from gridproxy.adapters.document import Document, BooleanField
+
+    class Burrow(Document):
+        inhabited = BooleanField(default=False)
+
+    assert Burrow().inhabited is False
+    ```
+    """
 
     def checked(self, owner: BaseDocument, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -164,7 +220,18 @@ class BooleanField(Field[bool | None, bool | None]):
 
 
 class DateTimeField(Field[datetime | None, datetime | None]):
-    """A moment: aware, in UTC, cut to the milliseconds that BSON keeps (a naive one is taken as UTC)."""
+    """An aware datetime in UTC, cut to the milliseconds that BSON keeps. A naive datetime is read as UTC.
+
+    ```python
+    from datetime import datetime
+    from gridproxy.adapters.document import Document, DateTimeField
+
+    class Sighting(Document):
+        at = DateTimeField(default=datetime.now)
+
+    assert Sighting(at=datetime(2026, 7, 1)).at.tzname() == "UTC"
+    ```
+    """
 
     def checked(self, owner: BaseDocument, value: Any) -> datetime:
         if not isinstance(value, datetime):
@@ -179,9 +246,16 @@ class DateTimeField(Field[datetime | None, datetime | None]):
 
 
 class DictField(Field[dict[str, Any], Mapping[str, Any] | None]):
-    """A dict of str (without NUL) to BSON values, a copy of the mapping that was given; empty where none was.
+    """A dict of str (without NUL) to BSON values: a copy of the given mapping. Its values are checked on saving.
 
-    Values are looked at when they are saved.
+    ```python
+    from gridproxy.adapters.document import Document, DictField
+
+    class Map(Document):
+        legend = DictField()
+
+    assert Map(legend={"x": "burrow"}).legend["x"] == "burrow"
+    ```
     """
 
     def assigned(self, owner: BaseDocument, value: Any) -> dict[str, Any]:
@@ -192,7 +266,7 @@ class DictField(Field[dict[str, Any], Mapping[str, Any] | None]):
             raise self.refuse("a mapping", value)
         for key in value:
             if not isinstance(key, str) or "\0" in key:
-                raise ValidationError(self.name, f"keys are str without NUL, not {type_name(key)} {key!r}")
+                raise ValidationError(self.name, f"a key must be a str without NUL, not {type_name(key)} {key!r}")
         return dict(value)
 
     def checked_again(self, owner: BaseDocument, value: Any) -> Any:
@@ -210,11 +284,25 @@ class DictField(Field[dict[str, Any], Mapping[str, Any] | None]):
 
 
 class ListField(Field[list[Any], Iterable[Any] | None]):
-    """A list, of values that `inner` allows where it is given (a `FileField` too); empty where none was given.
+    """A list: a copy of the given iterable, which must not be a str, bytes or a mapping. It may be changed in place.
 
-    It is a copy of the iterable that was given (no str, bytes or mapping), and may be changed in place until the save.
-    `ValidationError` names the place: `album.0`. A query by a list asks for the whole list, by anything else for an
-    item.
+    A query by a list compares the whole list. A query by another value looks for an item.
+
+    Args:
+        inner: The field that each item is checked by, such as a `FileField`. None for items of any type. A
+            `ValidationError` names the item, such as `album.0`.
+        required: As for `Field`.
+        default: As for `Field`.
+
+    ```python
+    from gridproxy.adapters.document import Document, FileField, ListField
+
+    class Visit(Document):
+        album = ListField(FileField())
+
+    visit = await Visit(album=[b"one", b"two"]).save()
+    assert await visit.album[1].read() == b"two"
+    ```
     """
 
     def __init__(
@@ -287,14 +375,13 @@ class ListField(Field[list[Any], Iterable[Any] | None]):
 
     def condition(self, owner: BaseDocument, value: Any) -> Mapping[str, Any]:
         if self.inner is not None and not isinstance(value, list | tuple):
-            return self.inner.condition(owner, value)  # the same path: MongoDB looks into the list by itself
+            return self.inner.condition(owner, value)  # MongoDB compares each item with the same path
         if self.inner is not None and self.inner.two_forms:
             each = [self.inner.equals(f"{self.name}.{n}", item) for n, item in enumerate(self.compared(owner, value))]
             return {"$and": [{self.name: {"$size": len(each)}}, *each]}
         return super().condition(owner, value)
 
     def compared(self, owner: BaseDocument, value: Any) -> Any:
-        # A list is compared with the whole list, anything else with each of its items.
         if isinstance(value, list | tuple):
             return list(value) if self.inner is None else [self.inner.compared(owner, item) for item in value]
         return value if self.inner is None else self.inner.compared(owner, value)

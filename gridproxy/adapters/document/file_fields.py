@@ -1,21 +1,19 @@
-"""Fields that hold files: what is stored of them is an id or a snapshot, and their content lies in GridFS."""
+"""Fields for files: the document stores an id or a snapshot, and GridFS stores the content."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 from bson import ObjectId
 
-from gridproxy.bucket import Bucket
 from gridproxy.errors import BadId, BadSource, ValidationError
 from gridproxy.file.attachment import Proof
 from gridproxy.file.file import AsyncGridFile
-from gridproxy.file.options import FileOptions, OnDelete, StoreAs
+from gridproxy.file.options import FieldOptions, FileOptions
 from gridproxy.file.values import assign, from_stored, stored_form, stored_value
 from gridproxy.gridfs.content.images import ImageOptions, Size
-from gridproxy.gridfs.content.limits import Validator
 from gridproxy.gridfs.records.ids import id_filter
 
 from .base import BaseDocument
@@ -23,41 +21,35 @@ from .fields import Field
 
 
 class FileField(Field[AsyncGridFile, Any]):
-    """A file: `AsyncGridFile`, always there, empty or stored. Takes what `FileOptions` takes, `max_size` in bytes.
+    """A file: an `AsyncGridFile`, empty or stored, never None. The options are those of `FileOptions`.
 
-    Assigning bytes, a path or an open file does no I/O: the next `save()` stores it. Assigning another file, its id
-    (also as 24 hex digits) or None moves the reference. Anything else raises `ValidationError`, and so does a file that
-    lies in another bucket or database. `UploadInProgress` is raised for content while the field's file is being
-    written. The field itself raises `BadOption` for options, as `FileOptions` does.
+    Assigning bytes, a path or an open file does no I/O: the next `save()` stores it. Assigning another file, its id (an
+    `ObjectId` or 24 hex digits) or None moves the reference.
+
+    Raises:
+        BadOption: An option is invalid.
+        ValidationError: The assigned value is not a file, or the file is in another bucket or database.
+        UploadInProgress: Content is assigned while the field's file is being written.
+
+    ```python
+    from gridproxy.adapters.document import Document, FileField
+
+    class Track(Document):
+        scan = FileField(bucket="scans", max_size=1_000_000, on_delete="delete")
+
+    track = await Track(scan=b"a footprint").save()
+    assert await track.scan.read() == b"a footprint"
+    ```
     """
 
     two_forms = True
 
-    def __init__(
-        self,
-        *,
-        bucket: Bucket | str | None = None,
-        db_alias: str | None = None,
-        store: StoreAs = "id",
-        on_delete: OnDelete = "keep",
-        max_size: int | None = None,
-        content_types: Iterable[str] | str | None = None,
-        validators: Iterable[Validator] | Validator | None = None,
-        required: bool = False,
-    ) -> None:
+    def __init__(self, *, required: bool = False, **options: Unpack[FieldOptions]) -> None:
         super().__init__(required=required)
-        self.options: FileOptions = FileOptions(
-            bucket=bucket,
-            db_alias=db_alias,
-            store=store,
-            on_delete=on_delete,
-            max_size=max_size,
-            content_types=content_types,
-            validators=validators,
-        )
+        self.options: FileOptions = FileOptions(**options)
 
     def options_in(self, owner: BaseDocument) -> FileOptions:
-        """The field's options, with the document's own database where the field names none."""
+        """Return the field's options, in the document's own database if the field names none."""
         return self.options.in_database(owner.document_alias)
 
     def new_value(self, owner: BaseDocument) -> AsyncGridFile:
@@ -88,7 +80,7 @@ class FileField(Field[AsyncGridFile, Any]):
         return file
 
     def stored(self, value: Any) -> Any:
-        # What was put into a list by hand is a file only once the list was checked.
+        # A value that the caller put into a list becomes a file only when the list is checked.
         return stored_value(value) if isinstance(value, AsyncGridFile) else value
 
     def untouched(self, raw: Any) -> Any:
@@ -97,7 +89,7 @@ class FileField(Field[AsyncGridFile, Any]):
     def cloned(self, owner: BaseDocument, value: Any) -> Any:
         if not isinstance(value, AsyncGridFile):
             return value
-        # With the field's own options: a pickled Bucket has kept its name only.
+        # A pickled Bucket has kept only its name, so the options are the field's own.
         state = {**value.__getstate__(), "options": self.options_in(owner)}
         file = AsyncGridFile.__new__(AsyncGridFile)
         file.__setstate__(state)
@@ -109,7 +101,7 @@ class FileField(Field[AsyncGridFile, Any]):
             yield value
 
     def compared(self, owner: BaseDocument, value: Any) -> Any:
-        # Asking for a file is no place that holds it: it is not attached to anything.
+        # A query does not hold the file, so the file is not attached.
         if isinstance(value, AsyncGridFile):
             return value.id
         if value is not None and not isinstance(value, str | ObjectId):
@@ -117,19 +109,40 @@ class FileField(Field[AsyncGridFile, Any]):
         return self.assigned(owner, value).id
 
     def equals(self, path: str, stored: Any) -> Mapping[str, Any]:
-        # Either form, whatever the field stores now: documents keep the one that they were saved with.
+        # A document keeps the form that it was saved with, so both forms are compared.
         return (
             {path: None} if stored is None else {"$or": [{path: id_filter(stored)}, {f"{path}._id": id_filter(stored)}]}
         )
 
 
 class ImageField(FileField):
-    """A picture (extra `images`), with a thumbnail and variants that come and go with it.
+    """A picture, with a thumbnail and variants that are stored and deleted with it. Needs the extra `images`.
 
-    `size`, `thumbnail_size` and each of `variants` are (width, height) in pixels, or (width, height, True) for exactly
-    these, see `ImageOptions`; all else is as in `FileField`. Besides a file's own members a picture has `width`,
-    `height`, `format`, `thumbnail` and `variants`. Content that is no picture raises `PictureRefused` when it is put or
-    saved. The field itself raises `BadOption` for sizes, and where the extra is missing.
+    Its file also has `width`, `height`, `format`, `thumbnail` and `variants`. Each size is (width, height) in pixels,
+    or (width, height, True) for exactly this size, as in `ImageOptions`.
+
+    Args:
+        size: The size to which a larger picture is scaled down.
+        thumbnail_size: The size of the thumbnail.
+        variants: The sizes of further copies, by name.
+        **options: The options of `FileField`.
+
+    Raises:
+        BadOption: A size is invalid, or the extra is missing.
+        PictureRefused: The content is not a picture, on putting or saving.
+
+    ```python
+    import io
+    from PIL import Image
+    from gridproxy.adapters.document import Document, ImageField
+
+    class Portrait(Document):
+        face = ImageField(size=(800, 600), thumbnail_size=(80, 60), variants={"small": (320, 240)})
+
+    Image.new("RGB", (1600, 1200)).save(picture := io.BytesIO(), "PNG")
+    portrait = await Portrait(face=picture.getvalue()).save()
+    assert (portrait.face.width, portrait.face.height) == (800, 600)
+    ```
     """
 
     def __init__(

@@ -282,7 +282,7 @@ class Document(BaseDocument):
         ```
         """
         document = cls.__new__(cls)
-        document._begin(raw.get("_id"))
+        cls._begin(document, raw.get("_id"))
         document.document_state.stored = raw
         for name, field in cls.document_schema.fields.items():
             document.document_state.values[name] = field.loaded(document, copied(raw.get(name)))

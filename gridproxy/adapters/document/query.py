@@ -1,4 +1,4 @@
-"""QuerySet: which documents, in which order; asked when it is awaited, never before."""
+"""QuerySet: which documents, and in which order. It sends no query before it is awaited."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .schema import Schema
 
 
 class Queried(Protocol):
-    """A class of documents: `Document`, which is above this module."""
+    """A class of documents: `Document`, which this module cannot import."""
 
     document_schema: ClassVar[Schema]
 
@@ -33,13 +33,17 @@ D = TypeVar("D", bound=Queried)
 class QuerySet(Generic[D]):
     """Documents of one class: `Animal.objects(genus="Marmota").order_by("-family").limit(10)`.
 
-    Each call gives a new set, and asks nothing; `async for` gives the documents one by one. Keywords compare fields
-    with values; what they hold is a value, never an operator. 24 hex digits as `id` ask for that `ObjectId` as well as
-    for the str. A mapping as the only positional argument is a MongoDB
-    filter of yours, taken as it is: build it from your own operators only.
+    Each call returns a new set and does no I/O. `async for` yields the documents one by one. They are loaded as they
+    are stored, without checks. In the examples `Animal` is the class shown at `Document`.
 
-    What asks (`first`, `get`, `to_list`, `count`, `delete`, `async for`) raises `NotConnected` where no database is
-    known, and pymongo's own errors. Fields are loaded as they are stored, whoever wrote them.
+    Raises:
+        NotConnected: No database is known, in `first`, `get`, `to_list`, `count`, `delete` and `async for`. These
+            also raise pymongo's own errors.
+
+    ```python
+    async for animal in Animal.objects(genus="Marmota").order_by("-id").limit(10):
+        assert animal.genus == "Marmota"
+    ```
     """
 
     def __init__(self, model: type[D]) -> None:
@@ -54,21 +58,38 @@ class QuerySet(Generic[D]):
         return f"<QuerySet of {self._model.__name__}: {self._query()}>"
 
     def __call__(self, filter: Mapping[str, Any] | None = None, /, **equal: Any) -> QuerySet[D]:
-        """Those that also fit `filter` and every keyword.
+        """Return the documents that also match `filter` and every keyword.
 
-        Raises `ValidationError` naming a field that does not exist or cannot hold the value, `BadOption` for a `filter`
-        that is no mapping.
+        Args:
+            filter: A MongoDB filter, which is sent as it is. Never build it from the input of a user.
+            **equal: Values of fields, which are never read as operators. As `id`, 24 hex digits match the `ObjectId`
+                and the str.
+
+        Raises:
+            ValidationError: There is no such field, or it cannot hold the value.
+            BadOption: `filter` is not a mapping.
+
+        ```python
+        assert await Animal.objects({"genus": {"$in": ["Lemmus"]}}, id=1).count() == 0
+        ```
         """
         if filter is not None and not isinstance(filter, Mapping):
-            raise BadOption(f"a filter is a mapping, and values are keywords: objects(name=...), not {filter!r}")
+            raise BadOption(
+                f"a filter must be a mapping, not {filter!r}: pass values as keywords, such as objects(name=...)"
+            )
         filters = [] if filter is None else [filter]
         filters += [self._schema.condition(name, value) for name, value in equal.items()]
         return self._with(_filters=(*self._filters, *filters))
 
     def order_by(self, *names: str) -> QuerySet[D]:
-        """Sorted by these fields, and by no others; a leading '-' means downwards.
+        """Return the documents sorted by these fields only. A leading "-" sorts in descending order.
 
-        Raises `ValidationError` naming a field that does not exist.
+        Raises:
+            ValidationError: There is no such field.
+
+        ```python
+        animals = await Animal.objects.order_by("genus", "-id").to_list()
+        ```
         """
         order = [
             (self._schema.stored_name(name.lstrip("-+")), DESCENDING if name.startswith("-") else ASCENDING)
@@ -77,37 +98,77 @@ class QuerySet(Generic[D]):
         return self._with(_order=tuple(order))
 
     def skip(self, count: int) -> QuerySet[D]:
-        """Without the first `count` documents. Raises `BadOption` for anything but an int that is not negative."""
+        """Return the documents without the first `count`. Raises `BadOption` unless it is an int of 0 or more.
+
+        ```python
+        second = await Animal.objects.order_by("id").skip(1).first()
+        ```
+        """
         return self._with(_skip=_counted("skip", count))
 
     def limit(self, count: int) -> QuerySet[D]:
-        """At most `count` documents, 0 for all. Raises as `skip`."""
+        """Return at most `count` documents, all of them for 0. Raises `BadOption` as `skip` does.
+
+        ```python
+        assert len(await Animal.objects.limit(1).to_list()) <= 1
+        ```
+        """
         return self._with(_limit=_counted("limit", count))
 
     def session(self, session: Session | None) -> QuerySet[D]:
-        """Asked in this session of pymongo's; None for the one that is bound around the call, if any."""
+        """Return the same query in a session of pymongo's. None for the session that is bound around the call, if any.
+
+        ```python
+        async with client.start_session() as session:
+            await Animal.objects.session(session).count()
+        ```
+        """
         return self._with(_session=session)
 
     async def first(self) -> D | None:
-        """The first document, None where there is none."""
+        """Return the first document, or None if no document matches.
+
+        ```python
+        assert await Animal.objects(genus="Lemmus").first() is None
+        ```
+        """
         async with aclosing(self._found(1)) as found:
             return await anext(found, None)
 
     async def get(self) -> D:
-        """The only document; raises `DocumentMissing` where there is none, `MultipleDocumentsFound` for more."""
+        """Return the only document.
+
+        Raises:
+            DocumentMissing: No document matches.
+            MultipleDocumentsFound: More than one document matches.
+
+        ```python
+        animal = await Animal.objects(id=(await Animal(genus="Pika").save()).id).get()
+        ```
+        """
         found = [document async for document in self._found(2)]
         if not found:
-            raise DocumentMissing(f"no {self._model.__name__} fits {self._query()}")
+            raise DocumentMissing(f"no {self._model.__name__} matches {self._query()}")
         if len(found) > 1:
-            raise MultipleDocumentsFound(f"more than one {self._model.__name__} fits {self._query()}")
+            raise MultipleDocumentsFound(f"more than one {self._model.__name__} matches {self._query()}")
         return found[0]
 
     async def to_list(self) -> list[D]:
-        """All of them, in memory at once."""
+        """Return all documents in one list.
+
+        ```python
+        animals = await Animal.objects(genus="Marmota").to_list()
+        ```
+        """
         return [document async for document in self]
 
     async def count(self) -> int:
-        """How many documents there are, `skip` and `limit` taken into account."""
+        """Return the number of documents, with respect to `skip` and `limit`.
+
+        ```python
+        assert await Animal.objects(genus="Lemmus").count() == 0
+        ```
+        """
         window = {"skip": self._skip, "limit": self._limit}
         async with lock(self._through()):
             return await self._collection().count_documents(
@@ -115,12 +176,19 @@ class QuerySet(Generic[D]):
             )
 
     async def delete(self) -> int:
-        """Remove them all; how many documents they were. Their files stay, whatever `on_delete` says: no hook runs.
+        """Remove the documents and return their number. Their files are kept, even with `on_delete="delete"`.
 
-        Raises `BadOption` after `skip` or `limit`.
+        Raises:
+            BadOption: The query has `skip` or `limit`.
+
+        ```python
+        assert await Animal.objects(genus="Lemmus").delete() == 0
+        ```
         """
         if self._skip or self._limit:
-            raise BadOption("a query with skip or limit cannot delete: MongoDB would remove every document that fits")
+            raise BadOption(
+                "a query with skip or limit cannot delete, because MongoDB would remove every document that matches"
+            )
         async with lock(self._through()):
             return (await self._collection().delete_many(self._query(), session=self._session)).deleted_count
 
@@ -158,15 +226,15 @@ class QuerySet(Generic[D]):
 
 
 class Objects:
-    """`Animal.objects`: the set of all documents of the class it is asked on."""
+    """`Animal.objects`: the `QuerySet` of all documents of the class."""
 
     def __get__(self, instance: object, owner: type[D]) -> QuerySet[D]:
         if instance is not None:
-            raise ValidationError("objects", f"ask the class ({owner.__name__}.objects), not a document")
+            raise ValidationError("objects", f"use {owner.__name__}.objects: a document has no objects")
         return QuerySet(owner)
 
 
 def _counted(name: str, count: object) -> int:
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        raise BadOption(f"{name} takes a number of documents, not {count!r}")
+        raise BadOption(f"{name} must be a number of documents, 0 or more, not {count!r}")
     return count

@@ -1,4 +1,4 @@
-"""Files in ODMantic's models: mix `FileModel` in, and use `AsyncEngine` in the place of ODMantic's own."""
+"""Files in the models of ODMantic: mix in `FileModel`, and use `AsyncEngine` instead of `AIOEngine`."""
 
 from .engine import AsyncEngine
 from .model import FileModel

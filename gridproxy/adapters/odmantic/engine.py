@@ -1,34 +1,36 @@
-"""AsyncEngine: ODMantic's engine on pymongo's native `AsyncMongoClient`, which keeps the files of its documents."""
+"""AsyncEngine: ODMantic's engine on pymongo's native `AsyncMongoClient`, with files in its documents."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from odmantic import AIOEngine, Model
 from odmantic.engine import AIOCursor, AIOSessionType
-from odmantic.exceptions import DuplicateKeyError
+from odmantic.exceptions import DocumentNotFoundError, DuplicateKeyError
 from odmantic.query import QueryExpression
 from pymongo import AsyncMongoClient
 from pymongo import errors as pymongo_errors
 from pymongo.asynchronous.collection import AsyncCollection
 
 from gridproxy.errors import BadOption, type_name
-from gridproxy.fields.attacher import Attacher, refuse_open_files
+from gridproxy.fields.attacher import Attacher, StoredFile, refuse_open_files
 from gridproxy.fields.default_database import DefaultDatabase
-from gridproxy.file.file import AsyncGridFile
+from gridproxy.fields.queries import holds_file, match_both_forms
 from gridproxy.gridfs.store.collections import Session
+from gridproxy.runtime.session_lock import lock_owner
 
-from .model import FileModel, check_containers, held_files, set_default_database
+from .model import FileModel, check_containers, held_files, set_default_database, stored_files
 from .session import AsyncSession, AsyncTransaction
 
 M = TypeVar("M", bound=Model)
-# All that ODMantic takes, and pymongo's own: to a checker an `AsyncEngine` is an `AIOEngine`.
+# ODMantic's sessions and pymongo's own: for a type checker an `AsyncEngine` is an `AIOEngine`.
 AnySession = AIOSessionType | Session
 
 
 class AsyncCursor(AIOCursor[M]):
-    """What `AsyncEngine.find` returns: `await` it for a list, or iterate over it; asked once, and remembered.
+    """The result of `AsyncEngine.find`: `await` it for a list, or iterate over it. It sends its query once.
 
     Raises ODMantic's `DocumentParsingError`.
     """
@@ -41,7 +43,7 @@ class AsyncCursor(AIOCursor[M]):
         session: Session | None,
         default_database: DefaultDatabase,
     ) -> None:
-        super().__init__(model, cursor=cast(Any, None))  # it is a coroutine that gives one
+        super().__init__(model, cursor=cast(Any, None))  # the cursor of an aggregation has to be awaited
         self._collection = collection
         self._pipeline = pipeline
         self._session = session
@@ -75,21 +77,38 @@ class AsyncCursor(AIOCursor[M]):
 class AsyncEngine(AIOEngine):
     """ODMantic's `AIOEngine` on pymongo's `AsyncMongoClient`: the same calls, sessions and transactions.
 
-    Of documents that are a `FileModel`, `save` and `save_all` store assigned content and then remove what was replaced,
-    in this engine's database; `delete` removes the files of fields with `on_delete="delete"`. Queries take files as
-    they take ids.
+    For a document that is a `FileModel`, `save` and `save_all` store assigned content and then remove replaced files,
+    in the database of this engine. `delete` removes the files of fields with `on_delete="delete"`. A query accepts a
+    file as it accepts an id. After an aborted transaction, find its documents again.
 
-    It is made of a client and the database's name; raises `BadOption` for another client than an `AsyncMongoClient`. A
-    `session=` is one of `session()`, a transaction, or pymongo's own; None for none.
+    If two clients replace one file, the last save wins, and the other client's file is left. `remove` deletes by a
+    query and removes no file. `check` finds the files that are left.
 
-    What saves or deletes raises `UploadInProgress` while a file of the document is being written, `BadId` for a file
-    that lies in another database or whose id is no `ObjectId`; what saves also what `AsyncGridFile.replace` raises of
-    content, and `FileMissing` for a file of a transaction whose commit got no answer and did not come true. No file is
-    lost then. pymongo's errors come as they are, but where ODMantic has its own.
+    Arguments and results are ODMantic's. `session` is a session or a transaction of this engine, or pymongo's own
+    session.
 
-    `remove` deletes by a query and sees no document: it removes no file. Of two writers that have replaced one file
-    the last one wins, and the loser's file is left: `check` names both kinds of leftovers. After a transaction that was
-    aborted documents have to be found again.
+    Args:
+        client: The client.
+        database: The name of the database.
+
+    Raises:
+        BadOption: The client is not an `AsyncMongoClient`.
+        UploadInProgress: A file of the document is being written, on saving and deleting.
+        BadId: A file is in another database, or its id is not an `ObjectId`.
+        FileMissing: A file was stored in a transaction that was not committed, on saving.
+        GridProxyError: As `AsyncGridFile.replace` raises for content, on saving. No file is lost then.
+
+    ```python
+    from odmantic import Model
+    from gridproxy.adapters.odmantic import AsyncEngine, FileModel
+
+    class Badger(FileModel, Model):
+        photo: AsyncGridFile
+
+    engine = AsyncEngine(client, "zoo")
+    badger = await engine.save(Badger(photo=b"a badger"))
+    assert await (await engine.find_one(Badger, Badger.id == badger.id)).photo.read() == b"a badger"
+    ```
     """
 
     def __init__(self, client: AsyncMongoClient[Any], database: str = "test") -> None:
@@ -102,11 +121,24 @@ class AsyncEngine(AIOEngine):
         self._default_database = DefaultDatabase(client[database])
 
     def session(self) -> AsyncSession:
-        """A session, to be entered: see ODMantic's `AIOEngine.session`."""
+        """Return a session for an `async with` block. See ODMantic's `AIOEngine.session`.
+
+        ```python
+        async with engine.session() as session:
+            await session.save(badger)
+        ```
+        """
         return AsyncSession(self)
 
     def transaction(self) -> AsyncTransaction:
-        """A transaction in a session of its own, to be entered: see ODMantic's `AIOEngine.transaction`."""
+        """Return a transaction in its own session, for an `async with` block. See `AIOEngine.transaction`.
+
+        ```python
+        async with engine.transaction() as transaction:
+            await transaction.save(badger)
+            await transaction.commit()
+        ```
+        """
         return AsyncTransaction(self)
 
     def find(
@@ -118,19 +150,32 @@ class AsyncEngine(AIOEngine):
         limit: int | None = None,
         session: AnySession = None,
     ) -> AsyncCursor[M]:
-        """See ODMantic's `AIOEngine.find`: without the first `skip` documents, and at most `limit`, None for all.
+        """Find documents. See ODMantic's `AIOEngine.find`.
 
-        Raises TypeError for what is no model or no query, ValueError for a negative `skip` and a `limit` below 1.
+        Raises:
+            TypeError: `model` is not a model, or a query is not one.
+            ValueError: `skip` is negative, or `limit` is below 1.
+
+        ```python
+        badgers = await engine.find(Badger, sort=Badger.id, skip=0, limit=10)
+        ```
         """
-        asked = [_by_id(query) for query in queries]
+        asked = [_match_both_forms(model, query) for query in queries]
         pipeline = self._prepare_find_pipeline(model, *asked, sort=sort, skip=skip, limit=limit)
         return AsyncCursor(model, self._native(model), pipeline, self._driver_session(session), self._default_database)
 
     async def count(
         self, model: type[M], *queries: QueryExpression | dict[str, Any] | bool, session: AnySession = None
     ) -> int:
-        """See ODMantic's `AIOEngine.count`: how many documents fit. Raises TypeError as `find`."""
-        return await super().count(model, *[_by_id(query) for query in queries], session=cast(Any, session))
+        """Return the number of documents that match. Raises TypeError as `find` does.
+
+        ```python
+        assert await engine.count(Badger, Badger.photo == badger.photo) == 1
+        ```
+        """
+        return await super().count(
+            model, *[_match_both_forms(model, query) for query in queries], session=cast(Any, session)
+        )
 
     async def remove(
         self,
@@ -139,30 +184,44 @@ class AsyncEngine(AIOEngine):
         just_one: bool = False,
         session: AnySession = None,
     ) -> int:
-        """See ODMantic's `AIOEngine.remove`: how many documents it deleted, one at most with `just_one`; files stay.
+        """Delete the documents that match, at most one with `just_one`, and return their number. Files are kept.
 
-        Raises TypeError as `find`.
+        Raises TypeError as `find` does.
+
+        ```python
+        await engine.remove(Badger, Badger.photo == file, just_one=True)
+        ```
         """
-        asked = [_by_id(query) for query in queries]
+        asked = [_match_both_forms(model, query) for query in queries]
         return await super().remove(model, *asked, just_one=just_one, session=cast(Any, session))
 
     async def save(self, instance: M, *, session: AnySession = None) -> M:
-        """See ODMantic's `AIOEngine.save`; with the document's files, and those of the documents that it refers to.
+        """Save a document and the documents that it refers to, with their files, and return it.
 
-        Gives `instance` back. Raises as `save_all`.
+        Raises as `save_all` does.
+
+        ```python
+        badger.photo = b"another badger"
+        await engine.save(badger)
+        ```
         """
         await self.save_all([instance], session=session)
         return instance
 
     async def save_all(self, instances: Sequence[M], *, session: AnySession = None) -> list[M]:
-        """See ODMantic's `AIOEngine.save_all`; one after the other, each with its files.
+        """Save documents one after the other, each with its files.
 
-        Raises TypeError for what is no document (nothing is saved then), ODMantic's `DuplicateKeyError` for a unique
-        index; those before it are saved.
+        Raises:
+            TypeError: One of them is not a document. Nothing is saved then.
+            DuplicateKeyError: ODMantic's, of a unique index. The documents before this one are saved then.
+
+        ```python
+        await engine.save_all([Badger(photo=b"one"), Badger(photo=b"two")])
+        ```
         """
         for instance in instances:
             if not isinstance(instance, Model):
-                raise TypeError(f"AsyncEngine saves documents, instances of a Model, not {type_name(instance)}")
+                raise TypeError(f"AsyncEngine saves documents (instances of a Model), not {type_name(instance)}")
         return [await self._save(instance, cast(Any, self._driver_session(session))) for instance in instances]
 
     async def _save(self, instance: M, session: Any) -> M:
@@ -170,10 +229,12 @@ class AsyncEngine(AIOEngine):
             await self._save(getattr(instance, name), session)
         kept = _kept(instance)
         if kept is not None:
-            refuse_open_files(held_files(kept))
-            check_containers(kept)
-            set_default_database(kept, self._default_database)
-            await Attacher(instance, lambda: held_files(kept)).save(lambda: self._write(instance, session), session)
+            async with lock_owner(instance):
+                refuse_open_files(held_files(kept))
+                check_containers(kept)
+                set_default_database(kept, self._default_database)
+                attacher = Attacher(instance, lambda: held_files(kept))
+                await attacher.save(lambda: self._write(instance, session), session, refusals=(DuplicateKeyError,))
         else:
             await self._write(instance, session)
         return instance
@@ -191,20 +252,31 @@ class AsyncEngine(AIOEngine):
         object.__setattr__(instance, "__fields_modified__", set())
 
     async def delete(self, instance: M, *, session: AnySession = None) -> None:
-        """See ODMantic's `AIOEngine.delete`; then the files of fields with `on_delete="delete"` go.
+        """Delete a document, then its files of fields with `on_delete="delete"`.
 
-        Raises ODMantic's `DocumentNotFoundError`; every file stays then.
+        Raises:
+            DocumentNotFoundError: ODMantic's, if the document is not stored. Every file is kept then.
+
+        ```python
+        await engine.delete(badger)
+        ```
         """
 
-        async def write() -> bool:
-            await super(AsyncEngine, self).delete(instance, session=cast(Any, session))
-            return True  # it raises DocumentNotFoundError where there was none
+        kept, driver_session = _kept(instance), self._driver_session(session)
 
-        kept = _kept(instance)
+        async def write() -> list[StoredFile]:
+            query = {"_id": getattr(instance, instance.__primary_field__)}
+            # The server says which files the document had: another client may have replaced them.
+            raw = await self._native(type(instance)).find_one_and_delete(query, session=driver_session)
+            if raw is None:
+                raise DocumentNotFoundError(instance)
+            return [] if kept is None else stored_files(kept, raw, self._default_database)
+
         if kept is not None:
-            refuse_open_files(held_files(kept))
-            set_default_database(kept, self._default_database)
-            await Attacher(instance, lambda: held_files(kept)).delete(write, self._driver_session(session))
+            async with lock_owner(instance):
+                refuse_open_files(held_files(kept))
+                set_default_database(kept, self._default_database)
+                await Attacher(instance, lambda: held_files(kept)).delete(write, driver_session)
         else:
             await write()
 
@@ -215,22 +287,24 @@ class AsyncEngine(AIOEngine):
         return cast("Session | None", self._get_session(cast(Any, session)))
 
 
-def _by_id(query: Any) -> Any:
-    """The query with an id in the place of each file."""
-    if isinstance(query, AsyncGridFile):
-        return query.id
-    if isinstance(query, dict):
-        return type(query)({key: _by_id(value) for key, value in query.items()})
-    return [_by_id(value) for value in query] if isinstance(query, list) else query
+def _match_both_forms(model: type[Model], query: Any) -> Any:
+    """Return the query with conditions on files that match ids and snapshots."""
+    if not isinstance(query, dict):
+        return query
+    return type(query)(match_both_forms(query, partial(holds_file, model, stored_name=_key_name)))
+
+
+def _key_name(kind: Any, name: str) -> str:
+    return str(getattr(getattr(kind, "__odm_fields__", {}).get(name), "key_name", name))
 
 
 def _kept(document: Any) -> FileModel | None:
-    """The document, if it keeps files."""
+    """Return the document if it is a `FileModel`."""
     return document if isinstance(document, FileModel) else None
 
 
 def _set_default_database(document: Model, default_database: DefaultDatabase) -> None:
-    """The document, and those that it refers to, belong to the database that they came from."""
+    """Let the document, and those that it refers to, belong to the database from which they were loaded."""
     for name in document.__references__:
         _set_default_database(getattr(document, name), default_database)
     kept = _kept(document)

@@ -1,4 +1,4 @@
-"""Which fields of an ODMantic model hold files, and the documents that lack them."""
+"""Which fields of an ODMantic model hold files, and how documents without them are loaded."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Raw = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class FileField:
-    """A field whose type has a file in it, and that file's options.
+    """A field that can hold files, and their options.
 
-    `direct` is one that holds a file itself, `embeds` one of models that hold files, `optional` one that may be None.
+    It is `direct` if its value is a file, `embeds` models that hold files, or is `optional` if it may be None.
     """
 
     options: FileOptions
@@ -74,7 +74,7 @@ def _holds_files(annotation: object) -> bool:
 
 
 def _container_of(annotation: object) -> type | None:
-    """The list, dict or tuple that an annotation asks for, through `Optional` and `Annotated`."""
+    """Return the class of containers that an annotation asks for, inside `Optional` and `Annotated`."""
     origin = get_origin(annotation)
     if isinstance(origin, type) and issubclass(origin, list | tuple | set | frozenset | dict):
         return origin
@@ -83,7 +83,7 @@ def _container_of(annotation: object) -> type | None:
 
 
 def completed(kind: type[_BaseODMModel], raw: Any) -> Any:
-    """The stored document with an empty place for each file field that it lacks: ODMantic would refuse to load it."""
+    """Return the stored document with an empty value for each missing file field, which ODMantic would refuse."""
     if not isinstance(raw, Mapping):
         return raw
     whole = dict(raw)

@@ -1,4 +1,4 @@
-"""Files in ODMantic's models: `class Animal(FileModel, Model): photo: AsyncGridFile`."""
+"""Files in the models of ODMantic: `class Animal(FileModel, Model): photo: AsyncGridFile`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from gridproxy.bucket import Bucket
 from gridproxy.errors import BadId, BadOption, BadSource
-from gridproxy.fields.attacher import HeldFile
+from gridproxy.fields.attacher import HeldFile, StoredFile
 from gridproxy.fields.default_database import DefaultDatabase
 from gridproxy.fields.discovery import files_in
 from gridproxy.file.attachment import Attachment, Proof
 from gridproxy.file.connection import store_for, using
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions
-from gridproxy.file.values import stored_value, validate_assignment
+from gridproxy.file.values import ids_in, stored_value, validate_assignment
 from gridproxy.runtime.weak_identity_map import WeakIdentityMap
 
 from .fields import FileField, completed, file_fields, plan_of
@@ -37,32 +37,45 @@ else:
 @dataclass
 class _State:
     default_database: DefaultDatabase | None = None
-    clean: dict[str, object] = field(default_factory=dict)  # what the collection holds of the file fields
-    sent: dict[str, object] = field(default_factory=dict)  # what was dumped for a save that did not succeed, or not yet
+    clean: dict[str, object] = field(default_factory=dict)  # the stored values of the file fields
+    sent: dict[str, object] = field(default_factory=dict)  # the values dumped for a save that has not succeeded
 
 
-# An ODMantic model has no place for attributes that are no fields.
+# An ODMantic model accepts no attributes but its fields.
 _states: WeakIdentityMap[FileModel, _State] = WeakIdentityMap()
 _modified: Any = vars(_BaseODMModel)["__fields_modified__"]
 
 
 class FileModel(_Mixed):
-    """What makes an ODMantic model keep its files: mix it in first, `class Animal(FileModel, Model)`, and into embedded
-    models that hold files.
+    """The mixin that lets an ODMantic model hold files: `class Animal(FileModel, Model)`.
 
-    Fields are `photo: AsyncGridFile`, with options `Annotated[AsyncGridFile, FileOptions(...)]`; also in lists, dicts
-    and embedded models. Files lie in the database of the engine that found or saved the document, before that in the
-    ambient one, unless their options say otherwise. A file that changed marks its field as modified, and only then a
-    save writes it. A class raises `BadOption` where it is mixed in behind the model.
+    Embedded models that hold files need it, too. Fields are `photo: AsyncGridFile`, with options
+    `Annotated[AsyncGridFile, FileOptions(...)]`, also in lists, dicts and embedded models. Unless the options name
+    another database, files are in that of the engine that found or saved the document, and before that in the one of
+    `connect`. A changed file marks its field as modified. A save writes only modified fields.
 
     Giving or assigning bytes, a path or an open file does no I/O: it is content for the next save. A file, its id (an
-    `ObjectId` or 24 hex digits), a snapshot or None moves the reference. Anything else raises pydantic's
-    `ValidationError` in the constructor, in lists and in optional fields, and gridproxy's own where it is assigned to
-    any other field. A file of another database or bucket is refused in the same way, or by `BadId` once the model
-    belongs to an engine.
+    `ObjectId` or 24 hex digits), a snapshot or None moves the reference.
 
-    `AsyncEngine` stores assigned content, and removes what was replaced, or goes with its document. ODMantic's own
-    `AIOEngine` has no place to do so: put files by `await photo.put(...)`, and after a save call `photo.finalize()`.
+    `AsyncEngine` stores assigned content and removes files. With ODMantic's own `AIOEngine`, put files by `await
+    photo.put(...)`, and call `photo.finalize()` after a save.
+
+    Raises:
+        BadOption: The class is mixed in behind the model.
+        ValidationError: A value cannot be a file, or the file is in another database or bucket: pydantic's error in
+            the constructor, in lists and in optional fields, and this package's for other assignments.
+        BadId: As above, if the model belongs to an engine.
+
+    ```python
+    from odmantic import Model
+    from gridproxy.adapters.odmantic import AsyncEngine, FileModel
+
+    class Otter(FileModel, Model):
+        photo: AsyncGridFile
+
+    otter = await AsyncEngine(client, "zoo").save(Otter(photo=b"an otter"))
+    assert await otter.photo.read() == b"an otter"
+    ```
     """
 
     __mutable_fields__: ClassVar[frozenset[str]]
@@ -76,17 +89,17 @@ class FileModel(_Mixed):
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         super().__pydantic_init_subclass__(**options)
-        # ODMantic writes mutable fields at every save: a stale copy would point to an old file again.
+        # ODMantic writes mutable fields on every save, so a stale copy would write its old reference.
         cls.__mutable_fields__ = cls.__mutable_fields__ - file_fields(cls).keys()
 
     def __init__(self, **values: Any) -> None:
         given = [file for _, file in files_in(values)]
-        # A file that another document holds lies in that one's database, and this document can only belong there.
+        # A file that another document holds is in the database of that document, so this one must be there, too.
         placed = [(file, bucket) for file in given if isinstance(bucket := file.options.bucket, Bucket)]
         with using(placed[0][1].database) if placed else nullcontext():
             super().__init__(**values)
         for file, bucket in placed:
-            # It has the options of its field now, and lies where it did.
+            # It has the options of its field now, but is still in its old bucket.
             if file and file.options.bucket != bucket and file.options.db_alias is None:
                 file.state.options = replace(file.options, bucket=bucket)
         _take_in(self, {id(file) for file in given})
@@ -122,10 +135,10 @@ class FileModel(_Mixed):
     def _set_fields_modified(self, names: set[str]) -> None:
         _modified.__set__(self, names)
         state = _state(self)
-        if names:  # all of them: nothing of it is stored yet
+        if names:  # ODMantic marks all fields: nothing is stored
             state.clean = {}
             return
-        # It was saved, or loaded. A file that changed while it was being saved is not what the collection has.
+        # The model was saved or loaded. A file may have changed during the save, so the dumped value counts.
         written, state.sent = state.sent, {}
         for name in file_fields(type(self)):
             if name in written:
@@ -133,19 +146,25 @@ class FileModel(_Mixed):
             elif name not in state.clean:
                 state.clean[name] = _stored_form(self, name)
 
-    if TYPE_CHECKING:  # ODMantic has a slot there
+    if TYPE_CHECKING:  # ODMantic has a slot of this name
         __fields_modified__: ClassVar[set[str]]
     else:
         __fields_modified__ = property(
             _fields_modified,
             _set_fields_modified,
-            doc="The names of the fields that the next save writes; those whose files changed are among them.",
+            doc="The names of the fields that the next save writes, with those of changed files.",
         )
 
     def model_dump_doc(self, include: Any = None) -> dict[str, Any]:
-        """ODMantic's `model_dump_doc`.
+        """Return the document to be stored. See ODMantic's `model_dump_doc`.
 
-        Raises `BadSource` for content that is not stored, `BadId` for a file whose id is no `ObjectId`.
+        Raises:
+            BadSource: Content was assigned and is not stored.
+            BadId: The id of a file is not an `ObjectId`.
+
+        ```python
+        assert otter.model_dump_doc()["photo"] == otter.photo.id
+        ```
         """
         names = [name for name in file_fields(type(self)) if include is None or name in include]
         for name, file in held_files(self):
@@ -157,18 +176,22 @@ class FileModel(_Mixed):
         return document
 
     def model_update(self, patch_object: Any, **options: Any) -> None:
-        """ODMantic's `model_update`, which makes every value anew; a file that is the same stays the object it is.
+        """Change fields as ODMantic's `model_update` does. An unchanged file stays the same object.
 
         Raises as an assignment does.
+
+        ```python
+        otter.model_update({"photo": file.id})
+        ```
         """
         before = {name: vars(self)[name] for name in file_fields(type(self))}
         modified = set(self.__fields_modified__)
         with _using_default_database(self):
             super().model_update(patch_object, **options)
         for name, value in before.items():
-            came, vars(self)[name] = vars(self)[name], value
-            if _ids(came) != _ids(value):
-                setattr(self, name, came.id if isinstance(came, AsyncGridFile) else came)
+            new, vars(self)[name] = vars(self)[name], value
+            if _ids(new) != _ids(value):
+                setattr(self, name, new.id if isinstance(new, AsyncGridFile) else new)
             elif name not in modified:
                 _modified.__get__(self).discard(name)
 
@@ -176,9 +199,13 @@ class FileModel(_Mixed):
 
     @classmethod
     def model_validate_doc(cls, raw_doc: dict[str, Any]) -> Self:
-        """ODMantic's `model_validate_doc`; a field for a file that the document lacks is empty.
+        """Return the model of a stored document. A file field that it lacks is empty.
 
         Raises ODMantic's `DocumentParsingError`.
+
+        ```python
+        assert not Otter.model_validate_doc({"_id": file.id}).photo
+        ```
         """
         errors, values = cls._parse_doc_to_obj(completed(cls, raw_doc))
         if errors:
@@ -186,7 +213,7 @@ class FileModel(_Mixed):
         try:
             document = cls.model_validate(values)
         except pydantic.ValidationError as error:
-            # ODMantic stumbles over errors of a kind that pydantic does not have itself.
+            # ODMantic fails on errors of other types than pydantic's own.
             raise DocumentParsingError(errors=[_custom(each) for each in error.errors()], model=cls) from error
         _attach_loaded(document)
         return document
@@ -203,7 +230,7 @@ class FileModel(_Mixed):
         return self._carried(super().__deepcopy__(memo))
 
     def _carried(self, copied: Self) -> Self:
-        """The copy, with what pydantic does not copy."""
+        """Add to a copy what pydantic does not copy."""
         state = _state(self)
         _modified.__set__(copied, set(self.__fields_modified__))
         _states.set(copied, _State(default_database=state.default_database, clean=dict(state.clean)))
@@ -256,7 +283,7 @@ def _disown(model: FileModel) -> None:
 def _attach_loaded(model: FileModel) -> None:
     for name, file in held_files(model):
         file.state.attachment = Attachment(file.state, model, name, Proof.LOADED)
-    # ODMantic writes a document that another one refers to as a whole with it. Its files are unchanged.
+    # ODMantic marks a referenced document as modified as a whole. Its files are unchanged.
     for name in model.__references__:
         document = getattr(model, name)
         if isinstance(document, FileModel):
@@ -271,6 +298,24 @@ def held_files(model: FileModel) -> list[HeldFile]:
     return [(path.partition(".")[0], file) for path, file in plan_of(type(model)).files(model, _is_document)]
 
 
+def stored_files(model: FileModel, raw: Mapping[str, Any], database: DefaultDatabase) -> list[StoredFile]:
+    """Return the files that a stored document points to. Those in embedded models are known to the model only."""
+    kind: Any = type(model)
+    return [
+        (database.options(kept.options), id)
+        for name, kept in file_fields(kind).items()
+        if not kept.embeds
+        for id in _ids_of(raw.get(kind.__odm_fields__[name].key_name))
+    ]
+
+
+def _ids_of(raw: object) -> list[object]:
+    if isinstance(raw, Mapping) and "_id" not in raw:
+        raw = list(raw.values())
+    ids = ids_in(raw)
+    return ids if isinstance(ids, list) else [ids]
+
+
 def set_default_database(model: FileModel, default_database: DefaultDatabase) -> None:
     """Let the document's files be in this database, unless their options name another one."""
     _state(model).default_database = default_database
@@ -278,7 +323,7 @@ def set_default_database(model: FileModel, default_database: DefaultDatabase) ->
 
 
 def check_containers(model: FileModel) -> None:
-    """Make files of content that was put into a list or a dict by hand."""
+    """Make files of content that the caller put into a list or a dict."""
     for name, kept in file_fields(type(model)).items():
         value = vars(model)[name]
         parts = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
@@ -296,7 +341,7 @@ def _using_default_database(model: FileModel) -> AbstractContextManager[None]:
 
 
 def _take_in(model: FileModel, given: Collection[int] | None, proof: Proof = Proof.NONE) -> None:
-    """Let the files be this document's. `given` are those that the user handed over as files, None for all."""
+    """Attach the files to this document. `given` are those that the caller passed as files, None for all."""
     default_database = _state(model).default_database
     plan = plan_of(type(model))
     if not plan.flat:
@@ -306,7 +351,7 @@ def _take_in(model: FileModel, given: Collection[int] | None, proof: Proof = Pro
         attachment = file.state.attachment
         unowned = attachment is not None and attachment.unowned
         if unowned and given is not None and id(file) not in given:
-            # Made from an id that was only assigned: the file may be another document's.
+            # Made from an assigned id: the file may belong to another document.
             file.state.attachment = attachment = None
         if isinstance(model, EmbeddedModel):
             continue  # its document owns them
@@ -325,7 +370,7 @@ def _is_document(value: object) -> bool:
 
 
 def _embedded(value: object) -> Iterator[FileModel]:
-    """The embedded models in a value that are file models, however deep."""
+    """Yield the embedded file models in a value, at any depth."""
     if isinstance(value, FileModel):
         if isinstance(value, EmbeddedModel):
             yield value
@@ -347,19 +392,19 @@ def _ids(value: object) -> list[tuple[str, object]]:
 def _check_storable(place: str, file: AsyncGridFile) -> None:
     if file.state.content is not None:
         raise BadSource(
-            f"{place}: content was assigned and is not stored yet; AsyncEngine.save() does that, and ODMantic's own "
-            "engine cannot: `await` its put() or replace() first"
+            f"{place}: content was assigned and is not stored yet: use AsyncEngine.save(), or `await` put() or "
+            "replace() first, because ODMantic's own engine cannot store it"
         )
     if file.id is not None and not isinstance(file.id, ObjectId):
-        raise BadId(f"{place}: a model's file has an ObjectId; {file.id!r} could not be loaded again")
+        raise BadId(f"{place}: the id of a model's file must be an ObjectId: {file.id!r} could not be loaded again")
 
 
 def _check_place(place: str, file: AsyncGridFile, options: FileOptions) -> None:
-    """Refuse a file that lies in another database than its document will."""
+    """Raise `BadId` for a file in another database than its document's."""
     attachment = file.state.attachment
     is_new = file.info is not None and (attachment is None or attachment.is_new(file.id))
     if file.id is None or not (is_new or isinstance(file.options.bucket, Bucket)):
-        return  # an id alone lies where its document is
+        return  # a file of which only the id is known is in the document's database
     actual, wanted = (store_for(each.bucket, each.db_alias) for each in (file.options, options))
     if not actual.same_as(wanted):
         raise BadId(f"{place}: {file!r} is in {actual!r}, and its document belongs to {wanted!r}")
