@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import NamedTuple
 
 from gridproxy.gridfs.records.media_types import (
@@ -63,6 +64,11 @@ _ACTIVE = re.compile(
 _XHTML, _SVG = "http://www.w3.org/1999/xhtml", "http://www.w3.org/2000/svg"
 # Signatures shorter than this occur in ordinary text: "BM", "MZ".
 _LONG = 4
+_BY_FIRST_BYTE: dict[bytes, list[tuple[tuple[str, ...], int, bytes]]] = {}
+for _signature in SIGNATURES:
+    if not _signature[1]:
+        _BY_FIRST_BYTE.setdefault(_signature[2][:1], []).append(_signature)
+_BEHIND = [each for each in SIGNATURES if each[1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +193,7 @@ def _containers(head: bytes) -> Iterator[tuple[str, ...]]:
         yield CONTAINERS["ogg-video"]
     if head.startswith(b"\xd0\xcf\x11\xe0") and "EncryptedPackage".encode("utf-16-le") in head:
         yield ("application/ole-storage", *(kind for kinds in OFFICE.values() for kind in kinds))
-    for kinds, at, sign in SIGNATURES:
-        if head.startswith(sign, at):
-            yield kinds
+    yield from (kinds for kinds, _ in _signed(head))
     if head[4:8] in (b"moov", b"mdat", b"wide", b"pnot") or (head[4:8] in (b"free", b"skip") and head[:2] == b"\0\0"):
         yield CONTAINERS["quicktime"]
     if b"%PDF-" in head[:1024]:  # readers look for it there
@@ -206,13 +210,18 @@ def _containers(head: bytes) -> Iterator[tuple[str, ...]]:
         yield kinds
 
 
+def _signed(head: bytes) -> Iterator[tuple[tuple[str, ...], bytes]]:
+    """Yield the types and the bytes of the signatures that match."""
+    for kinds, at, sign in chain(_BY_FIRST_BYTE.get(head[:1], ()), _BEHIND):
+        if head.startswith(sign, at):
+            yield kinds, sign
+
+
 def _containers_like_text(head: bytes) -> Iterator[tuple[str, ...]]:
     """Yield the types of the signatures that match and that ordinary text hardly begins with."""
     if re.match(rb"(?:\xef\xbb\xbf)?\s*%PDF-", head):
         yield CONTAINERS["pdf"]
-    for kinds, at, sign in SIGNATURES:
-        if len(sign) >= _LONG and head.startswith(sign, at):
-            yield kinds
+    yield from (kinds for kinds, sign in _signed(head) if len(sign) >= _LONG)
 
 
 def _iso_media(head: bytes) -> tuple[str, ...]:
