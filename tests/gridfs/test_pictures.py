@@ -746,6 +746,8 @@ async def test_a_refusal_has_no_address_in_it(data: bytes) -> None:
     with pytest.raises(PictureRefused, match="not a picture that can be decoded") as caught:
         await file_of_pictures().put(data)
     assert "0x" not in str(caught.value)
+    with pytest.raises(PictureRefused, match=r"'a\.png' is not a picture"):
+        await file_of_pictures().put(data, filename="a.png")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1", "I;16", "CMYK"])

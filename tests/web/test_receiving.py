@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
+from bson.errors import InvalidId
 from fastapi import FastAPI, File, UploadFile
 from pymongo.errors import OperationFailure
 from starlette.applications import Starlette
@@ -279,6 +280,7 @@ async def test_a_nul_in_a_clients_file_name_is_a_400(watched_bucket: Watched) ->
         (BadMetadata("a.b"), 422),
         (ValidationError("genus", "a str is needed"), 422),
         (FileRefused("x" * 10_000), 422),
+        (InvalidId("'secret' is not a valid ObjectId"), 400),
         (ClientDisconnect(), 400),
     ],
 )

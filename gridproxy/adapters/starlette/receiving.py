@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
 
+from bson.errors import InvalidId
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -124,6 +125,7 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     UploadInProgress: HTTPStatus.CONFLICT,
     BadFilename: HTTPStatus.BAD_REQUEST,
     BadId: HTTPStatus.BAD_REQUEST,
+    InvalidId: HTTPStatus.BAD_REQUEST,  # of ObjectId(...), for an id from a path
     BadMetadata: HTTPStatus.UNPROCESSABLE_ENTITY,
     ValidationError: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -138,6 +140,7 @@ _DETAIL: dict[type[Exception], str] = {
     FileAlreadyStored: "A file is already stored here. It was not changed.",
     StaleDocument: "Another client changed this file first. Load it again and repeat the change.",
     UploadInProgress: "This file is being written at this moment. Try again later.",
+    InvalidId: "This is not the id of a file.",
     ClientDisconnect: "The request ended before its body was complete.",
 }
 _LONGEST_DETAIL = 500  # characters
@@ -148,7 +151,8 @@ async def problem_response(request: Request, error: Exception) -> Response:
 
     The status is 404 for `FileMissing` and `DocumentMissing`, 409 for `FileAlreadyStored`, `StaleDocument` and
     `UploadInProgress`, 413 for `TooLarge`, 415 for `ContentTypeRefused`, 422 for any other `FileRefused`, for
-    `BadMetadata` and `ValidationError`, and 400 for `BadFilename`, `BadId` and Starlette's `ClientDisconnect`.
+    `BadMetadata` and `ValidationError`, and 400 for `BadFilename`, `BadId`, bson's
+    `InvalidId` and Starlette's `ClientDisconnect`.
 
     ```python
     handlers = {gridproxy.TooLarge: problem_response}

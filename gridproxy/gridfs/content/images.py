@@ -113,7 +113,7 @@ class Picture:
     variants: Mapping[str, Rendition]
 
 
-def make_picture(data: bytes, options: ImageOptions, field: str | None = None) -> Picture:
+def make_picture(data: bytes, options: ImageOptions, field: str | None = None, filename: str | None = None) -> Picture:
     """Decode a picture, rotate it as its EXIF data say, and encode it in the sizes of `options`.
 
     Raises `PictureRefused` if it cannot be decoded, or has more pixels (in all frames) or frames than the limits.
@@ -132,7 +132,10 @@ def make_picture(data: bytes, options: ImageOptions, field: str | None = None) -
         found = certain_type(data[:4096])
         looks = "" if found is None else f", although it looks like {describe_type(found)}"
         reason = _ADDRESS.sub("", str(error)) or type(error).__name__
-        raise PictureRefused(f"this is not a picture that can be decoded{looks} ({reason})", field=field) from error
+        subject = repr(filename) if filename else "this" if field else "This"
+        raise PictureRefused(
+            f"{subject} is not a picture that can be decoded{looks} ({reason})", field=field
+        ) from error
 
 
 def _open(data: bytes) -> Image:

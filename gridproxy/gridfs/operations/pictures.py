@@ -52,7 +52,7 @@ async def upload_picture(
     session = store.session_for(session)
     data, named = await _read_picture(source, request, session)
     async with store.state.decoding:
-        picture = await in_thread(partial(make_picture, data, options, request.limits.field))
+        picture = await in_thread(partial(make_picture, data, options, request.limits.field, named.filename))
     return await _PictureUpload(store, named, session, progress).run(picture)
 
 
