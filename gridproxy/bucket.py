@@ -20,9 +20,10 @@ from gridproxy.gridfs.operations.copy import copy_file
 from gridproxy.gridfs.operations.delete import remove_file, remove_files
 from gridproxy.gridfs.operations.many import read_many, stat_many, upload_many
 from gridproxy.gridfs.operations.update import rename_file, rename_files, update_file
-from gridproxy.gridfs.records.file_info import FileInfo, utc_now
+from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
+from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.gridfs.upload.options import UploadOptions, check_filename, upload_request
 from gridproxy.gridfs.upload.sources import SourceLike
 from gridproxy.gridfs.upload.staging import Staged, discard_id, discard_staged
@@ -223,7 +224,7 @@ class Bucket:
         assert upload.info.length == 9
         ```
         """
-        return Writer(self.store, upload_request(**options), session, progress)
+        return Writer(self.store, upload_request(**options), session, progress, known_id=True)
 
     async def stage(
         self, source: SourceLike, *, progress: Progress | None = None, **options: Unpack[UploadOptions]
@@ -491,9 +492,10 @@ class Bucket:
         check_filename(filename)
         _check_revision(revision)
         session = self.store.session_for(session)
+        now = await server_now(self.store)
         async with lock(session):
             record = await self.store.files.find_one(
-                {"filename": filename, "expires_at": {"$not": {"$lte": utc_now()}}},
+                {"filename": filename, "expires_at": {"$not": {"$lte": now}}},
                 sort=[(key, ASCENDING if revision >= 0 else DESCENDING) for key in ("uploadDate", "_id")],
                 skip=revision if revision >= 0 else -revision - 1,
                 session=session,
@@ -572,6 +574,7 @@ class Bucket:
         """Remove a file, and a picture's variants. In a transaction the chunks are removed with the commit.
 
         If there is no file, all chunks under the id are removed (GridFS spec), so an upload in progress under it fails.
+        A file that another client stores under the id during the call stays whole.
 
         Raises:
             FileMissing: There is no file `id`.

@@ -63,7 +63,7 @@ def one_of(**values: object) -> None:
         raise click.UsageError(f"Give exactly one of: {', '.join(values)}.")
 
 
-references_option = click.option(
+references_option: Callable[[F], F] = click.option(
     "--reference",
     "references",
     multiple=True,

@@ -78,7 +78,8 @@ async def _load_contents(files: list[AsyncGridFile], session: Session | None) ->
     wanted = []
     for file in files:
         info = file.info
-        fits = info is not None and 0 < info.length <= min(_SMALL_BYTES, left) and not info.expired()
+        now = file.state.store().now()
+        fits = info is not None and 0 < info.length <= min(_SMALL_BYTES, left) and not info.expired(now)
         if info is not None and fits and file.tell() == 0:
             wanted.append(file)
             left -= info.length

@@ -25,6 +25,7 @@ from gridproxy.file.state import FileState
 from gridproxy.file.values import assign
 from gridproxy.gridfs.content.images import ImageOptions
 from gridproxy.gridfs.content.limits import Validator
+from gridproxy.gridfs.download.reader import Reader
 from gridproxy.gridfs.operations.delete import remove_file
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
@@ -234,6 +235,9 @@ class WrappedState(FileState):
     """
 
     __slots__ = ("_field", "_form", "_known_id", "_known_info", "_owner", "_pinned")
+
+    reader: Reader | None
+    attachment: Attachment | None
 
     def __init__(self, owner: weakref.ref[object], field: WrappedField) -> None:
         self._field = field

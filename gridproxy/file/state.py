@@ -75,11 +75,12 @@ class FileState:
     info: FileInfo | None
 
     def __init__(self, id: object, options: FileOptions, info: FileInfo | None = None) -> None:
-        self.options = options
+        self.options: FileOptions = options
         self.busy: str | None = None
         self.content: object | None = None  # assigned to a field, and stored by its document's next save
         self.attachment: Attachment | None = None
-        self.outcome_unknown: bool = False  # whether the commit of the transaction that stored it was not answered
+        # Whether the transaction that stored the file may have been aborted, so that a save has to look for the file.
+        self.outcome_unknown: bool = False
         self.tx_log: TransactionLog | None = None  # of the last transaction that changed this file
         self.default_of: tuple[type, str] | None = None  # the field of a pydantic model whose default this file is
         self.variants: dict[str, Any] = {}  # the file objects of a picture's variants
@@ -263,7 +264,8 @@ class FileState:
         """Point to the new file, then remove the old one, or keep it until the document has been saved."""
         old = self.id
         self.set_file(info.id, info)
-        if session is not None and is_foreign_transaction(session):
+        through = store.session_for(session)
+        if through is not None and is_foreign_transaction(through):
             self.outcome_unknown = True  # the caller may abort it, and the package does not learn of it
         if self.attachment is not None:
             self.attachment.own(info.id)

@@ -26,6 +26,9 @@ class StoredFile(Source):
     """A stored file as the source of another upload."""
 
     repeatable = True
+    name: str | None
+    content_type: str | None
+    size: int | None
 
     def __init__(self, stream: DownloadStream) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""What the package remembers for each `AsyncMongoClient`: limits, known indexes and what the server can do."""
+"""What the package remembers for each `AsyncMongoClient`: limits, known indexes, the server's clock and commands."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class ClientState:
         self.indexed: set[tuple[str, str]] = set()
         self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.transactions = False  # whether the server is known to have them
+        self.clock_offset = 0.0  # seconds from this machine's clock to the server's
+        self.clock_base: float | None = None  # this machine's clock less its steady clock when that was measured
         # Client bulk writes are tried until the server refuses the command. pymongo (4.20) modifies their reply, which
         # fails if replies are decoded as raw documents.
         kind: object = client.codec_options.document_class

@@ -43,7 +43,7 @@ class Orphan:
 
     @property
     def since(self) -> datetime | None:
-        """The creation time of the youngest chunk, by the clock of the client that sent it."""
+        """The creation time of the youngest chunk, by the server's clock if gridproxy sent it."""
         return None if self.youngest is None else utc_milliseconds(self.youngest.generation_time)
 
     def is_young(self, now: datetime) -> bool:

@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gridproxy.errors import BadOption
-from gridproxy.gridfs.records.ids import id_filter
+from gridproxy.gridfs.records.file_info import REFERENCED_AT, UPLOAD_ID
 from gridproxy.gridfs.store.collections import Record, Store
+from gridproxy.gridfs.store.loose_chunks import Claim, Loose
 from gridproxy.runtime.progress import Meter, Progress
 from gridproxy.runtime.tasks import run_to_completion
 
@@ -88,21 +89,26 @@ class _Collector:
                 limit = len(remaining) if self.report.dry_run else _FILES_PER_SCAN
                 for key in list(remaining)[:limit]:
                     record = remaining.pop(key)
-                    await self._remove_file("unreferenced", record, {"uploadDate": record["uploadDate"]})
+                    # A document that is being saved changes the second one first (`touch_record`).
+                    unchanged = {key: record.get(key) for key in ("uploadDate", REFERENCED_AT)}
+                    if not await self._remove_file("unreferenced", record, unchanged):
+                        break  # it is in use again, so its variants may be, too: read the documents again
 
-    async def _remove_file(self, reason: str, record: Record, matching: dict[str, Any]) -> None:
+    async def _remove_file(self, reason: str, record: Record, matching: dict[str, Any]) -> bool:
         chunks, size = expected_size(record)
         if not self.report.dry_run:
             removed = await run_to_completion(self._remove(record["_id"], matching))
             if removed is None:
-                return  # Another client has deleted or replaced the file.
+                return False  # Another client has deleted or replaced the file, or a document points to it.
             chunks = removed
         self._count(reason, Tally(1, chunks, size))
+        return True
 
     async def _remove(self, id: object, matching: dict[str, Any]) -> int | None:
-        query = {"_id": id_filter(id), **matching}
-        deleted = await self.scanner.files.delete_one(query, session=self.scanner.session)
-        return await self.scanner.store.delete_chunks(id) if deleted.deleted_count else None
+        record = await self.scanner.store.delete_record(id, self.scanner.session, matching)
+        return None if record is None else await self.scanner.store.delete_chunks(id, record.get(UPLOAD_ID))
+
+    # Chunks without a file
 
     async def orphans(self) -> None:
         """Delete chunks without a record if the youngest of them is old enough."""
@@ -135,9 +141,11 @@ class _Collector:
 
     async def _remove_orphan(self, orphan: Orphan) -> None:
         removed = Tally(ids=1)
+        claim = Claim(self.scanner.store, orphan.id)
+        await claim.begin(orphan.youngest)
         while chunks := await self.scanner.next_chunks(orphan):
-            # A staged upload may have been published since the orphan was found.
-            if await self.scanner.is_stored(orphan.id):
+            # A staged upload may have been published since the orphan was found, also in an open transaction.
+            if await run_to_completion(claim.check()) is not Loose.REMOVED:
                 break
             await run_to_completion(
                 self.scanner.store.delete_chunks_by_id(orphan.id, [chunk["_id"] for chunk in chunks])
@@ -145,6 +153,6 @@ class _Collector:
             removed += Tally(0, len(chunks), sum(chunk["size"] for chunk in chunks))
         if removed.chunks:
             self._count("orphans", removed)
-        # A record that was inserted during the deletion belongs to a damaged file, which the report names.
+        # Another driver may have inserted a record during the deletion. It belongs to a damaged file.
         if await self.scanner.is_stored(orphan.id):
             self.report = replace(self.report, contested=(*self.report.contested, orphan.id))

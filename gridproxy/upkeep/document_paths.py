@@ -17,7 +17,7 @@ from bson import DBRef, ObjectId
 from pymongo.asynchronous.collection import AsyncCollection
 
 from gridproxy.errors import BadOption, CorruptFile, type_name
-from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.records.file_info import REFERENCED_AT, FileInfo
 from gridproxy.gridfs.records.ids import id_filter, id_key
 from gridproxy.gridfs.store.collections import Record, Store
 from gridproxy.runtime.progress import Meter
@@ -191,11 +191,15 @@ async def _check_pointers(
 async def candidates(
     scanner: BucketScanner, now: datetime, before: datetime | None
 ) -> AsyncIterator[dict[Hashable, Record]]:
-    """Yield the unexpired files in batches by key, only those uploaded until `before` unless it is None."""
+    """Yield the unexpired files in batches by key. Unless `before` is None, leave out younger ones.
+
+    A file is as old as its upload, or as the last save of a document that began to point to it (`touch_record`).
+    """
     query: dict[str, Any] = {"expires_at": {"$not": {"$lte": now}}}
     if before is not None:
         query["uploadDate"] = {"$lte": before}
-    projection = {"length": 1, "chunkSize": 1, "uploadDate": 1}
+        query[REFERENCED_AT] = {"$not": {"$gt": before}}
+    projection = {"length": 1, "chunkSize": 1, "uploadDate": 1, REFERENCED_AT: 1}
     batch: dict[Hashable, Record] = {}
     async for page in scanner.pages(scanner.files, projection, query):
         batch.update((id_key(record["_id"]), record) for record in page)
@@ -224,7 +228,8 @@ async def unreferenced(
     while kept := [key for key in left if any(holder not in left for holder in holders.get(key, ()))]:
         for key in kept:
             del left[key]
-    return left
+    # Pictures first: as long as a picture is there, its variants are needed.
+    return dict(sorted(left.items(), key=lambda item: item[0] in holders))
 
 
 async def _holders(scanner: BucketScanner, files: Mapping[Hashable, Record]) -> dict[Hashable, list[Hashable]]:

@@ -38,7 +38,7 @@ _PICTURE = Path(__file__).with_name("benchmark.svg")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit code says whether it could measure, not what."""
+    """Run the command. The exit code says whether it could measure."""
     given = _parser().parse_args(arguments)
     say = _Progress()
     with ExitStack() as stack:
@@ -229,7 +229,7 @@ class _Run:
         return uri
 
     def remarks(self) -> Iterator[str]:
-        """What else there is to say, one line each."""
+        """Return the remarks, one line each."""
         if any(row.ceiling is not None for row in self.rows):
             yield (
                 f"{DRIVER}: pymongo's own insert_many, bulk_write and find in the best shape known, nothing hashed, "

@@ -166,8 +166,8 @@ async def main() -> None:
                 print(f"{name:40} {calls:5} calls in {files:2} files")
             without, with_file = await loading(database)
             print(
-                f"load {_DOCUMENTS} Beanie documents: {without:.1f} ms without a file field, {with_file:.1f} ms with one,"
-                f" {with_file / without:.2f} times"
+                f"load {_DOCUMENTS} Beanie documents: {without:.1f} ms without a file field, "
+                f"{with_file:.1f} ms with one, {with_file / without:.2f} times"
             )
             saved = await saving(database)
             for name, took in saved.items():

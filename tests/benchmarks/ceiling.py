@@ -135,7 +135,7 @@ def _chunks(id: ObjectId, first: int, batch: bytes) -> list[_Document]:
 
 
 def _joined(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in batches."""
+    """Return the same bytes in batches."""
     gathered = bytearray()
     for block in blocks:
         gathered += block

@@ -135,7 +135,7 @@ async def _now(result: Any) -> None:
 
 @asynccontextmanager
 async def contender(name: str, uri: str, options: Mapping[str, Any]) -> AsyncIterator[Contender]:
-    """A contender with a client of its own."""
+    """Yield a contender with a client of its own."""
     if name == MOTOR:
         motor: Any = importlib.import_module("motor.motor_asyncio")
         client = motor.AsyncIOMotorClient(uri, directConnection=True, **options)

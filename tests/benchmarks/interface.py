@@ -19,7 +19,7 @@ Closing = Callable[[], Awaitable[object]]
 
 
 def names() -> list[str]:
-    """The contenders that can run here: Motor only where it is installed."""
+    """Return the contenders that can run here. Motor runs if it is installed."""
     return [PYMONGO, OURS, OURS_BARE, DRIVER, *([MOTOR] if importlib.util.find_spec("motor") else [])]
 
 
@@ -40,7 +40,7 @@ class Contender(ABC):
 
     @abstractmethod
     async def read_range(self, bucket: str, id: Any, start: int, stop: int) -> bytes:
-        """A part of one file."""
+        """Read a part of one file."""
 
     @abstractmethod
     async def stream(self, bucket: str, id: Any) -> int:
@@ -63,7 +63,7 @@ class Contender(ABC):
         await _each([partial(self.read, bucket, id) for id in ids], gathered)
 
     async def stat_many(self, bucket: str, ids: Sequence[Any], *, gathered: bool) -> None:
-        """The records of many files, likewise."""
+        """Return the records of many files, with one query if the contender can."""
         await _each([partial(self.stat, bucket, id) for id in ids], gathered)
 
     @abstractmethod

@@ -84,7 +84,7 @@ class _LogScale:
 
 
 def draw(rows: Sequence[Row], growth: Sequence[Growth], caption: str, *, with_goals: bool) -> str:
-    """The SVG."""
+    """Return the SVG."""
     canvas = _Canvas()
     canvas.text(_MARGIN, 38, "gridproxy beside pymongo's AsyncGridFSBucket", 20, font_weight="600")
     canvas.text(_MARGIN, 58, caption, 12, fill=_FAINT)

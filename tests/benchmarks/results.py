@@ -36,7 +36,7 @@ class Row:
     values: dict[str, list[float]] = field(default_factory=dict)
 
     def median(self, name: str) -> float | None:
-        """The median of one contender's values."""
+        """Return the median of one contender's values."""
         values = self.values.get(name)
         return statistics.median(values) if values else None
 
@@ -133,12 +133,12 @@ _GOALS: Mapping[tuple[str, str, float | None], Goal] = {
 
 
 def goal_of(work: str, place: str, rtt: float | None) -> Goal | None:
-    """What the issue asks of this work."""
+    """Return the ratio that this work has to reach."""
     return _GOALS.get((work, place, rtt))
 
 
 def in_unit(value: float | None, unit: str) -> str:
-    """A value for people."""
+    """Format a value for people."""
     if value is None:
         return "-"
     if unit != "s":
@@ -158,7 +158,7 @@ def table(rows: Sequence[Row], *, with_goals: bool) -> str:
 
 
 def markdown(rows: Sequence[Row], about: Iterable[str], remarks: Iterable[str], *, with_goals: bool) -> str:
-    """The same as a page: what was measured, the table, what else there is to say."""
+    """Return the report as a page: the bench, the table, and the remarks."""
     head, *lines = _cells(rows, with_goals)
     body = [head, ["---" if column == 0 else "--:" for column in range(len(head))], *lines]
     parts = [
@@ -206,7 +206,7 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
 
 
 def _parted(texts: Sequence[str], rows: Sequence[Row]) -> Iterable[str]:
-    """A blank line where the kind of work changes."""
+    """Return a blank line if the kind of work changes."""
     before = ""
     for text, row in zip(texts, rows, strict=True):
         kind = row.work.split("-")[0] + row.place

@@ -54,7 +54,7 @@ def address(uri: str, options: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def moved(uri: str, port: int) -> str:
-    """The same address by way of a local port: one server, and what it says of its replica set does not count."""
+    """Return the address of one server behind a local port. The client ignores its replica set."""
     found = re.fullmatch(r"mongodb://(?P<user>[^/?]*@)?[^/?@]+(?P<path>/[^?]*)?(\?(?P<options>.*))?", uri)
     if found is None:
         raise SystemExit("for distances MONGODB_URI must be of the form mongodb://host:port/..., or give --rtt 0")

@@ -42,7 +42,7 @@ def measure_streams(
     rounds: int,
     say: Callable[[str], None],
 ) -> list[Row]:
-    """The rows of streams of all sizes, both ways, on one server."""
+    """Measure streams of all sizes, both ways, on one server, and return the rows."""
     found: dict[tuple[int, str, str], list[dict[str, Any]]] = {}
     for size in sizes:
         for turn in range(rounds):

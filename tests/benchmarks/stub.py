@@ -49,7 +49,7 @@ _zeros = memoryview(bytes(CHUNK_SIZE))
 
 
 def stub_id(length: int) -> ObjectId:
-    """The id of a file of `length` bytes, all of them zero."""
+    """Return the id of a file of `length` bytes, all of them zero."""
     return ObjectId(_MARK + struct.pack(">Q", length))
 
 
@@ -158,7 +158,7 @@ _cursors = _Cursors()
 
 
 def _answer(command: Mapping[str, Any]) -> list[Any]:
-    """The reply to one command, as buffers that follow each other."""
+    """Return the reply to one command, as buffers that follow each other."""
     name = next(iter(command)).lower()
     if name in ("hello", "ismaster"):
         return [bson.encode({**_HELLO, "localTime": datetime.now(UTC), "connectionId": 1, "ok": 1.0})]

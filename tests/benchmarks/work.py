@@ -62,7 +62,7 @@ QUICK = Sizes(
 
 
 def size_text(size: int) -> str:
-    """A size for people: 1 KB is 1024 bytes here."""
+    """Format a size for people: 1 KB is 1024 bytes here."""
     for unit, factor in (("GB", 1024 * _MB), ("MB", _MB), ("KB", _KB)):
         if size >= factor:
             return f"{size / factor:g} {unit}"
@@ -91,7 +91,7 @@ class Place:
     contents: bytes = field(repr=False)
 
     def upload_bucket(self, name: str, kind: str) -> str:
-        """A bucket of the contender's own: large files beside small ones would slow down pymongo's index check."""
+        """Yield a bucket of the contender's own. Large files in it would slow down pymongo's index check."""
         return f"up_{kind}_{name.lower().replace(' ', '_').replace(',', '').replace('=', '_')}"
 
 
@@ -186,7 +186,7 @@ def _concurrent(text: str) -> Callable[[Sizes], str]:
 
 
 def _pair(name: str, text: str, run: Any) -> list[Work]:
-    """A work on many files, against one after another and against all gathered."""
+    """Measure work on many files: one call, one after another, and all gathered."""
     return [
         Work(f"{name}", _many(text + ", theirs in turn"), partial(run, gathered=False), most_rtt=5),
         Work(f"{name}-gathered", _many(text + ", theirs gathered"), partial(run, gathered=True)),
@@ -261,7 +261,7 @@ WORKS: Sequence[Work] = [
 
 
 async def measure_works(works: Sequence[Work], place: Place, rounds: int, say: Callable[[str], None]) -> list[Row]:
-    """The rows of all works at one place."""
+    """Measure all works at one place, and return the rows."""
     samples: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for turn in range(rounds):
         for work in works:
@@ -328,7 +328,7 @@ async def at_place(
 
 
 async def make_files(uri: str, options: Mapping[str, Any], sizes: Sizes) -> Files:
-    """The files that are read, stored once."""
+    """Store the files that are read."""
     content = os.urandom(sizes.large)
     async with contender(OURS, uri, options) as one:
         small = [await one.upload("in_small", content[: sizes.small]) for _ in range(sizes.many)]
@@ -337,7 +337,7 @@ async def make_files(uri: str, options: Mapping[str, Any], sizes: Sizes) -> File
 
 
 def stub_files(sizes: Sizes) -> Files:
-    """The same, as the stub server has them."""
+    """Return the files that are read, as the stub server has them."""
     return Files("in_", [stub_id(sizes.small)] * sizes.many, stub_id(sizes.medium), stub_id(sizes.large))
 
 

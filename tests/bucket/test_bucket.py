@@ -47,7 +47,8 @@ async def test_what_is_stored_is_plain_gridfs(bucket: Bucket, database: Database
     info = await bucket.upload(DATA[:250], filename="a", content_type="a/b", id="my id")
     record = await database["fs.files"].find_one({"_id": "my id"})
     assert record is not None
-    assert list(record) == ["_id", "length", "chunkSize", "uploadDate", "filename", "metadata"]
+    # The last key is for ids of the caller's only (see `file_info.UPLOAD_ID`). GridFS readers pass over such keys.
+    assert list(record) == ["_id", "length", "chunkSize", "uploadDate", "filename", "metadata", "upload_id"]
     assert record["metadata"] == {"content_type": "a/b", "sha256": info.sha256}
     assert await database["fs.files"].count_documents({"length": {"$type": "long"}}) == 1
     chunks = await database["fs.chunks"].find().sort("n").to_list()
@@ -56,7 +57,9 @@ async def test_what_is_stored_is_plain_gridfs(bucket: Bucket, database: Database
         ("my id", 1, DATA[100:200]),
         ("my id", 2, DATA[200:250]),
     ]
-    assert all(set(chunk) == {"_id", "files_id", "n", "data"} for chunk in chunks)
+    assert all(set(chunk) == {"_id", "files_id", "n", "data", "upload_id"} for chunk in chunks)
+    assert all(chunk["upload_id"] == record["upload_id"] for chunk in chunks)
+    assert info.extra == {}
 
 
 async def test_an_empty_file_is_a_record_without_chunks(bucket: Bucket, database: Database) -> None:

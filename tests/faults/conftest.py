@@ -13,6 +13,7 @@ from pymongo import AsyncMongoClient, common
 from gridproxy import Bucket
 from gridproxy.gridfs.download import download, reader
 from gridproxy.gridfs.download.download import Download
+from gridproxy.gridfs.transactions import transactions
 from gridproxy.gridfs.upload import batch_sender, commit, upload
 
 from ..observing import Commands
@@ -35,7 +36,7 @@ def matrix(record_property: Callable[[str, object], None]) -> Matrix:
 
 @pytest.fixture(scope="module")
 async def shared_client(mongodb_uri: str) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
-    """A client that leaves repeating to us; with pymongo's own repetitions the embedded server takes twice as long."""
+    """Yield a client that does not repeat commands. Repetitions take twice as long."""
     async with AsyncMongoClient[dict[str, Any]](mongodb_uri, retryWrites=False) as client:
         yield client
 
@@ -68,7 +69,7 @@ def bucket(database: Database, small_batches: None) -> Bucket:
 
 @pytest.fixture
 def collected() -> Iterator[None]:
-    """What a cancellation leaves in cycles goes with the test that left it."""
+    """Collect the cycles that a cancellation leaves, before the next test begins."""
     yield
     gc.collect()
 
@@ -90,7 +91,7 @@ async def server(
 async def failing(
     server: FailingServer, database: Database, small_batches: None, monkeypatch: pytest.MonkeyPatch
 ) -> Bucket:
-    """A bucket of the failing client, its indexes there already; what is repeated is so at once."""
+    """Yield a bucket of the failing client, with its indexes. A repeated command is sent at once."""
     monkeypatch.setattr(commit, "_PAUSE", 0)
     bucket = Bucket(server.client[database.name], chunk_size=CHUNK)
     await bucket.ensure_indexes()
@@ -109,9 +110,10 @@ async def link(mongodb_uri: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 async def scenes(
     link: Link, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncIterator[tuple[Scene, Scene]]:
-    """The same bucket twice: through a client without a `timeoutMS`, and through one with it."""
+    """Yield the same bucket through a client without `timeoutMS`, and through one with it."""
     monkeypatch.setattr(commit, "_PAUSE", 0)
     monkeypatch.setattr(commit, "_ATTEMPTS", 2)
+    monkeypatch.setattr(transactions, "COMMIT_SECONDS", 0.5)
     await bucket.ensure_indexes()
     async with (
         AsyncMongoClient[dict[str, Any]](link.uri, serverMonitoringMode="poll") as patient,

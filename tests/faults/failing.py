@@ -52,7 +52,7 @@ class FailingServer:
 async def failing_server(
     uri: str, well: AsyncMongoClient[dict[str, Any]], commands: Commands, **options: Any
 ) -> AsyncIterator[FailingServer]:
-    """A client of its own to the server of `well`, told apart by its name; it notes what it sends in `commands`."""
+    """Yield a client to the server of `well`. It has its own name and notes its `commands`."""
     # After a broken connection pymongo waits for its monitor's next look at the server, for half a second and more.
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(patch.object(common, "MIN_HEARTBEAT_INTERVAL", 0.01))

@@ -70,7 +70,7 @@ class Link:
     @classmethod
     @contextlib.asynccontextmanager
     async def to(cls, uri: str) -> AsyncIterator[Link]:
-        """A link to the first server of this address, open within the block."""
+        """Yield a link to the first server of this address. It is open within the block."""
         host, port = parse_uri(uri)["nodelist"][0]
         link = cls(host, port)
         listener = await asyncio.start_server(link._accept, "127.0.0.1", 0)
@@ -219,7 +219,7 @@ class _Connection:
 
 
 async def _received(reader: asyncio.StreamReader) -> bytes | None:
-    """The next message of the wire protocol; None at the end."""
+    """Return the next message of the wire protocol, or None at the end."""
     try:
         header = await reader.readexactly(_HEADER.size)
         length: int = _HEADER.unpack(header)[0]
@@ -229,7 +229,7 @@ async def _received(reader: asyncio.StreamReader) -> bytes | None:
 
 
 def _command(message: bytes) -> str | None:
-    """The command and what it works on, "insert fs.files"; None for what is none of the user's."""
+    """Return the command and its collection, such as "insert fs.files", or None if pymongo sent it by itself."""
     if _HEADER.unpack_from(message)[3] != _OP_MSG:
         return None  # the old form, in which pymongo shakes hands
     at = _HEADER.size + 5  # flags, and the kind of the first section: the command itself, in all that pymongo sends

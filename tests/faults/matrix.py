@@ -44,7 +44,7 @@ class Matrix:
 
 
 def noted(properties: Iterable[tuple[str, object]]) -> list[str]:
-    """The table of what was noted with the reports of tests; nothing where nothing was."""
+    """Return the table of the notes in the reports of tests, or an empty text without notes."""
     counts: Counter[tuple[str, Fault]] = Counter()
     for name, value in properties:
         if name == _PROPERTY and isinstance(value, list):
@@ -54,7 +54,7 @@ def noted(properties: Iterable[tuple[str, object]]) -> list[str]:
 
 
 def table(cells: Mapping[tuple[str, Fault], str]) -> Iterator[str]:
-    """The matrix as a table in Markdown; a dash where there is no cell."""
+    """Return the matrix as a table in Markdown. A dash stands for a missing cell."""
     yield "| | " + " | ".join(fault.value for fault in Fault) + " |"
     yield "|---" * (len(Fault) + 1) + "|"
     for operation in OPERATIONS:
@@ -63,7 +63,7 @@ def table(cells: Mapping[tuple[str, Fault], str]) -> Iterator[str]:
 
 
 def tried() -> dict[tuple[str, Fault], str]:
-    """The cells that a whole run fills: every operation and every fault, an id that is taken where one can be given."""
+    """Return the cells of a whole run: every operation and every fault, and a taken id if the operation accepts one."""
     return {
         (operation.name, fault): "✓"
         for operation in OPERATIONS

@@ -294,7 +294,7 @@ class FilesAndDocuments(RuleBasedStateMachine):
 
     @rule(number=PET)
     def abandon(self, number: int) -> None:
-        """The process that held the document is gone, and another one finds it."""
+        """Forget the document in this process, and load it in another one."""
         self.do(self.abandoned(number))
 
     async def abandoned(self, number: int) -> None:

@@ -51,7 +51,7 @@ class Operation:
         self.scene = scene
 
     async def prepare(self) -> None:
-        """What has to be there, put there past the link."""
+        """Store what the operation needs, past the link."""
 
     async def run(self) -> None:
         """Through the link."""
@@ -61,7 +61,7 @@ class Operation:
         """Whether the objects in the user's hands agree with what happened."""
 
     async def again(self, error: BaseException) -> None:
-        """What the documentation tells to do after this error; it has to succeed, whatever was left."""
+        """Do what the documentation says after this error. It has to succeed, whatever the operation left."""
         await self.run()
 
 

@@ -38,6 +38,8 @@ SHORT = [
         "delete_many",
         "Document.save",
         "Document.delete",
+        "transaction: put, insert",
+        "transaction: publish, insert",
         "stat",
         "by_name",
         "read_many",

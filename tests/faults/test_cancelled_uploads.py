@@ -56,7 +56,7 @@ SOURCES: dict[str, Source] = {
 
 
 def as_put(file: AsyncGridFile, data: bytes) -> Check:
-    """The check of work that stores `data` as an empty file; it is empty again afterwards."""
+    """Return the check of work that stores `data` as an empty file. The file is empty again afterwards."""
     bucket = file.options.bucket
     assert isinstance(bucket, Bucket)
 
@@ -70,7 +70,7 @@ def as_put(file: AsyncGridFile, data: bytes) -> Check:
 
 
 def as_replaced(file: AsyncGridFile, data: bytes) -> Check:
-    """The check of work that replaces OLD by `data`.
+    """Return the check of work that replaces OLD by `data`.
 
     A cancellation that comes while the old file is being removed already is raised when it is gone.
     """

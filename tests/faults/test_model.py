@@ -19,6 +19,7 @@ from pymongo import MongoClient, common
 from gridproxy.gridfs.upload import commit
 
 from .model import FilesAndDocuments
+from .model_of_ids import FixedIds
 
 SECONDS = float(os.environ.get("GRIDPROXY_MODEL_SECONDS", "0"))
 
@@ -41,14 +42,19 @@ def database_name(mongodb_uri: str) -> Iterator[str]:
         client.drop_database(name)
 
 
+@pytest.mark.parametrize("model", [FilesAndDocuments, FixedIds])
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_files_and_documents_are_what_the_model_says(
-    mongodb_uri: str, database_name: str, small_batches: None, monkeypatch: pytest.MonkeyPatch
+    model: type[FilesAndDocuments | FixedIds],
+    mongodb_uri: str,
+    database_name: str,
+    small_batches: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(common, "MIN_HEARTBEAT_INTERVAL", 0.01)
     monkeypatch.setattr(commit, "_PAUSE", 0)
 
-    class Machine(FilesAndDocuments):
+    class Machine(model):  # type: ignore[misc, valid-type]  # its classes are those of the parameters
         def __init__(self) -> None:
             super().__init__(mongodb_uri, database_name)
 

@@ -243,7 +243,7 @@ async def test_a_file_is_not_aborted_while_another_task_closes_it(bucket: Bucket
 async def narrow(
     mongodb_uri: str, database: Database, small_batches: None, request: pytest.FixtureRequest
 ) -> AsyncIterator[Bucket]:
-    """A bucket through this many connections."""
+    """Yield a bucket with this many connections."""
     async with AsyncMongoClient[dict[str, Any]](mongodb_uri, maxPoolSize=request.param) as client:
         yield Bucket(client[database.name], chunk_size=CHUNK)
 

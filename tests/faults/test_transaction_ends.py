@@ -275,10 +275,14 @@ async def test_a_block_that_closes_the_client_commits_nothing(mongodb_uri: str, 
     file = AsyncGridFile(bucket=Bucket(client[database.name]))
     with pytest.raises(InvalidOperation) as caught:
         async with transaction(client) as tx:
+            lsid = tx.session.session_id
             info = await file.put(NEW, session=tx.session)
             await client.close()
     assert caught.value.__notes__
     assert not file
+    with pytest.raises(UploadInProgress, match="in a transaction that is not over"):
+        await Bucket(database).discard(info.id)  # the server heard of no abort, and gives up after a minute
+    await database.client.admin.command("killSessions", [lsid])
     await Bucket(database).discard(info.id)
     assert await stored_files(database) == {}
 

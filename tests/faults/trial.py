@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from pymongo.errors import PyMongoError
 
-from gridproxy import Bucket, GarbageReport, GridProxyError, OutcomeUnknown
+from gridproxy import Bucket, CommitUnknown, GarbageReport, GridProxyError, OutcomeUnknown
 from gridproxy.upkeep.bucket_scanner import BucketScanner
 
 from .operation import Operation
@@ -20,7 +20,7 @@ Failure = PyMongoError | GridProxyError
 
 
 async def error_of(work: Awaitable[object]) -> Failure | None:
-    """What the work raised, if it is what users are told to expect."""
+    """Return the error that the work raised, if it is one of the documented ones."""
     try:
         await work
     except (PyMongoError, GridProxyError) as error:
@@ -35,7 +35,7 @@ async def assert_whole(trial: Operation, error: Failure | None) -> None:
     said = f"{contents!r}, orphans {orphans!r}, after {error!r} {getattr(error, '__notes__', '')}"
     if error is None:
         assert (contents, len(orphans)) == (trial.after, trial.staged[1]), said
-    elif isinstance(error, OutcomeUnknown) or not trial.all_or_nothing or hasattr(error, "__notes__"):
+    elif isinstance(error, OutcomeUnknown | CommitUnknown) or not trial.all_or_nothing or hasattr(error, "__notes__"):
         assert contents in (trial.before, *trial.between, trial.after), said
     else:
         assert (contents, len(orphans)) == (trial.before, trial.staged[0]), said
@@ -43,7 +43,7 @@ async def assert_whole(trial: Operation, error: Failure | None) -> None:
 
 
 async def assert_after(trial: Operation) -> None:
-    """The second try has done what the first one was to do; nothing but orphans may lie beside it."""
+    """Check that the second try did the work, and that it left nothing but orphans."""
     files, orphans = await files_and_orphans(trial.scene.well.database)
     assert tuple(sorted(files.values())) == trial.after
     await trial.look(None)
@@ -68,7 +68,7 @@ async def assert_collected(bucket: Bucket, references: Sequence[tuple[str, str]]
 
 
 async def collected(bucket: Bucket, references: Sequence[tuple[str, str]] = ()) -> GarbageReport:
-    """What `collect_garbage` removes a day later; with `references` also files that no document points to."""
+    """Remove what `collect_garbage` removes a day later. With `references` it removes unreferenced files, too."""
     server_time = BucketScanner.server_time
 
     async def a_day_later(scanner: BucketScanner) -> datetime:

@@ -14,14 +14,14 @@ __all__ = ["Database", "files_and_orphans", "stored_files"]
 
 
 async def stored_files(database: Database, bucket: str = "fs") -> dict[Any, bytes]:
-    """The content of every file by id; fails for a chunk without a record and a record without its chunks."""
+    """Return the content of every file by id. Fail for chunks without a record and for records without their chunks."""
     files, orphans = await files_and_orphans(database, bucket)
     assert not orphans, f"chunks without a record: {orphans!r}"
     return files
 
 
 async def files_and_orphans(database: Database, bucket: str = "fs") -> tuple[dict[Any, bytes], list[Any]]:
-    """The content of every file by id, and the ids under which chunks lie without a record."""
+    """Return the content of every file by id, and the ids of chunks without a record."""
     chunks: dict[Any, dict[int, bytes]] = defaultdict(dict)
     async for chunk in database[f"{bucket}.chunks"].find():
         assert chunk["n"] not in chunks[chunk["files_id"]], f"two chunks {chunk['n']} of {chunk['files_id']!r}"

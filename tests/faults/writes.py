@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import ClassVar
 
+from pymongo.asynchronous.client_session import AsyncClientSession
+
 import gridproxy
-from gridproxy import AsyncGridFile, FileAlreadyStored, OutcomeUnknown
+from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, OutcomeUnknown
 from gridproxy.adapters.document import Document, FileField
 from gridproxy.gridfs.upload.staging import Staged
 
@@ -277,6 +280,57 @@ class DocumentDelete(Operation):
             await (self.animal.photo.delete() if gone else self.animal.delete())
 
 
+# Transactions
+
+
+class TransactionPut(Operation):
+    name = "transaction: put, insert"
+    documents = ("animal",)
+    after = (LARGE,)
+    lsid: object = None
+
+    async def run(self) -> None:
+        async with gridproxy.transaction(self.scene.bucket.database.client) as tx:
+            self.lsid = tx.session.session_id
+            id = await self.store(tx.session)
+            await self.scene.bucket.database["animal"].insert_one({"photo": id}, session=tx.session)
+
+    async def store(self, session: AsyncClientSession) -> object:
+        """Store the file in the transaction, and return its id."""
+        file = AsyncGridFile(bucket=self.scene.bucket)
+        await file.put(LARGE, session=session)
+        return file.id
+
+    async def look(self, error: BaseException | None) -> None:
+        well = self.scene.well
+        found = [each["photo"] async for each in well.database["animal"].find()]
+        assert [await well.read(id) for id in found] == [each async for each in contents_of(well)]
+        assert len(found) == 1 or error is not None
+
+    async def again(self, error: BaseException) -> None:
+        if self.lsid is not None:  # a transaction that heard of no abort
+            await self.scene.well.database.client.admin.command("killSessions", [self.lsid])
+        if not [each async for each in contents_of(self.scene.well)]:  # else it is committed, whatever the error
+            await self.run()
+
+
+class TransactionPublish(TransactionPut):
+    name = "transaction: publish, insert"
+    staged = 1, 0
+
+    async def prepare(self) -> None:
+        staged = await self.scene.well.stage(LARGE)
+        self.staged_there = Staged(self.scene.bucket.store, staged.record, staged.chunk_ids)
+
+    async def store(self, session: AsyncClientSession) -> object:
+        return (await self.scene.bucket.publish(self.staged_there, session=session)).id
+
+
+async def contents_of(bucket: Bucket) -> AsyncIterator[bytes]:
+    async for info in bucket.find():
+        yield await bucket.read(info.id)
+
+
 WRITES: list[type[Operation]] = [
     PutSmall,
     PutLarge,
@@ -293,6 +347,8 @@ WRITES: list[type[Operation]] = [
     DeleteMany,
     DocumentSave,
     DocumentDelete,
+    TransactionPut,
+    TransactionPublish,
 ]
 # Those that store a file under an id of the caller's, if one is given.
 TAKES_ID: list[type[Operation]] = [PutSmall, PutLarge, Write, Replace, Copy, Stage]

@@ -16,6 +16,7 @@ import gridproxy
 from gridproxy import AsyncGridFile, BadOption, Bucket, FileMissing, InfoNotLoaded, prefetch
 from gridproxy.adapters.document import Document, FileField, ListField
 from gridproxy.gridfs.records.file_info import utc_now
+from gridproxy.gridfs.store.collections import Store
 
 from ..observing import Commands, Database, observed
 
@@ -132,7 +133,7 @@ async def test_a_file_that_expired_since_keeps_no_content(database: Database, mo
         await file.stat()
     soon = AsyncGridFile((await Bucket(database).upload(b"x", expires_at=utc_now() + timedelta(hours=1))).id)
     await soon.stat()
-    monkeypatch.setattr("gridproxy.gridfs.records.file_info.utc_now", lambda: utc_now() + timedelta(hours=2))
+    monkeypatch.setattr(Store, "now", lambda _: utc_now() + timedelta(hours=2))
     await prefetch([{"file": soon}], "file", content=True)
     with pytest.raises(FileMissing):
         await soon.read()

@@ -19,6 +19,7 @@ from pymongo import AsyncMongoClient
 
 import gridproxy
 from gridproxy import AsyncGridFile, BadOption, BadSource, FileMissing
+from gridproxy.gridfs.store.collections import Store
 
 from ..observing import Database, observed
 
@@ -109,7 +110,7 @@ async def test_a_running_stream_of_a_file_that_expires_finishes(monkeypatch: pyt
     stream = file.stream()
     first = await anext(stream)
     later = datetime.now(UTC) + timedelta(hours=2)
-    monkeypatch.setattr("gridproxy.gridfs.records.file_info.utc_now", lambda: later)
+    monkeypatch.setattr(Store, "now", lambda _: later)
     assert not await file.exists()
     assert first + b"".join([block async for block in stream]) == DATA
 

@@ -26,7 +26,7 @@ CHUNK = 255 * 1024
 
 @pytest.fixture
 async def seen(mongodb_uri: str, database: Database) -> AsyncIterator[tuple[Database, Traffic]]:
-    """The test's database through a client that is watched."""
+    """Yield the test's database through a client that is watched."""
     async with watched(mongodb_uri, database.name) as both:
         yield both
 

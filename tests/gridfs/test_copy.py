@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from gridproxy import Bucket, CorruptFile, FileVanished
 
@@ -28,6 +29,31 @@ async def test_a_copy_keeps_options_that_are_not_given(bucket: Bucket, database:
     await bucket.delete(info.id)
     assert await bucket.read(copy.id) == DATA
     assert await orphans(database) == []
+
+
+async def test_a_copy_keeps_the_top_level_keys_of_other_writers(bucket: Bucket, database: Database) -> None:
+    """MongoEngine stores the size of a picture there, its thumbnail's id and every keyword of `put`."""
+    thumbnail = ObjectId()
+    await database["fs.files"].insert_one(
+        {"_id": thumbnail, "length": 2, "chunkSize": 100, "width": 10, "height": 5, "format": "PNG"}
+    )
+    await database["fs.chunks"].insert_one({"files_id": thumbnail, "n": 0, "data": b"ab"})
+    theirs = {"width": 100, "height": 50, "format": "PNG", "thumbnail_id": thumbnail, "owner": {"id": 7}, "md5": "0f"}
+    record = {"_id": 1, "length": 2, "chunkSize": 100, "contentType": "image/png", "referenced_at": None, **theirs}
+    await database["fs.files"].insert_one(record)
+    await database["fs.chunks"].insert_one({"files_id": 1, "n": 0, "data": b"ab"})
+    copy = await bucket.copy(1)
+    assert {key: value for key, value in copy.extra.items() if key != "thumbnail_id"} == {
+        "contentType": "image/png",
+        **{key: value for key, value in theirs.items() if key != "thumbnail_id"},
+    }
+    small = await bucket.stat(copy.extra["thumbnail_id"])
+    assert (small.id != thumbnail, dict(small.extra)) == (True, {"width": 10, "height": 5, "format": "PNG"})
+    changed = await bucket.copy(1, content_type="image/x-png")
+    assert (changed.content_type, "contentType" in changed.extra) == ("image/x-png", False)
+    for each in (copy.id, changed.id):
+        await bucket.delete(each)
+    assert {record["_id"] async for record in database["fs.files"].find()} == {1, thumbnail}
 
 
 async def test_a_copy_has_the_given_options(bucket: Bucket) -> None:

@@ -84,7 +84,7 @@ async def loaded_bucket(uri: str, pool: int) -> AsyncIterator[tuple[Bucket, Conn
 
 
 async def there_and_back(bucket: Bucket, random: Random) -> int:
-    """A file's life, in one of the ways that it can go; how many bytes it had."""
+    """Let one file live in one of the possible ways, and return how many bytes it had."""
     data = random.randbytes(random.choice(SIZES))
     file = AsyncGridFile(bucket=bucket)
     if random.random() < 0.5:
@@ -112,7 +112,7 @@ async def there_and_back(bucket: Bucket, random: Random) -> int:
 
 
 async def first_block(file: AsyncGridFile, start: int) -> bytes:
-    """The beginning of a stream that is then given up, with more on its way."""
+    """Read the beginning of a stream, and give the stream up."""
     async with file.stream(start) as stream:
         return await anext(stream, b"")
 
@@ -132,7 +132,7 @@ async def load(bucket: Bucket, count: int, seconds: float) -> int:
 
 
 def ours() -> list[object]:
-    """What the garbage collector knows of our own objects that belong to a single call."""
+    """Return how many of our objects for single calls are alive."""
     gc.collect()
     kinds = (AsyncGridFile, Upload, BatchSender, UndoLog, Download, DownloadStream, Staged)
     return [each for each in gc.get_objects() if type(each) in kinds]

@@ -146,7 +146,7 @@ async def test_removing_a_plain_file_needs_no_further_requests(mongodb_uri: str,
         await bucket.delete(ids[0])
         assert [name for name, _ in commands.seen] == ["findAndModify", "delete"]
         commands.clear()
-        await bucket.delete_many(ids)
+        await bucket.delete_many(ids[1:])
         assert [name for name, _ in commands.seen] == ["find", "delete", "delete"]
 
 

@@ -14,7 +14,7 @@ from bson import ObjectId
 from pymongo import WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
 
-from gridproxy import AsyncGridFile, BadOption, Bucket, GarbageReport, Tally
+from gridproxy import AsyncGridFile, BadOption, Bucket, CorruptFile, GarbageReport, Tally
 from gridproxy.gridfs.upload.undo_log import UndoLog
 from gridproxy.upkeep.bucket_scanner import BucketScanner
 from tests.observing import contents, observed, orphans
@@ -31,7 +31,7 @@ def bucket(database: Database) -> Bucket:
 
 
 def aged_id(moment: datetime) -> ObjectId:
-    """An id that was made at that moment, and no other one."""
+    """Return an id that was made at that moment."""
     return ObjectId(ObjectId.from_datetime(moment).binary[:4] + ObjectId().binary[4:])
 
 
@@ -44,7 +44,7 @@ async def leave_chunks(bucket: Bucket, id: object, *ages: timedelta, size: int =
 
 
 async def collect(bucket: Bucket, hours_from_now: float = 0, **options: Any) -> GarbageReport:
-    """The garbage collector with another clock."""
+    """Run the garbage collector with another clock."""
     server_time = BucketScanner.server_time
 
     async def later(scanner: BucketScanner) -> datetime:
@@ -193,17 +193,35 @@ async def test_a_staged_upload_that_is_published_during_the_run_is_kept(
     await bucket.verify(staged.id)
 
 
-async def test_a_record_inserted_during_the_deletion_is_contested(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+async def test_a_file_that_is_published_during_the_deletion_is_refused(
+    bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staged = await bucket.stage(bytes(3 * CHUNK))
     delete = bucket.store.delete_chunks_by_id
 
     async def published_beside(id: object, ids: Any) -> None:
-        await bucket.publish(staged)
+        monkeypatch.setattr(bucket.store, "delete_chunks_by_id", delete)
+        with pytest.raises(CorruptFile, match="its first chunk is gone"):
+            await bucket.publish(staged)
         await delete(id, ids)
 
     monkeypatch.setattr(bucket.store, "delete_chunks_by_id", published_beside)
+    report = await collect(bucket, 25)
+    assert (report.orphans.chunks, report.contested) == (3, ())
+    assert await contents(database) == (0, 0)
+
+
+async def test_a_record_that_another_driver_inserts_during_the_deletion_is_contested(
+    bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = await bucket.stage(bytes(3 * CHUNK))
+    delete = bucket.store.delete_chunks_by_id
+
+    async def inserted_beside(id: object, ids: Any) -> None:
+        await database["fs.files"].insert_one(staged.record)
+        await delete(id, ids)
+
+    monkeypatch.setattr(bucket.store, "delete_chunks_by_id", inserted_beside)
     report = await collect(bucket, 25)
     assert (report.orphans.chunks, report.contested) == (3, (staged.id,))
 
@@ -281,10 +299,10 @@ async def test_a_cancellation_waits_for_the_current_step(
     info = await bucket.upload(bytes(2 * CHUNK), expires_after=-10)
     delete = bucket.store.delete_chunks
 
-    async def slow(id: object) -> int:
+    async def slow(*deleted: object) -> int:
         scope.cancel()
         await anyio.lowlevel.cancel_shielded_checkpoint()
-        return await delete(id)
+        return await delete(*deleted)
 
     monkeypatch.setattr(bucket.store, "delete_chunks", slow)
     with anyio.CancelScope() as scope:
@@ -366,13 +384,13 @@ async def test_documents_are_read_again_before_each_batch_of_unreferenced_files(
     delete = bucket.store.delete_chunks
     deleted = 0
 
-    async def taken_up_again(id: object) -> int:
+    async def taken_up_again(*removed: object) -> int:
         # A document points to the last file after the first one was deleted.
         nonlocal deleted
         deleted += 1
         if deleted == 1:
             await database["animals"].insert_one({"photo": ids[3]})
-        return await delete(id)
+        return await delete(*removed)
 
     monkeypatch.setattr(bucket.store, "delete_chunks", taken_up_again)
     report = await collect(bucket, 25, unreferenced=True, references=ANIMALS)
@@ -445,10 +463,12 @@ async def test_it_takes_no_part_in_a_bound_transaction_and_writes_as_the_bucket_
             report = await bucket.collect_garbage(dry_run=False)
             await session.abort_transaction()
         assert (report.orphans.ids, report.expired.ids) == (1, 1)
-        deletes = commands.of("delete")
+        deletes = commands.of("delete") + commands.of("findAndModify")
         assert len(deletes) == 3
         assert all(command["writeConcern"] == {"w": 1, "j": True} for command in deletes)
-        assert not any("startTransaction" in command for _, command in commands.seen)
+        # One transaction of its own, in which it looks for a record that is not committed, and which it aborts.
+        inside = [name for name, command in commands.seen if command.get("autocommit") is False]
+        assert inside == ["insert", "abortTransaction"]
         # What decides is asked of the primary.
         finds = [command for name, command in commands.seen if name in ("find", "aggregate")]
         assert not any(command.get("$readPreference", {}).get("mode", "primary") != "primary" for command in finds)

@@ -33,7 +33,7 @@ class Exchange:
         self._on_body = on_body
 
     async def run(self, app: ASGIApp) -> Exchange:
-        """The application's answer to its end."""
+        """Return the application's whole answer."""
         await app(self.scope, self.receive, self.send)
         return self
 

@@ -35,7 +35,7 @@ class Watched:
 
 @pytest.fixture
 async def watched_bucket(mongodb_uri: str) -> AsyncIterator[Watched]:
-    """A bucket of its own, gone afterwards."""
+    """Yield a bucket of the test's own, and drop it afterwards."""
     async with watched(mongodb_uri, f"gridproxy_test_{uuid.uuid4().hex}") as (database, traffic):
         yield Watched(Bucket(database, "served"), traffic)
         await database.client.drop_database(database)

@@ -39,7 +39,7 @@ class Site:
         self.url = f"http://127.0.0.1:{port}"
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection whose client takes little at a time."""
+        """Open a connection whose client takes little at a time."""
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
         connection.setblocking(False)
@@ -49,7 +49,7 @@ class Site:
     async def start(
         self, method: str, path: str, *lines: str
     ) -> tuple[Reply, asyncio.StreamReader, asyncio.StreamWriter]:
-        """The head of an answer (its body is empty), and the connection that the body can be read from."""
+        """Return the head of an answer, and the connection with its body."""
         reader, writer = await self.connect()
         request = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{self.port}", "Connection: close", *lines]
         writer.write("\r\n".join([*request, "", ""]).encode("latin-1"))
@@ -71,7 +71,7 @@ class Site:
 
 @asynccontextmanager
 async def serve(app: ASGIApp) -> AsyncIterator[Site]:
-    """The application behind a real uvicorn, in this event loop."""
+    """Yield the application behind a real uvicorn, in this event loop."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
         listener.bind(("127.0.0.1", 0))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -32,27 +33,36 @@ class _RefusingUpdateMany(UpdateMany):
         return super().update(*args, **options)
 
 
-class _FileQuery(FindQuery[Any]):
-    def get_filter_query(self) -> dict[str, Any]:
-        asked = self.find_expressions
-        holds = partial(holds_file, self.document_model)
-        self.find_expressions = [match_both_forms(each, holds) for each in asked]
-        try:
-            return super().get_filter_query()
-        finally:
-            self.find_expressions = asked
-
-
-class FileFindOne(_FileQuery, FindOne[Any]):
+class FileFindOne(FindOne[Any]):
     """Beanie's query for one document. Its updates raise `ValidationError` for content."""
 
     UpdateQueryType: type[UpdateOne] = _RefusingUpdateOne
 
+    def get_filter_query(self) -> dict[str, Any]:
+        """Return the filter. A condition on a file matches ids and snapshots."""
+        with _both_forms(self):
+            return super().get_filter_query()
 
-class FileFindMany(_FileQuery, FindMany[Any]):
+
+class FileFindMany(FindMany[Any]):
     """Beanie's query for many documents. Its updates raise `ValidationError` for content."""
 
     UpdateQueryType: type[UpdateMany] = _RefusingUpdateMany
+
+    def get_filter_query(self) -> dict[str, Any]:
+        """Return the filter. A condition on a file matches ids and snapshots."""
+        with _both_forms(self):
+            return super().get_filter_query()
+
+
+@contextmanager
+def _both_forms(query: FindQuery[Any]) -> Iterator[None]:
+    asked, holds = query.find_expressions, partial(holds_file, query.document_model)
+    query.find_expressions = [match_both_forms(each, holds) for each in asked]
+    try:
+        yield
+    finally:
+        query.find_expressions = asked
 
 
 def _refuse_content(kind: type[object], changes: Iterable[object]) -> None:

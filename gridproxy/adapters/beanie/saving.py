@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ClassVar
 
 from pymongo.results import DeleteResult
 
@@ -42,11 +42,11 @@ class UnstoredContent:
     It differs from every stored value.
     """
 
-    __hash__ = None  # type: ignore[assignment]  # the way Python spells "unhashable"
+    __hash__: ClassVar[None]  # type: ignore[assignment]  # Python sets None for a class with __eq__: unhashable
 
     def __init__(self, file: AsyncGridFile) -> None:
-        self.file = file
-        self.content = file.state.content
+        self.file: AsyncGridFile = file
+        self.content: object = file.state.content
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, UnstoredContent) and self.content is other.content

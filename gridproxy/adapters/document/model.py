@@ -60,6 +60,8 @@ class Document(BaseDocument):
     document_schema: ClassVar[Schema]
     """The fields and the collection of the class, for queries and fields."""
 
+    document_alias: ClassVar[str | None]
+
     def __init_subclass__(cls, *, collection: str | None = None, db_alias: str | None = None) -> None:
         super().__init_subclass__()
         fields: dict[str, Field[Any, Any]] = {}
@@ -92,7 +94,7 @@ class Document(BaseDocument):
             self.document_state.values[name] = value
 
     def _begin(self, id: object) -> None:
-        self.document_state = DocumentState(id)
+        self.document_state: DocumentState = DocumentState(id)
         self._lock = asyncio.Lock()
         self._attacher = Attacher(self, self._held_files)
 

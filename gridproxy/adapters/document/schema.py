@@ -31,7 +31,7 @@ class Schema:
     def __init__(
         self, kind: type[BaseDocument], fields: dict[str, Field[Any, Any]], collection: str, alias: str | None
     ) -> None:
-        self.name = kind.__name__
+        self.name: str = kind.__name__
         self.fields = fields
         self.alias = alias
         self._kind = kind

@@ -27,6 +27,7 @@ from gridproxy.gridfs.records.chunks import (
 )
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
+from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.runtime.tasks import both, end_tasks, gather, spawn
 
 IN_FLIGHT = 4
@@ -40,14 +41,14 @@ _BUFFER_BYTES = 64 * 1024 * 1024
 
 async def load_info(store: Store, id: object, session: Session | None = None) -> FileInfo:
     """Return the info of a stored file. Raises `FileMissing` if there is no such file or it has expired."""
-    return _visible(store, await store.find_record(id, store.session_for(session)), id)
+    return await _visible(store, await store.find_record(id, store.session_for(session)), id)
 
 
-def _visible(store: Store, record: Record | None, id: object) -> FileInfo:
+async def _visible(store: Store, record: Record | None, id: object) -> FileInfo:
     if record is None:
         raise FileMissing(id, bucket=store.description)
     info = FileInfo.from_record(record)
-    if info.expired():
+    if info.expires_at is not None and info.expired(await server_now(store)):
         raise FileMissing(id, message=f"the file {id!r} in {store.description} expired at {info.expires_at}")
     return info
 
@@ -184,7 +185,7 @@ class Download:
             self.store.find_record(self.id, self._session),
             self.store.find_first_chunks(self.id, first, first + count + beyond),
         )
-        info = _visible(self.store, record, self.id)
+        info = await _visible(self.store, record, self.id)
         fetched = self._usable_range(info, first, documents, count)
         self._plan = self._plan_from(info, None if fetched is None else fetched.stop)
         if fetched is not None:

@@ -13,7 +13,7 @@ from gridproxy.errors import BadOption, CorruptFile, FileVanished, OutcomeUnknow
 from gridproxy.gridfs.content.variants import named_variants
 from gridproxy.gridfs.download.download import load_info
 from gridproxy.gridfs.records.chunks import object_ids
-from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
 from gridproxy.gridfs.upload.commit import DUPLICATE_KEY, check_id_is_free, id_in_progress
@@ -56,17 +56,25 @@ async def copy_file(
         content_type=given.content_type or source.content_type,
         metadata={**kept, **given.metadata} if options.get("metadata") is None else given.metadata,
     )
-    return await _Copy(store, source, request, session).run()
+    extra = dict(source.extra)
+    if given.content_type is not None:
+        extra.pop("contentType", None)  # the legacy key would contradict the new type
+    return await _Copy(store, source, request, session, extra).run()
 
 
 class _Copy:
-    def __init__(self, store: Store, source: FileInfo, request: UploadRequest, session: Session | None) -> None:
+    def __init__(
+        self, store: Store, source: FileInfo, request: UploadRequest, session: Session | None, extra: dict[str, Any]
+    ) -> None:
         self._store = store
+        self._extra = extra  # the top-level keys of other writers
         self._source = source
         self._request = request
         self._session = session
         self._id = ObjectId() if request.id is None else request.id
-        self._undo_log = UndoLog(store, self._id, session)
+        self._undo_log = UndoLog(
+            store, self._id, session, shared_id=request.id is not None, known_id=request.id is not None
+        )
         self._variants: list[object] = []
 
     async def run(self) -> FileInfo:
@@ -88,6 +96,8 @@ class _Copy:
 
     async def _copy_variants(self) -> None:
         """Copy the variants of a picture with it."""
+        if (thumbnail := self._extra.get("thumbnail_id")) is not None:
+            self._extra["thumbnail_id"] = await self._copy_legacy_thumbnail(thumbnail)
         metadata = dict(self._request.metadata)
         if (thumbnail := metadata.get("thumbnail_id")) is not None:
             metadata["thumbnail_id"] = await self._copy_variant(thumbnail)
@@ -95,11 +105,21 @@ class _Copy:
             metadata["variants"] = {name: await self._copy_variant(id) for name, id in variants.items()}
         self._request = replace(self._request, metadata=metadata)
 
+    async def _copy_legacy_thumbnail(self, id: object) -> object:
+        """Return the id of a copy of a thumbnail that MongoEngine stored, which does not name its picture."""
+        record = await self._store.find_record(id, self._session)
+        if record is None or id == self._source.id or record.get("thumbnail_id") is not None:
+            return id
+        return await self._copy_as_variant(id)
+
     async def _copy_variant(self, id: object) -> object:
         """Return the id of a variant's copy, or the same id if the variant is gone or is another file."""
         record = await self._store.find_record(id, self._session)
         if record is None or (record.get("metadata") or {}).get("variant_of") != self._source.id:
             return id
+        return await self._copy_as_variant(id)
+
+    async def _copy_as_variant(self, id: object) -> object:
         copy = await copy_file(self._store, id, more_metadata={"variant_of": self._id}, session=self._session)
         self._variants.append(copy.id)
         return copy.id
@@ -108,7 +128,10 @@ class _Copy:
         source = self._source
         # Another driver may have stored an empty file without a chunk size.
         chunk_size = source.chunk_size or self._store.chunk_size
-        return self._request.record(self._id, source.length, chunk_size, source.sha256)
+        record = self._request.record(self._id, source.length, chunk_size, source.sha256, self._store.now())
+        if self._undo_log.upload_id is not None:
+            record[UPLOAD_ID] = self._undo_log.upload_id
+        return {**record, **self._extra}
 
     async def _copy_chunks(self) -> None:
         count = self._source.chunk_count
@@ -145,7 +168,9 @@ class _Copy:
         """Copy chunks from `first` on, and return the number of the next one."""
         ids = [self._undo_log.new_chunk_id() for _ in range(min(at_most, self._source.chunk_count - first))]
         try:
-            await run_to_completion(self._store.copy_chunks(self._source, first, ids, self._id))
+            await run_to_completion(
+                self._store.copy_chunks(self._source, first, ids, self._id, self._undo_log.upload_id)
+            )
         except OperationFailure as error:
             if error.code != DUPLICATE_KEY:
                 raise

@@ -8,8 +8,10 @@ from typing import Any
 from pymongo.errors import PyMongoError
 
 from gridproxy.gridfs.content.variants import variant_ids
-from gridproxy.gridfs.records.ids import id_filter, is_plain_id
+from gridproxy.gridfs.records.file_info import UPLOAD_ID
+from gridproxy.gridfs.records.ids import id_filter, id_key, is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
+from gridproxy.gridfs.store.loose_chunks import remove_loose_chunks
 from gridproxy.gridfs.transactions.transaction_log import transaction_log_of
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import run_to_completion
@@ -28,13 +30,16 @@ async def _remove_file(
     record = await store.delete_record(id, session, matching)
     if record is None and matching is not None:
         return False  # a file under this id is another one
-    if not in_transaction(session):
-        await store.delete_chunks(id)
-    elif record is not None:
-        _delete_on_commit(store, [id], session)
-    if record is not None:
-        await _remove_variants(store, record, session)
-    return record is not None
+    if record is None:
+        if not in_transaction(session):
+            await remove_loose_chunks(store, id)
+        return False
+    if in_transaction(session):
+        _delete_on_commit(store, [record], session)
+    else:
+        await store.delete_chunks(id, record.get(UPLOAD_ID))
+    await _remove_variants(store, record, session)
+    return True
 
 
 async def _remove_variants(store: Store, record: Record, session: Session | None) -> None:
@@ -44,11 +49,11 @@ async def _remove_variants(store: Store, record: Record, session: Session | None
         await _remove_file(store, variant, session, matching)
 
 
-def _delete_on_commit(store: Store, ids: Iterable[object], session: Session | None) -> None:
-    """Remove the chunks of these files with the commit. Ids without a file are left out: an upload may be running."""
+def _delete_on_commit(store: Store, records: Iterable[Record], session: Session | None) -> None:
+    """Remove the chunks of deleted files with the commit."""
     if (tx_log := transaction_log_of(session)) is not None:
-        for id in ids:
-            tx_log.delete_on_commit(store, id)
+        for record in records:
+            tx_log.delete_on_commit(store, record["_id"], record.get(UPLOAD_ID))
 
 
 async def remove_files(store: Store, ids: Iterable[object], session: Session | None = None) -> int:
@@ -68,16 +73,23 @@ async def remove_files(store: Store, ids: Iterable[object], session: Session | N
 
 
 async def _remove_some(store: Store, ids: list[Any], session: Session | None) -> int:
-    query = {"_id": {"$in": ids}}
-    pictures = await store.records_with_variants(ids, session)
-    if not in_transaction(session):
+    records = await store.records_for_delete(ids, session)
+    stored = [(record["_id"], record.get(UPLOAD_ID)) for record in records]
+    removed = 0
+    if stored:
+        # A file that another client stores under one of these ids from now on stays.
+        uploads = list({upload_id: None for _, upload_id in stored})
+        query = {"_id": {"$in": [id for id, _ in stored]}, UPLOAD_ID: {"$in": uploads}}
         removed = await store.delete_records(query, session)
-        await store.delete_chunks_of(ids)
+    if in_transaction(session):
+        _delete_on_commit(store, records, session)
     else:
-        stored = await store.find_ids(query, session)
-        removed = await store.delete_records(query, session)
-        _delete_on_commit(store, stored, session)
-    for record in pictures:
+        await store.delete_chunks_of_all(stored)
+        known = {id_key(id) for id, _ in stored}
+        if missing := [id for id in ids if id_key(id) not in known]:
+            for id in await store.ids_with_chunks(missing):
+                await remove_loose_chunks(store, id)
+    for record in records:
         await _remove_variants(store, record, session)
     return removed
 

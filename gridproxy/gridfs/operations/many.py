@@ -16,6 +16,7 @@ from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.records.ids import is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
+from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.gridfs.upload.commit import insert_small_files, same_encoding, withdraw_record
 from gridproxy.gridfs.upload.options import UploadRequest, check_record
 from gridproxy.gridfs.upload.sources import Source, open_source
@@ -38,7 +39,7 @@ async def stat_many(store: Store, ids: Iterable[object], session: Session | None
     for group in groups:
         for record in await store.find_records(group, session):
             info = FileInfo.from_record(record)
-            if not info.expired():
+            if info.expires_at is None or not info.expired(await server_now(store)):
                 found[info.id] = info
     # Keep the order of `ids`. An id that is decoded to another value (an aware datetime) is last.
     return {id: found[id] for group in groups for id in group if id in found} | found
@@ -135,7 +136,7 @@ class _SmallFile:
     def __init__(self, store: Store, request: UploadRequest, data: bytes) -> None:
         id, size = ObjectId(), request.chunk_size or store.chunk_size
         sha256 = hashlib.sha256(data).hexdigest() if store.checksum else None
-        self.record = request.typed(data[:4096]).record(id, len(data), size, sha256)
+        self.record = request.typed(data[:4096]).record(id, len(data), size, sha256, store.now())
         check_record(self.record, size, store.codec_options)
         self.chunks: list[Record] = [
             {"_id": ObjectId(), "files_id": id, "n": n, "data": data[at : at + size]}
@@ -184,7 +185,7 @@ class _GroupedUpload:
     async def _insert_group(self) -> None:
         # The garbage collector reads a chunk's age from its `_id`, and reading the sources may have taken long.
         for chunk in (chunk for each in self._group for chunk in each.chunks):
-            chunk["_id"] = ObjectId()
+            chunk["_id"] = self._store.new_chunk_id()
         # Note the outcome inside `run_to_completion`: outside, a cancellation would hide it.
         try:
             await insert_small_files(self._store, [(each.chunks, each.record) for each in self._group])

@@ -15,6 +15,7 @@ from gridproxy.gridfs.content.variants import picture_keys
 from gridproxy.gridfs.records.chunks import BATCH_BYTES
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
+from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.gridfs.upload.content_check import validate
 from gridproxy.gridfs.upload.options import UploadRequest
 from gridproxy.gridfs.upload.staging import Staged
@@ -51,6 +52,7 @@ async def upload_picture(
         raise BadMetadata(f"metadata key {reserved[0]!r} is set by the picture itself: give another key")
     session = store.session_for(session)
     data, named = await _read_picture(source, request, session)
+    named = named.expiring_from(await server_now(store))
     async with store.state.decoding:
         picture = await in_thread(partial(make_picture, data, options, request.limits.field, named.filename))
     return await _PictureUpload(store, named, session, progress).run(picture)
@@ -91,7 +93,9 @@ class _PictureUpload:
 
     async def run(self, picture: Picture) -> FileInfo:
         upload = self._upload(picture.main, self._request)
-        info = FileInfo.from_record(upload.request.record(upload.id, len(picture.main.data), upload.chunk_size, None))
+        info = FileInfo.from_record(
+            upload.request.record(upload.id, len(picture.main.data), upload.chunk_size, None, self._store.now())
+        )
         await validate(self._limits, info, picture.main.data[:HEAD_BYTES])
         try:
             upload.request = _with_metadata(upload.request, await self._store_variants(picture, upload.id))

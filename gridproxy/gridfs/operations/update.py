@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from bson.errors import InvalidDocument
 
 from gridproxy.errors import BadMetadata, FileMissing
+from gridproxy.gridfs.content.variants import variant_ids
 from gridproxy.gridfs.download.download import load_info
-from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.records.file_info import REFERENCED_AT, FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
+from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.gridfs.upload.options import check_filename, check_metadata_keys, merge_metadata
 from gridproxy.runtime.tasks import run_to_completion
+
+# The garbage collector removes no file that was uploaded or referenced within the last hour. The other half of the hour
+# is for the save that follows.
+_YOUNG = timedelta(minutes=30)
 
 
 async def update_file(
@@ -54,6 +61,25 @@ async def rename_files(store: Store, filename: str, new: str, session: Session |
     if not changed:
         raise FileMissing(message=f"no file in {store!r} has the name {filename!r}")
     return changed
+
+
+async def touch_record(store: Store, id: object, session: Session | None, info: FileInfo | None = None) -> None:
+    """Note in the record of an existing file that a document is about to point to it. Raises `FileMissing`.
+
+    Call it before the document is written, in the same session, for a file that this save does not store itself. It
+    sends nothing if `info` shows that the file is too young for the garbage collector. Otherwise the collector
+    finds the note and spares the file. In a transaction both sides change one record, so one of them fails: either the
+    collector waits for the commit and finds the note, or the transaction gets a write conflict.
+    """
+    if info is not None and info.upload_date is not None and await server_now(store) - info.upload_date < _YOUNG:
+        return
+    session = store.session_for(session)
+    update = {"$currentDate": {REFERENCED_AT: True}}
+    record = await run_to_completion(store.update_record(id, update, session))
+    if record is None:
+        raise FileMissing(id, bucket=store.description)
+    for variant in variant_ids(record):  # the collector looks at each of them, too
+        await run_to_completion(store.update_record(variant, update, session))
 
 
 async def _update(store: Store, id: object, update: Any, session: Session | None) -> FileInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,7 +24,14 @@ _SHA256 = re.compile("[0-9a-fA-F]{64}")
 # BSON dates outside Python's range become the first or the last date that Python has.
 _CLAMPED = CodecOptions[dict[str, Any]](tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
 _LONGEST = 2**63 - 1  # the largest length that BSON can store
-_OWN_KEYS = frozenset({"_id", "length", "chunkSize", "uploadDate", "filename", "metadata", "expires_at"})
+# When a document began to point to an old file. The garbage collector spares files that were referenced lately.
+REFERENCED_AT = "referenced_at"
+# Which upload stored a file, in its record and its chunks. Only uploads under an id of the caller's have it: the id may
+# be used again, and a late delete must not remove the chunks of a later file.
+UPLOAD_ID = "upload_id"
+_OWN_KEYS = frozenset(
+    {"_id", "length", "chunkSize", "uploadDate", "filename", "metadata", "expires_at", REFERENCED_AT, UPLOAD_ID}
+)
 
 
 def utc_milliseconds(moment: datetime) -> datetime:
@@ -32,9 +40,14 @@ def utc_milliseconds(moment: datetime) -> datetime:
     return aware.replace(microsecond=aware.microsecond // 1000 * 1000)
 
 
-def utc_now() -> datetime:
-    """Return the current time in UTC, cut to the milliseconds of BSON."""
-    now = datetime.now(UTC)
+def local_time() -> float:
+    """Return this machine's time in seconds (Unix time). Nothing else in the package reads the clock."""
+    return time.time()
+
+
+def utc_now(offset: float = 0.0) -> datetime:
+    """Return this machine's time in UTC, corrected by `offset` in seconds and cut to the milliseconds of BSON."""
+    now = datetime.fromtimestamp(local_time() + offset, UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 

@@ -6,13 +6,16 @@ because a write without a session would join a transaction that `session.bind()`
 
 from __future__ import annotations
 
+import struct
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from bson import ObjectId
 from bson.codec_options import CodecOptions, DatetimeConversion
-from pymongo import ASCENDING, InsertOne, ReadPreference, ReturnDocument, WriteConcern
+from pymongo import ASCENDING, DESCENDING, InsertOne, ReadPreference, ReturnDocument, WriteConcern
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -22,7 +25,7 @@ from pymongo.read_preferences import _ServerMode
 
 from gridproxy.errors import BadOption, UnacknowledgedWriteConcern, type_name
 from gridproxy.gridfs.records.chunks import RANGE_BYTES, ChunkRange, check_chunk_size, payload_size
-from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo, local_time, utc_now
 from gridproxy.gridfs.records.ids import id_filter, is_plain_id
 from gridproxy.runtime.client_state import Client, ClientState, state_of
 from gridproxy.runtime.session_lock import lock
@@ -33,10 +36,15 @@ DEFAULT_CHUNK_SIZE = 255 * 1024
 Record = dict[str, Any]
 Session = AsyncClientSession
 
+# Seconds by which this machine's clock may move away from its steady clock before the server is asked again.
+_CLOCK_STEP = 30.0
 # Servers process long `$in` lists slowly (the embedded one in quadratic time).
 _IDS_PER_DELETE = 250
-# The keys in which a picture's record names its variants.
-_VARIANTS = {"metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1}
+# A chunk with this key is about to be removed. See `loose_chunks`.
+_MARK = "removing"
+# What a delete needs of a record: the upload that stored the file, and the names of a picture's variants.
+_FOR_DELETE = {"metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1, UPLOAD_ID: 1}
+CHUNKS_PER_PAGE = 10_000
 
 
 def store_database(database: object) -> AsyncDatabase[Any]:
@@ -113,6 +121,32 @@ class Store:
         """The state of the client."""
         return state_of(self.client)
 
+    # The server's clock
+
+    def set_clock(self, offset: float) -> None:
+        """Keep by how many seconds the server's clock is ahead of this machine's."""
+        self.state.clock_offset = offset
+        self.state.clock_base = local_time() - time.monotonic()
+
+    @property
+    def knows_clock(self) -> bool:
+        """Whether the server's clock was measured, and this machine's was not set since."""
+        base = self.state.clock_base
+        return base is not None and abs(local_time() - time.monotonic() - base) < _CLOCK_STEP
+
+    def server_time(self) -> float:
+        """Return the server's time in seconds (Unix time), as far as it is known."""
+        return local_time() + self.state.clock_offset
+
+    def now(self) -> datetime:
+        """Return the server's time in UTC, as far as it is known, cut to the milliseconds of BSON."""
+        return utc_now(self.state.clock_offset)
+
+    def new_chunk_id(self) -> ObjectId:
+        """Return a new id with the server's time, by which the garbage collector knows a chunk's age."""
+        id = ObjectId()
+        return ObjectId(struct.pack(">I", int(self.server_time())) + id.binary[4:]) if self.state.clock_offset else id
+
     def session_for(self, session: Session | None) -> Session | None:
         """Return the caller's session: the given one, else the one that `session.bind()` set."""
         if session is not None or BOUND_SESSION is None or BOUND_SESSION.get() is None:
@@ -147,15 +181,14 @@ class Store:
     async def delete_record(
         self, id: object, session: Session | None = None, matching: Mapping[str, Any] | None = None
     ) -> Record | None:
-        """Delete the record if it matches `matching`. Return its references to variants, or None if none matched."""
+        """Delete the record if it matches. Return the keys of `records_for_delete`, or None if none matched."""
         query = {"_id": id_filter(id), **(matching or {})}
         async with lock(session):
-            return await self.files.find_one_and_delete(query, projection=_VARIANTS, session=session)
+            return await self.files.find_one_and_delete(query, projection=_FOR_DELETE, session=session)
 
-    async def records_with_variants(self, ids: list[Any], session: Session | None = None) -> list[Record]:
-        """Return the references to variants in the `files` documents with these plain ids, if they have any."""
-        query = {"_id": {"$in": ids}, "$or": [{key: {"$exists": True}} for key in _VARIANTS]}
-        found = self.files.find(query, _VARIANTS, session=session)
+    async def records_for_delete(self, ids: list[Any], session: Session | None = None) -> list[Record]:
+        """Return the upload and the references to variants in the `files` documents with these plain ids."""
+        found = self.files.find({"_id": {"$in": ids}}, _FOR_DELETE, session=session)
         async with lock(session), found.batch_size(len(ids) + 1) as cursor:
             return await cursor.to_list()
 
@@ -266,6 +299,36 @@ class Store:
             found = await chunks.find_one({"files_id": id_filter(id), "n": 0}, {"_id": 1}, session=session)
             return None if found is None else found["_id"]
 
+    async def end_chunk_ids(self, id: object, last: int) -> list[object]:
+        """Return the `_id`s of chunk 0 and of chunk `last`, without those that another client is about to remove."""
+        query, keys = {"files_id": id_filter(id), "n": {"$in": [0, last]}}, {"_id": 1, _MARK: 1}
+        async with self.own_session() as session:
+            found = self._chunks_on_primary.find(query, keys, sort=[("n", ASCENDING)], session=session)
+            async with found as cursor:
+                return [chunk["_id"] async for chunk in cursor if _MARK not in chunk]
+
+    async def last_chunk_ids(self, id: object) -> list[Any]:
+        """Return the `_id`s of the last 10,000 chunks of an id, the last one first."""
+        async with self.own_session() as session:
+            order = [("files_id", DESCENDING), ("n", DESCENDING)]
+            found = self._chunks_on_primary.find(
+                {"files_id": id_filter(id)}, {"_id": 1}, sort=order, limit=CHUNKS_PER_PAGE, session=session
+            )
+            async with found as cursor:
+                return [chunk["_id"] async for chunk in cursor]
+
+    async def mark_chunk(self, id: object, chunk_id: object, mark: ObjectId) -> bool:
+        """Announce that the chunks of an id are about to be removed. Return False if this chunk 0 is gone."""
+        query = {"_id": id_filter(chunk_id), "files_id": id_filter(id)}
+        async with self.own_session() as session:
+            return bool((await self.chunks.update_one(query, {"$set": {_MARK: mark}}, session=session)).matched_count)
+
+    async def unmark_chunk(self, id: object, chunk_id: object, mark: ObjectId) -> None:
+        """Remove this mark, and no other one."""
+        query = {"_id": id_filter(chunk_id), "files_id": id_filter(id), _MARK: mark}
+        async with self.own_session() as session:
+            await self.chunks.update_one(query, {"$unset": {_MARK: ""}}, session=session)
+
     async def count_chunks(self, id: object, chunk_ids: Iterable[ObjectId] | None = None) -> int:
         """Return how many chunks have this file id, or how many of the given chunks, on the primary."""
         chunks = self._chunks_on_primary
@@ -278,25 +341,38 @@ class Store:
                 found += await chunks.count_documents({"files_id": id_filter(id), "_id": some}, session=session)
             return found
 
-    async def delete_chunks(self, id: object) -> int:
-        """Delete every chunk with this file id and return their number."""
-        async with self.own_session() as session:
-            return (await self.chunks.delete_many({"files_id": id_filter(id)}, session=session)).deleted_count
+    async def delete_chunks(self, id: object, upload_id: object = None) -> int:
+        """Delete the chunks of a file whose record was deleted, and return their number.
 
-    async def delete_chunks_of(self, ids: list[Any]) -> None:
-        """Delete every chunk with one of these file ids, which are plain values."""
+        `upload_id` is that of the record. Chunks of a later upload under the same id have another one.
+        """
+        query = {"files_id": id_filter(id), UPLOAD_ID: upload_id}
         async with self.own_session() as session:
-            await self.chunks.delete_many({"files_id": {"$in": ids}}, session=session)
+            return (await self.chunks.delete_many(query, session=session)).deleted_count
 
-    async def delete_chunks_of_all(self, ids: Sequence[object]) -> None:
-        """Delete every chunk with one of these file ids, of any kind and any number."""
-        plain = [id for id in ids if is_plain_id(id)]
-        alone = [id for id in ids if not is_plain_id(id)] if len(plain) > 1 else ids
-        for id in alone:
-            await self.delete_chunks(id)
+    async def delete_chunks_of(self, deleted: Sequence[tuple[Any, object]]) -> None:
+        """Delete the chunks of these files, given as plain ids with the upload ids of their records."""
+        uploads = {upload_id for _, upload_id in deleted if upload_id is not None}
+        query = {"files_id": {"$in": [id for id, _ in deleted]}, UPLOAD_ID: {"$in": [None, *uploads]}}
+        async with self.own_session() as session:
+            await self.chunks.delete_many(query, session=session)
+
+    async def delete_chunks_of_all(self, deleted: Sequence[tuple[object, object]]) -> None:
+        """Delete the chunks of any number of files with ids of any kind. See `delete_chunks_of`."""
+        plain = [each for each in deleted if is_plain_id(each[0])]
+        alone = [each for each in deleted if not is_plain_id(each[0])] if len(plain) > 1 else deleted
+        for id, upload_id in alone:
+            await self.delete_chunks(id, upload_id)
         if len(plain) > 1:
             for at in range(0, len(plain), _IDS_PER_DELETE):
                 await self.delete_chunks_of(plain[at : at + _IDS_PER_DELETE])
+
+    async def ids_with_chunks(self, ids: list[Any]) -> list[object]:
+        """Return those of these plain ids that have chunks."""
+        stages: list[Mapping[str, Any]] = [{"$match": {"files_id": {"$in": ids}}}, {"$group": {"_id": "$files_id"}}]
+        chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
+        async with self.own_session() as session, await chunks.aggregate(stages, session=session) as cursor:
+            return [row["_id"] async for row in cursor]
 
     async def delete_chunks_by_id(self, id: object, chunk_ids: Iterable[ObjectId]) -> None:
         """Delete only these chunks, and none that another upload inserted under the same file id."""
@@ -316,8 +392,11 @@ class Store:
         async with self.state.limit, self.own_session() as session:
             await self.client.bulk_write(writes, session=session, ordered=True, write_concern=self.files.write_concern)
 
-    async def copy_chunks(self, source: FileInfo, first: int, ids: Sequence[ObjectId], id: object) -> None:
+    async def copy_chunks(
+        self, source: FileInfo, first: int, ids: Sequence[ObjectId], id: object, upload_id: ObjectId | None
+    ) -> None:
         """Copy chunks from `first` on to another file id inside the server. `ids` are the `_id`s of the new chunks."""
+        keys: dict[str, Any] = {} if upload_id is None else {UPLOAD_ID: {"$literal": upload_id}}
         stages: list[Mapping[str, Any]] = [
             {"$match": {"files_id": id_filter(source.id), "n": {"$gte": first, "$lt": first + len(ids)}}},
             {
@@ -326,6 +405,7 @@ class Store:
                     "files_id": {"$literal": id},
                     "n": 1,
                     "data": 1,
+                    **keys,
                 }
             },
             {"$merge": {"into": self.chunks.name, "whenMatched": "fail", "whenNotMatched": "insert"}},

@@ -8,9 +8,10 @@ from typing import Any
 from pymongo import ASCENDING, IndexModel, ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
 
-from gridproxy.runtime.tasks import run_to_completion, spawn
+from gridproxy.runtime.tasks import both, run_to_completion, spawn
 
 from .collections import Record, Session, Store
+from .server_clock import ensure_clock, measure_clock
 
 _FILES_INDEX = [("filename", ASCENDING), ("uploadDate", ASCENDING)]
 _CHUNKS_INDEX = [("files_id", ASCENDING), ("n", ASCENDING)]
@@ -22,7 +23,7 @@ async def ensure_indexes(store: Store, *, force: bool = False) -> None:
     if force:
         state.indexed.discard(store.key)
     if store.key in state.indexed:
-        return
+        return await ensure_clock(store)
     task = state.indexing.get(store.key)
     if task is None or force:
         task = state.indexing[store.key] = spawn(_create(store, force), context=contextvars.Context())
@@ -39,7 +40,10 @@ async def _create(store: Store, force: bool) -> None:
     try:
         async with store.own_session() as session:
             files = store.files.with_options(read_preference=ReadPreference.PRIMARY)
-            if force or await files.find_one({}, {"_id": 1}, session=session) is None:
+            first = files.find_one({}, {"_id": 1}, session=session)
+            # At once, so that the first upload takes no longer. Later ones know the server's clock.
+            found, _ = (await first, None) if store.knows_clock else await both(first, measure_clock(store))
+            if force or found is None:
                 await _create_index(store.files, _FILES_INDEX, session, unique=False)
                 await _create_index(store.chunks, _CHUNKS_INDEX, session, unique=True)
         state.indexed.add(store.key)

@@ -43,11 +43,12 @@ class TransactionLog:
 
     def __init__(self, session: Session, *, repeated: bool = False) -> None:
         self.open = True
+        self.committed = False
         self.repeated = repeated
         self._hooks: dict[tuple[int, str], tuple[object, Hooks]] = {}
         self._uploads: list[PendingUpload] = []
         self._inserted: dict[object, object] = {}
-        self._deleted: dict[object, tuple[Store, object]] = {}
+        self._deleted: dict[object, tuple[Store, object, object]] = {}
         _logs[session] = self
 
     def enlist(self, thing: object, hooks: Callable[[], Hooks], what: str = "") -> None:
@@ -70,9 +71,9 @@ class TransactionLog:
         """Note that a record which the transaction inserted was deleted again."""
         self._inserted.pop(_key(store, id), None)
 
-    def delete_on_commit(self, store: Store, id: object) -> None:
+    def delete_on_commit(self, store: Store, id: object, upload_id: object) -> None:
         """Note a deleted record, whose chunks are removed after the commit."""
-        self._deleted[_key(store, id)] = store, id
+        self._deleted[_key(store, id)] = store, id, upload_id
 
     def is_deleted(self, store: Store, id: object) -> bool:
         """Return whether the transaction deleted this file, so that only its chunks are left until the commit."""
@@ -86,18 +87,19 @@ class TransactionLog:
     @property
     def ids(self) -> list[object]:
         """The ids of the stored and the deleted files."""
-        return list({**self._inserted, **{key: id for key, (_, id) in self._deleted.items()}}.values())
+        return list({**self._inserted, **{key: id for key, (_, id, _) in self._deleted.items()}}.values())
 
     async def after_commit(self) -> None:
         """Remove the chunks of deleted files. An error of the clean-up has a note that the commit succeeded."""
+        self.committed = True
         for _, hooks in self._hooks.values():
             hooks.on_commit()
         try:
-            by_store: dict[tuple[str, str], tuple[Store, list[object]]] = {}
-            for store, id in self._deleted.values():
-                by_store.setdefault(store.key, (store, []))[1].append(id)
-            for store, ids in by_store.values():
-                await store.delete_chunks_of_all(ids)
+            by_store: dict[tuple[str, str], tuple[Store, list[tuple[object, object]]]] = {}
+            for store, id, upload_id in self._deleted.values():
+                by_store.setdefault(store.key, (store, []))[1].append((id, upload_id))
+            for store, deleted in by_store.values():
+                await store.delete_chunks_of_all(deleted)
         except PyMongoError as error:
             error.add_note("The transaction is committed. Chunks of deleted files may be left for collect_garbage().")
             raise

@@ -7,6 +7,7 @@ import hashlib
 
 from pymongo.errors import BulkWriteError
 
+from gridproxy.gridfs.records.file_info import UPLOAD_ID
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import spawn
@@ -20,17 +21,25 @@ IN_FLIGHT = 4
 class BatchSender:
     """The chunks of one new file, numbered in order. After the first failure every call raises it.
 
-    `shared_id`: another client may upload under the same id. `majority`: a transaction may insert the record later.
+    `shared_id`: another client may upload under the same id. `known_id`: another client may delete it before it is
+    stored. `majority`: a transaction may insert the record later.
     """
 
     def __init__(
-        self, store: Store, id: object, session: Session | None, *, shared_id: bool, majority: bool = False
+        self,
+        store: Store,
+        id: object,
+        session: Session | None,
+        *,
+        shared_id: bool,
+        known_id: bool,
+        majority: bool = False,
     ) -> None:
-        self.undo_log: UndoLog = UndoLog(store, id, session)
+        self.undo_log: UndoLog = UndoLog(store, id, session, shared_id=shared_id, known_id=known_id)
         self.stored: int = 0  # bytes that the server has confirmed
         self._store = store
         self._id = id
-        self._shared_id = shared_id
+        self._known_id = known_id
         self._majority = majority
         self._session = session
         self._hash = hashlib.sha256() if store.checksum else None
@@ -73,8 +82,8 @@ class BatchSender:
     async def wait_for_slot(self) -> None:
         """Wait until another batch may be sent. Raises the first failure."""
         # The upload that inserts chunk 0 owns the id. Send it alone first: otherwise two uploads could each insert some
-        # chunks and both fail.
-        alone = self._shared_id and not self.stored
+        # chunks and both fail, and a delete could remove chunks before it can mark the first one.
+        alone = self._known_id and not self.stored
         await self.drain(0 if alone else IN_FLIGHT - 1)
 
     async def drain(self, at_most: int = 0) -> None:
@@ -94,13 +103,14 @@ class BatchSender:
     def prepare(self, payloads: list[bytes]) -> list[Record]:
         """Hash a batch and return its documents without sending them."""
         documents = []
+        more = {} if self.undo_log.upload_id is None else {UPLOAD_ID: self.undo_log.upload_id}
         for payload in payloads:
             if self._hash is not None:
                 # Hashing takes about 1 ms per megabyte. In a worker thread it competes with the encoding for the
                 # interpreter's lock, and a long upload took 1.5 times as long.
                 self._hash.update(payload)
             chunk_id = self.undo_log.new_chunk_id()
-            documents.append({"_id": chunk_id, "files_id": self._id, "n": self._next_n, "data": payload})
+            documents.append({"_id": chunk_id, "files_id": self._id, "n": self._next_n, "data": payload, **more})
             self._next_n += 1
         return documents
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import bson
+from bson import ObjectId
 from pymongo.errors import (
     BulkWriteError,
     ClientBulkWriteException,
@@ -21,7 +21,7 @@ from pymongo.errors import (
 
 from gridproxy.errors import CorruptFile, FileAlreadyStored, OutcomeUnknown, UploadInProgress
 from gridproxy.gridfs.records.chunks import longest_pause, object_ids
-from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.transactions.transaction_log import transaction_log_of
 from gridproxy.runtime.sessions import in_transaction
@@ -32,7 +32,7 @@ _COMMAND_NOT_FOUND = 59
 _ATTEMPTS = 4
 _PAUSE = 0.1  # seconds before the first repetition, doubled for each further one
 # Seconds of a pause after which an upload verifies all of its chunks. The garbage collector spares chunks younger than
-# an hour (`scanner.YOUNGEST`). The rest of the hour is for differing clocks and for a transaction's commit.
+# an hour (`MIN_AGE`). The rest of the hour is for the error of the measured clock and for a transaction's commit.
 SAFE_PAUSE = 30 * 60
 
 
@@ -40,8 +40,8 @@ class Verify(enum.Enum):
     """Which chunks are looked for around the insert of a record. A long pause between chunks always means `ALL`."""
 
     ALL = "all"  # the garbage collector may have removed some
-    FIRST = "first"  # delete() and discard() remove all chunks of an id, so the first one is enough
-    NONE = "none"  # another client had no time to remove any
+    ENDS = "ends"  # who removes chunks marks the first one before it looks for a record
+    NONE = "none"  # no other client knows the id
 
 
 def id_in_progress(id: object) -> UploadInProgress:
@@ -74,7 +74,7 @@ async def insert_record(
     session: Session | None,
     *,
     retry: bool = False,
-    verify: Verify = Verify.FIRST,
+    verify: Verify = Verify.ENDS,
 ) -> None:
     """Insert the record of stored chunks, whose `_id`s are given in order, 12 bytes each.
 
@@ -133,7 +133,7 @@ async def _insert_in_transaction(
 
 async def _check_before(store: Store, record: Record, chunk_ids: bytes | bytearray, verify: Verify) -> Verify:
     """Check all chunks if that is needed, and return which ones to look for after the insert."""
-    if verify is not Verify.ALL and longest_pause(chunk_ids, time.time()) <= SAFE_PAUSE:
+    if verify is not Verify.ALL and longest_pause(chunk_ids, store.server_time()) <= SAFE_PAUSE:
         return verify
     await _check_all(store, record, chunk_ids)
     return Verify.ALL
@@ -157,30 +157,32 @@ async def _check_inserted(
         if verify is Verify.ALL:
             # A garbage collector that read just before the insert saw no record and may still remove chunks.
             await _check_all(store, record, chunk_ids)
-        elif verify is Verify.FIRST:
-            await _check_first(store, record, chunk_ids)
+        if verify is not Verify.NONE:
+            await _check_ends(store, record, chunk_ids)
     except CorruptFile:
         await withdraw_record(store, record, session)
         raise
 
 
-async def _check_first(store: Store, record: Record, chunk_ids: bytes | bytearray) -> None:
-    first = next(object_ids(chunk_ids), None)
-    if first is None:
+async def _check_ends(store: Store, record: Record, chunk_ids: bytes | bytearray) -> None:
+    ends = [ObjectId(each) for each in dict.fromkeys((bytes(chunk_ids[:12]), bytes(chunk_ids[-12:]))) if each]
+    if not ends:
         return
     try:
-        found = await store.first_chunk_id(record["_id"])
+        found = await store.end_chunk_ids(record["_id"], len(chunk_ids) // 12 - 1)
     except PyMongoError:
         return  # the record is stored, and a missing answer does not prove that a chunk is gone
-    if found != first:
+    if found != ends:
         raise CorruptFile(
             record["_id"],
-            "its first chunk is gone: another client called delete() or discard() for this id during the upload. "
-            "No file was stored. Upload the content again",
+            "its first chunk is gone: another client called delete() or discard() for this id during the upload, or "
+            "collect_garbage() has removed it. No file was stored. Upload the content again",
         )
 
 
-async def insert_small_files(store: Store, files: Sequence[tuple[Sequence[Record], Record]]) -> None:
+async def insert_small_files(
+    store: Store, files: Sequence[tuple[Sequence[Record], Record]], verify: Verify = Verify.NONE
+) -> None:
     """Insert small files, in one request if the server supports it. Some may be stored when this raises.
 
     Raises the errors of `insert_record`, and `UploadInProgress` if an id has chunks of another upload.
@@ -192,28 +194,34 @@ async def insert_small_files(store: Store, files: Sequence[tuple[Sequence[Record
     except (InvalidOperation, OperationFailure, ConnectionFailure) as error:
         retry = _outcome_unknown(store, error)
     else:
+        if verify is not Verify.NONE:
+            for chunks, record in files:
+                await _check_inserted(store, record, _joined_ids(chunks), None, verify)
         return
     for chunks, record in files:
-        await _insert_in_steps(store, chunks, record, retry)
+        await _insert_in_steps(store, chunks, record, retry, verify)
 
 
-async def _insert_in_steps(store: Store, chunks: Sequence[Record], record: Record, retry: bool) -> None:
+async def _insert_in_steps(store: Store, chunks: Sequence[Record], record: Record, retry: bool, verify: Verify) -> None:
     try:
         await _until_answered(lambda: _insert_missing(store, chunks, record["_id"]))
     except ConnectionFailure as error:
         if not retry:
             raise
         raise OutcomeUnknown(record["_id"]) from error
-    chunk_ids = b"".join(chunk["_id"].binary for chunk in chunks)
-    await insert_record(store, record, chunk_ids, None, retry=retry, verify=Verify.NONE)
+    await insert_record(store, record, _joined_ids(chunks), None, retry=retry, verify=verify)
+
+
+def _joined_ids(chunks: Sequence[Record]) -> bytes:
+    return b"".join(chunk["_id"].binary for chunk in chunks)
 
 
 async def withdraw_record(store: Store, record: Record, session: Session | None) -> None:
-    """Remove the record if it is ours: no other record has this id, this date and this length."""
+    """Remove the record if it is ours: no other record has this id, this date, this length and this upload."""
     inside = in_transaction(session)
     try:
         await store.delete_record(
-            record["_id"], session, {"uploadDate": record["uploadDate"], "length": record["length"]}
+            record["_id"], session, {key: record.get(key) for key in ("uploadDate", "length", UPLOAD_ID)}
         )
     except OperationFailure:
         if not inside:
@@ -249,6 +257,8 @@ async def _until_answered(work: Callable[[], Awaitable[None]]) -> None:
 async def _is_same(store: Store, found: Record, record: Record, chunk_ids: bytes | bytearray) -> bool:
     stored, ours = FileInfo.from_record(found), FileInfo.from_record(record)
     if (stored.length, stored.upload_date) != (ours.length, ours.upload_date):
+        return False
+    if found.get(UPLOAD_ID) != record.get(UPLOAD_ID):
         return False
     # Only one upload under an id can have inserted chunk 0.
     own_chunk = next(object_ids(chunk_ids), None)

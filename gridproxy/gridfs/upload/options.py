@@ -37,6 +37,7 @@ class UploadRequest:
     chunk_size: int | None = None
     encoding: str = "utf-8"
     expires_at: datetime | None = None
+    expires_after: timedelta | None = None
     limits: Limits = NO_LIMITS
     guesses: Guesses | None = None  # if the caller gave no content type, which is then only the first of these
 
@@ -64,9 +65,18 @@ class UploadRequest:
             return self
         return replace(self, content_type=likeliest_type(self.guesses, head), guesses=None)
 
-    def record(self, id: object, length: int, chunk_size: int, sha256: str | None) -> dict[str, Any]:
-        """Return the `files` document of the finished upload (GridFS spec: Int64 length, date of the end)."""
-        record: dict[str, Any] = {"_id": id, "length": Int64(length), "chunkSize": chunk_size, "uploadDate": utc_now()}
+    def expiring_from(self, now: datetime) -> UploadRequest:
+        """Return the request with one moment of expiry for several files."""
+        if self.expires_after is None:
+            return self
+        return replace(self, expires_at=utc_milliseconds(now + self.expires_after), expires_after=None)
+
+    def record(
+        self, id: object, length: int, chunk_size: int, sha256: str | None, now: datetime | None = None
+    ) -> dict[str, Any]:
+        """Return the `files` document of an upload that ends `now` (GridFS spec: Int64 length, date of the end)."""
+        now = now or utc_now()
+        record: dict[str, Any] = {"_id": id, "length": Int64(length), "chunkSize": chunk_size, "uploadDate": now}
         if self.filename is not None:
             record["filename"] = self.filename
         metadata = dict(self.metadata)
@@ -77,6 +87,8 @@ class UploadRequest:
         record["metadata"] = metadata
         if self.expires_at is not None:
             record["expires_at"] = self.expires_at
+        elif self.expires_after is not None:
+            record["expires_at"] = utc_milliseconds(now + self.expires_after)
         return record
 
 
@@ -98,7 +110,7 @@ class UploadOptions(TypedDict, total=False):
     expires_at: datetime | None
     """The time from which on the file is missing to every read. A naive datetime is UTC."""
     expires_after: timedelta | float | None
-    """The same as a timedelta or a number of seconds from now."""
+    """The same as a timedelta or a number of seconds from the upload date, by the server's clock."""
 
 
 class TransferOptions(UploadOptions, total=False):
@@ -143,7 +155,6 @@ def upload_request(
     declared = merged.pop("content_type", None)
     if declared is not None and not isinstance(declared, str):
         raise BadOption(f"content_type is a str such as 'image/png', not {type_name(declared)}")
-    expires_at, expires_after = options.get("expires_at"), options.get("expires_after")
     return UploadRequest(
         id=id,
         filename=filename,
@@ -151,7 +162,7 @@ def upload_request(
         metadata=merged,
         chunk_size=chunk_size,
         encoding=encoding,
-        expires_at=None if expires_at is None and expires_after is None else _expiry(expires_at, expires_after),
+        **_expiry(options.get("expires_at"), options.get("expires_after")),
         limits=limits,
     )
 
@@ -219,21 +230,23 @@ def _check_encoding(encoding: object) -> None:
         raise BadOption(f"encoding {encoding!r} is not known: {error}") from None
 
 
-def _expiry(at: datetime | None, after: timedelta | float | None) -> datetime | None:
+def _expiry(at: object, after: object) -> dict[str, Any]:
+    if at is None and after is None:
+        return {}
     if at is not None and after is not None:
         raise BadOption("expires_at and expires_after set the same thing: give only one of them")
     if at is not None:
         if not isinstance(at, datetime):
             raise BadOption(f"expires_at is a datetime, not {type_name(at)}")
         try:
-            return utc_milliseconds(at)
+            return {"expires_at": utc_milliseconds(at)}
         except OverflowError:
             raise BadOption(f"expires_at {at!r} is not a valid date in UTC") from None
-    if after is None:
-        return None
-    if isinstance(after, bool) or not isinstance(after, timedelta | int | float):
+    if not isinstance(after, timedelta | int | float) or isinstance(after, bool):
         raise BadOption(f"expires_after is a timedelta or seconds, not {type_name(after)}")
     try:
-        return utc_milliseconds(utc_now() + (after if isinstance(after, timedelta) else timedelta(seconds=after)))
+        duration = after if isinstance(after, timedelta) else timedelta(seconds=after)
+        utc_milliseconds(utc_now() + duration)
     except (OverflowError, ValueError):
         raise BadOption(f"expires_after {after!r} does not result in a valid date") from None
+    return {"expires_after": duration}

@@ -6,12 +6,15 @@ from pymongo.errors import PyMongoError
 
 from gridproxy.errors import CorruptFile, FileAlreadyStored, FileClosed, UploadInProgress
 from gridproxy.gridfs.records.chunks import object_ids
-from gridproxy.gridfs.records.file_info import FileInfo, utc_now
+from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
+from gridproxy.gridfs.store.loose_chunks import Loose, remove_loose_chunks, remove_own_chunks
+from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.gridfs.transactions.transaction_log import TransactionLog, transaction_log_of
+from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import run_to_completion
 
-from .commit import Verify, insert_record
+from .commit import Verify, id_in_progress, insert_record
 
 
 class Staged:
@@ -32,6 +35,7 @@ class Staged:
         self.chunk_ids = chunk_ids
         self.discarded = False
         self.tried = False  # whether publishing was tried
+        self.published = False  # whether it is certain that it has been a file
         self.published_in: TransactionLog | None = None  # the log of the last transaction that published it
 
     @property
@@ -57,19 +61,28 @@ async def publish_staged(staged: Staged, session: Session | None = None) -> File
     if staged.discarded:
         raise FileClosed(f"{staged!r} was discarded and cannot be published. Stage the content again")
     session = staged.store.session_for(session)
+    staged.published = staged.published or (staged.published_in is not None and staged.published_in.committed)
+    if staged.published and await staged.store.find_record(staged.id, session, primary=True) is None:
+        # A delete of the file may still be removing its chunks, so they cannot be used again.
+        raise CorruptFile(
+            staged.id, "the file was published before and was deleted since, with its chunks. Stage the content again"
+        )
     staged.published_in = transaction_log_of(session)
     again, staged.tried = staged.tried, True
     if not again:
         # The garbage collector spares a new file, because a document may be about to refer to it.
-        staged.record["uploadDate"] = utc_now()
+        staged.record["uploadDate"] = await server_now(staged.store)
+        if not staged.chunk_ids and await staged.store.has_chunks(staged.id):
+            raise id_in_progress(staged.id)  # they would be surplus chunks of this empty file
     await run_to_completion(_insert(staged, session, again))
+    staged.published = staged.published or not in_transaction(session)
     return staged.info
 
 
 async def _insert(staged: Staged, session: Session | None, again: bool) -> None:
     try:
         # A file that was published before may have been deleted since.
-        verify = Verify.ALL if again else Verify.FIRST
+        verify = Verify.ALL if again else Verify.ENDS
         await insert_record(staged.store, staged.record, staged.chunk_ids, session, retry=True, verify=verify)
     except CorruptFile as error:
         try:
@@ -88,18 +101,33 @@ async def discard_staged(staged: Staged) -> None:
     Raises `FileAlreadyStored` if they are a file, and `UploadInProgress` if an open transaction has published them.
     """
     if staged.published_in is not None and staged.published_in.open:
-        raise UploadInProgress(f"{staged!r} was published in a transaction that is not over. Discard it afterwards")
-    await _refuse_stored(staged.store, staged.id)
+        raise _published_in_transaction(staged.id)
+    chunk_ids, upload_id = list(object_ids(staged.chunk_ids)), staged.record.get(UPLOAD_ID)
+    _refuse_kept(staged.id, await run_to_completion(remove_own_chunks(staged.store, staged.id, upload_id, chunk_ids)))
     staged.discarded = True
-    await run_to_completion(staged.store.delete_chunks_by_id(staged.id, object_ids(staged.chunk_ids)))
 
 
 async def discard_id(store: Store, id: object) -> None:
-    """Remove every chunk of an id without a record. Raises `FileAlreadyStored` if it has one."""
+    """Remove every chunk of an id without a record. Raises the errors of `discard_staged`."""
     await _refuse_stored(store, id)
-    await run_to_completion(store.delete_chunks(id))
+    _refuse_kept(id, await run_to_completion(remove_loose_chunks(store, id)))
 
 
 async def _refuse_stored(store: Store, id: object) -> None:
     if await store.find_record(id, primary=True) is not None:
-        raise FileAlreadyStored(id, message=f"{id!r} is a stored file. Remove it with delete(), not discard()")
+        raise _stored(id)
+
+
+def _refuse_kept(id: object, found: Loose) -> None:
+    if found is Loose.STORED:
+        raise _stored(id)
+    if found is Loose.PENDING:
+        raise _published_in_transaction(id)
+
+
+def _stored(id: object) -> FileAlreadyStored:
+    return FileAlreadyStored(id, message=f"{id!r} is a stored file. Remove it with delete(), not discard()")
+
+
+def _published_in_transaction(id: object) -> UploadInProgress:
+    return UploadInProgress(f"{id!r} was published in a transaction that is not over. Discard it afterwards")

@@ -13,13 +13,15 @@ from gridproxy.gridfs.records.chunks import object_ids
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.runtime.tasks import run_to_completion
 
-from .commit import insert_record, insert_small_files, withdraw_record
+from .commit import Verify, insert_record, insert_small_files, withdraw_record
 
 
 class UndoLog:
     """The chunks and the record of one new file that were sent so far."""
 
-    def __init__(self, store: Store, id: object, session: Session | None) -> None:
+    def __init__(self, store: Store, id: object, session: Session | None, *, shared_id: bool, known_id: bool) -> None:
+        self.upload_id: ObjectId | None = ObjectId() if shared_id else None  # see `file_info.UPLOAD_ID`
+        self._known_id = known_id
         self.store = store
         self.id = id
         self.session = session
@@ -34,7 +36,7 @@ class UndoLog:
 
     def new_chunk_id(self) -> ObjectId:
         """Return the `_id` for a chunk that will be sent."""
-        id = ObjectId()
+        id = self.store.new_chunk_id()
         self._chunk_ids += id.binary
         return id
 
@@ -44,7 +46,8 @@ class UndoLog:
 
     async def insert_small_file(self, chunks: Sequence[Record], record: Record) -> None:
         """Insert chunks and record of a small file. Raises the errors of `commit.insert_small_files`."""
-        await run_to_completion(self._track(record, insert_small_files(self.store, [(chunks, record)])))
+        verify = Verify.ENDS if self._known_id else Verify.NONE
+        await run_to_completion(self._track(record, insert_small_files(self.store, [(chunks, record)], verify)))
 
     async def _track(self, record: Record, insert: Awaitable[None]) -> None:
         # Note the outcome inside `run_to_completion`: outside, a cancellation would hide it.

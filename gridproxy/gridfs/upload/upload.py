@@ -20,7 +20,7 @@ from bson import ObjectId
 from gridproxy.errors import BadOption, BadSource, BufferFull, FileClosed, TooLarge, type_name
 from gridproxy.gridfs.content.limits import NO_LIMITS
 from gridproxy.gridfs.records.chunks import BATCH_BYTES, Splitter, chunks_per_batch
-from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
 from gridproxy.gridfs.transactions.transaction_log import transaction_log_of
@@ -61,6 +61,7 @@ class Upload:
         progress: Progress | None = None,
         total: int | None = None,
         staging: bool = False,
+        known_id: bool = False,  # whether another client may know the id before the file is stored
     ) -> None:
         self.state: State = State.NEW
         self.store = store
@@ -75,7 +76,10 @@ class Upload:
         self.info: FileInfo | None = None
         # Most uploads have no limits.
         self._content_check = None if request.limits == NO_LIMITS else ContentCheck(request.limits)
-        self._sender = BatchSender(store, self.id, self.session, shared_id=request.id is not None, majority=staging)
+        shared_id = request.id is not None
+        self._sender = BatchSender(
+            store, self.id, self.session, shared_id=shared_id, known_id=shared_id or known_id, majority=staging
+        )
         self._tx_log = None if staging or self.session is None else transaction_log_of(self.session)
         self._typing_head = bytearray()
         self._splitter = Splitter(self.chunk_size)
@@ -101,7 +105,7 @@ class Upload:
         check_record(self.request.record(self.id, 0, self.chunk_size, None), self.chunk_size, self.store.codec_options)
         if self.request.id is not None:
             await check_id_is_free(self.store, self.id, self.session)
-        if self.store.key not in self.store.state.indexed:
+        if self.store.key not in self.store.state.indexed or not self.store.knows_clock:
             await ensure_indexes(self.store)
         self.state = State.OPEN
         if self._tx_log is not None:
@@ -182,7 +186,7 @@ class Upload:
 
     def _describe(self, content_type: str | None) -> FileInfo:
         request = replace(self.request, content_type=content_type)
-        return FileInfo.from_record(request.record(self.id, self.length, self.chunk_size, None))
+        return FileInfo.from_record(request.record(self.id, self.length, self.chunk_size, None, self.store.now()))
 
     async def _report(self, done: int, total: int | None) -> None:
         if done != self._reported:
@@ -263,7 +267,10 @@ class Upload:
             self._batch = []
 
     def _finished_record(self) -> Record:
-        return self.request.record(self.id, self.length, self.chunk_size, self._sender.sha256)
+        record = self.request.record(self.id, self.length, self.chunk_size, self._sender.sha256, self.store.now())
+        if self._sender.undo_log.upload_id is not None:
+            record[UPLOAD_ID] = self._sender.undo_log.upload_id
+        return record
 
     async def abort(self, cause: BaseException | None = None) -> None:
         """Remove what was sent. Has no effect after the end of the upload.

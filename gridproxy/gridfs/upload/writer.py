@@ -31,9 +31,15 @@ class Writer:
     """
 
     def __init__(
-        self, store: Store, request: UploadRequest, session: Session | None = None, progress: Progress | None = None
+        self,
+        store: Store,
+        request: UploadRequest,
+        session: Session | None = None,
+        progress: Progress | None = None,
+        *,
+        known_id: bool = False,
     ) -> None:
-        self.upload: Upload = Upload(store, request.completed_by(None, None), session, progress)
+        self.upload: Upload = Upload(store, request.completed_by(None, None), session, progress, known_id=known_id)
 
     def __repr__(self) -> str:
         return f"<Writer of {self.upload!r}>"
