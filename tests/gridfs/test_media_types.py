@@ -13,7 +13,7 @@ from gridproxy.gridfs.content.sniffing import HEAD_BYTES, sniff
 from gridproxy.gridfs.records.media_types import NAMES, describe_type, type_by_name
 
 from ..observing import Database
-from .writers import DRAWING, FILES, HONEST, written
+from .writers import DRAWING, FILES, HONEST, written, zipped
 
 HTML = b"<!DOCTYPE html><html><body onload='alert(1)'></body></html>"
 LIVE = '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'
@@ -74,6 +74,31 @@ def test_a_file_without_a_name_and_a_type_is_accepted_by_its_family(name: str) -
 def test_a_guess_by_name_gives_way_to_another_type_of_the_container(name: str, allowed: str, expected: str) -> None:
     head = written({"voice.webm": "voice.weba"}.get(name, name))
     assert stored_type(head, allowed, filename=name) == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"OggS\0\2" + bytes(22) + b"\x80theora", "video/ogg"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500) + "EncryptedPackage".encode("utf-16-le"), WORD),
+        (b"\0\0\0\x20moov" + bytes(40), "video/quicktime"),
+        (b"\0\0\0\x08free" + bytes(40), "video/quicktime"),
+        (bytes(8) + b"\2\0\2\0" + bytes(22) + b"LP" + bytes(9), "application/vnd.ms-fontobject"),
+        (b"\x0b\x77\0\0\x40", "audio/ac3"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0avifmif1", "image/avif"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "image/heic"),
+        (b"\0\0\0\x14ftypcrx \0\0\0\1crx ", "image/x-canon-cr3"),
+        (b"RIFF\0\0\0\0WEBPVP8X\0\0\0\0", "image/webp"),
+        (zipped("META-INF/container.xml"), "application/epub+zip"),
+        (zipped(mimetype="application/vnd.acme+zip"), "application/vnd.acme+zip"),
+        (zipped("_rels/.rels"), WORD),  # the entries that show its kind may be further on
+        (b"<math xmlns='http://www.w3.org/1998/Math/MathML'/>", "application/mathml+xml"),
+        (b"<feed xmlns:h='http://www.w3.org/1999/xhtml'><h:script>a</h:script></feed>", "application/atom+xml"),
+        (b"<feed xmlns:h='http://www.w3.org/1999/xhtml'><h:p>a</h:p></feed>", "application/atom+xml"),
+    ],
+)
+def test_rare_containers_are_recognised(head: bytes, kind: str) -> None:
+    assert stored_type(head, family(kind), declared=kind) == kind
 
 
 def test_sound_frames_of_all_versions_are_mp3() -> None:
