@@ -510,7 +510,7 @@ class Bucket:
         async with lock(session):
             record = await self.store.files.find_one(
                 {"filename": filename, "expires_at": {"$not": {"$lte": now}}},
-                sort=[("uploadDate", ASCENDING if revision >= 0 else DESCENDING)],
+                sort=[(key, ASCENDING if revision >= 0 else DESCENDING) for key in ("uploadDate", "_id")],
                 skip=revision if revision >= 0 else -revision - 1,
                 session=session,
             )

@@ -11,6 +11,7 @@ Each class derives from `GridProxyError` and from the class that users already c
     ├── BadOption                ValueError                         an argument has a value that is not allowed
     │   ├── BadMetadata          ValueError                         the metadata cannot be stored
     │   │   └── DuplicateKey     + TypeError                        a metadata key was passed twice
+    │   ├── BadFilename          ValueError                         the name of a file cannot be stored
     │   └── UnacknowledgedWriteConcern pymongo.errors.ConfigurationError  the write concern confirms nothing
     ├── BadId                    TypeError                          the value cannot be a file's id
     ├── FileRefused              ValueError                         a limit of the field refuses the content
@@ -39,6 +40,7 @@ from gridfs.errors import CorruptGridFile, FileExists, NoFile
 from pymongo.errors import ConfigurationError, InvalidOperation, OperationFailure, PyMongoError
 
 __all__ = [
+    "BadFilename",
     "BadId",
     "BadMetadata",
     "BadOption",
@@ -146,6 +148,10 @@ class BadOption(GridProxyError, ValueError):
 
 class BadMetadata(BadOption):
     """The metadata cannot be stored, or a metadata key cannot be edited. Nothing was stored or changed."""
+
+
+class BadFilename(BadOption):
+    """The name of a file is not text that MongoDB and UTF-8 can store. Nothing was stored or changed."""
 
 
 class DuplicateKey(BadMetadata, TypeError):

@@ -35,6 +35,7 @@ RAISED: list[GridProxyError] = [
     errors.BadMetadata("a.b"),
     errors.DuplicateKey("owner"),
     errors.UnacknowledgedWriteConcern("w=0"),
+    errors.BadFilename("a\0b"),
     errors.BadId("a pattern"),
     errors.FileRefused("not today", field="photo", limit="weekdays", actual="sunday"),
     errors.TooLarge(5),

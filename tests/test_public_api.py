@@ -35,12 +35,12 @@ EXTRAS = [
 ]
 
 NAMES = """
-AsyncGridFile BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown ContentTypeRefused CorruptFile
-DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused
-FileVanished Finding GarbageReport GridProxyError ImageOptions InfoNotLoaded MultipleDocumentsFound NestedTransaction
-NotConnected OutcomeUnknown PictureRefused Reader Staged StaleDocument Tally TooLarge Transaction
-TransactionsUnsupported UnacknowledgedWriteConcern UploadInProgress ValidationError Writer connect disconnect prefetch
-rewrite_references transaction using with_transaction wrap_field
+AsyncGridFile BadFilename BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown ContentTypeRefused
+CorruptFile DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing
+FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions InfoNotLoaded
+MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused Reader Staged StaleDocument
+Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern UploadInProgress ValidationError
+Writer connect disconnect prefetch rewrite_references transaction using with_transaction wrap_field
 """
 
 # Each public member with its parameters, `=` where one has a default, `*` before those that go by keyword only.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import unicodedata
+from dataclasses import replace
 from urllib.parse import quote
 
 from gridproxy.gridfs.records.file_info import FileInfo
@@ -52,6 +53,8 @@ def describe(
     Returns:
         The fields, names in lower case.
     """
+    renamed = {} if media_type is None else {"content_type": media_type}
+    shown = replace(info, filename=filename or info.filename, metadata={**info.metadata, **renamed})
     kind = checked_media_type(media_type or info.content_type)
     # Starlette's responses also default to UTF-8 for text, and `put` encodes a str as UTF-8.
     if kind.startswith("text/") and "charset=" not in kind.lower():
@@ -59,7 +62,7 @@ def describe(
     fields = {
         "content-type": kind,
         "accept-ranges": "bytes",
-        "etag": info.etag,
+        "etag": shown.etag,
         "x-content-type-options": "nosniff",
         "content-disposition": content_disposition(
             disposition or ("attachment" if can_run(kind) else "inline"), filename or info.filename

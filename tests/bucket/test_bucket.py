@@ -307,3 +307,12 @@ async def test_the_concerns_of_pymongo_are_accepted(database: Database) -> None:
         read_preference=ReadPreference.SECONDARY_PREFERRED,
     )
     assert bucket.store.files.write_concern == WriteConcern("majority")
+
+
+async def test_revisions_of_the_same_date_are_ordered_by_id(database: Database) -> None:
+    bucket = Bucket(database)
+    for number in (3, 1, 4, 2, 0):
+        await bucket.upload(b"", filename="a", id=number)
+    await bucket.store.files.update_many({}, {"$set": {"uploadDate": datetime(2026, 1, 1, tzinfo=UTC)}})
+    assert [(await bucket.by_name("a", each)).id for each in range(5)] == [0, 1, 2, 3, 4]
+    assert [(await bucket.by_name("a", each)).id for each in range(-5, 0)] == [0, 1, 2, 3, 4]

@@ -70,7 +70,7 @@ def test_a_filename_that_is_not_a_str_is_none(filename: object) -> None:
 
 @pytest.mark.parametrize("metadata", [..., None, [], "text", 7], ids=shown)
 def test_metadata_that_are_not_a_mapping_are_empty(metadata: object) -> None:
-    info = FileInfo.from_record(record(metadata=metadata))
+    info = FileInfo.from_record(record(metadata=metadata, filename=None))
     assert info.metadata == {}
     assert info.content_type is None
     assert info.sha256 is None
@@ -85,7 +85,7 @@ def test_the_keys_of_other_writers_are_kept_as_extra() -> None:
 
 def test_the_content_type_is_the_first_str_of_three_keys() -> None:
     def content_type(top: object, metadata: Mapping[str, object]) -> str | None:
-        return FileInfo.from_record(record(contentType=top, metadata=metadata)).content_type
+        return FileInfo.from_record(record(contentType=top, metadata=metadata, filename=None)).content_type
 
     assert content_type("top", {"contentType": "camel", "content_type": "snake"}) == "snake"
     assert content_type("top", {"contentType": "camel"}) == "camel"
@@ -238,10 +238,23 @@ def test_a_raw_bson_document_is_read_like_a_dict() -> None:
 
 
 @pytest.mark.parametrize("value", [SHA256, SHA256.upper()])
-def test_the_sha256_in_lower_case_is_the_entity_tag(value: str) -> None:
+def test_the_sha256_is_in_lower_case_and_part_of_the_entity_tag(value: str) -> None:
     info = FileInfo.from_record(record(metadata={"sha256": value}))
     assert info.sha256 == SHA256
-    assert info.etag == f'"{SHA256}"'
+    assert info.etag == FileInfo.from_record(record(_id=2, metadata={"sha256": SHA256})).etag
+    assert info.etag != FileInfo.from_record(record(metadata={"sha256": SHA256[::-1]})).etag
+
+
+@pytest.mark.parametrize("digest", [{}, {"sha256": SHA256}], ids=shown)
+def test_the_entity_tag_changes_with_the_type_and_the_name(digest: dict[str, str]) -> None:
+    variants: list[dict[str, Any]] = [
+        {"filename": "a.png"},
+        {"filename": "b.png"},
+        {"filename": "a.png", "metadata": {"content_type": "image/gif", **digest}},
+        {"filename": "a.png", "contentType": "image/jpeg"},
+    ]
+    tags = {FileInfo.from_record(record(**{"metadata": digest, **each})).etag for each in variants}
+    assert len(tags) == len(variants)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
+import pillow_heif
 import pytest
 from bson import ObjectId
 from PIL import Image
@@ -28,6 +30,7 @@ from gridproxy import (
     PictureRefused,
     TooLarge,
 )
+from gridproxy.gridfs.content.images import _compression
 from gridproxy.gridfs.store.collections import Store
 
 from ..observing import Database, contents, observed
@@ -668,3 +671,160 @@ async def test_the_sweep_takes_an_expired_picture_and_all_of_it(database: Databa
     await file_of_pictures().put(picture(), expires_after=-1)
     await Bucket(database).collect_garbage(dry_run=False)
     assert await contents(database) == (0, 0)
+
+
+# Formats and limits
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize(
+    "compression",
+    [
+        *("raw", "tiff_ccitt", "group3", "group4", "tiff_lzw", "jpeg", "tiff_adobe_deflate", "tiff_deflate"),
+        *("packbits", "lzma", "zstd", "webp"),
+    ],
+)
+async def test_a_tiff_of_every_compression_that_pillow_writes_is_resized(compression: str, mode: str) -> None:
+    try:
+        data = picture("TIFF", mode=mode, compression=compression)
+    except (OSError, SystemError):
+        pytest.skip("Pillow cannot write it")
+    photo = file_of_pictures()
+    await photo.put(data)
+    assert (photo.width, photo.height, photo.format) == (267, 200, "TIFF")
+    opened(await photo.read()).load()
+    assert opened(await photo.thumbnail.read()).size == (40, 40)
+    small = file_of_pictures(ImageOptions())
+    await small.put(data)
+    assert await small.read() == data
+
+
+@pytest.mark.parametrize("compression", ["tiff_thunderscan", "tiff_sgilog", "tiff_sgilog24", "tiff_raw_16", None])
+async def test_a_compression_that_can_only_be_decoded_is_replaced(compression: str | None) -> None:
+    assert _compression(compression, [Image.new("RGB", (1, 1))]) == "tiff_adobe_deflate"
+
+
+@pytest.fixture
+def heif_opener() -> Iterator[None]:
+    kept = dict(Image.OPEN), dict(Image.SAVE), list(Image.ID), dict(Image.MIME), dict(Image.EXTENSION)
+    pillow_heif.register_heif_opener()
+    yield
+    Image.OPEN, Image.SAVE, Image.ID, Image.MIME, Image.EXTENSION = kept
+
+
+def high_efficiency() -> bytes:
+    target = BytesIO()
+    pillow_heif.from_pillow(Image.new("RGB", (400, 300), "red")).save(target)
+    return target.getvalue()
+
+
+@pytest.mark.usefixtures("heif_opener")
+@pytest.mark.parametrize("encoder", [True, False])
+async def test_heic_is_a_picture_if_an_opener_is_registered(encoder: bool) -> None:
+    if not encoder:
+        del Image.SAVE["HEIF"]
+    photo = file_of_pictures(ImageOptions(thumbnail_size=(40, 30)))
+    await photo.put(high_efficiency(), filename="a.heic")
+    assert (photo.width, photo.format, photo.content_type) == (400, "HEIF", "image/heic")
+    await photo.thumbnail.stat()
+    expected = ("HEIF", "image/heif") if encoder else ("JPEG", "image/jpeg")
+    assert (photo.thumbnail.format, photo.thumbnail.content_type) == expected
+    assert opened(await photo.thumbnail.read()).size == (40, 30)
+    resized = file_of_pictures(ImageOptions(size=(200, 200)), content_types="image/heic")
+    await resized.put(high_efficiency())
+    assert (resized.width, resized.format) == (200, expected[0])
+
+
+async def test_heic_without_an_opener_is_refused_by_its_name() -> None:
+    with pytest.raises(PictureRefused) as caught:
+        await file_of_pictures().put(high_efficiency())
+    assert "although it looks like a HEIC image" in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff", b"II*\0" + bytes(9)])
+async def test_a_refusal_has_no_address_in_it(data: bytes) -> None:
+    with pytest.raises(PictureRefused, match="not a picture that can be decoded") as caught:
+        await file_of_pictures().put(data)
+    assert "0x" not in str(caught.value)
+    with pytest.raises(PictureRefused, match=r"'a\.png' is not a picture"):
+        await file_of_pictures().put(data, filename="a.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1", "I;16", "CMYK"])
+@pytest.mark.parametrize(
+    ("asked", "kind", "content_type"),
+    [
+        ("webp", "WEBP", "image/webp"),
+        ("AVIF", "AVIF", "image/avif"),
+        ("jpg", "JPEG", "image/jpeg"),
+        ("PNG", "PNG", "image/png"),
+    ],
+)
+async def test_variants_have_the_format_of_the_options(mode: str, asked: str, kind: str, content_type: str) -> None:
+    original = "TIFF" if mode in ("CMYK", "I;16") else "PNG"
+    data = picture(original, mode=mode)
+    photo = file_of_pictures(
+        ImageOptions(thumbnail_size=(40, 30), variants={"full": (999, 999)}, format=asked, quality=50)
+    )
+    await photo.put(data)
+    assert (photo.format, await photo.read()) == (original, data)
+    await photo.thumbnail.stat()
+    assert (photo.thumbnail.format, photo.thumbnail.content_type) == (kind, content_type)
+    assert opened(await photo.thumbnail.read()).format == kind
+    assert opened(await photo.variants["full"].read()).size == (400, 300)
+
+
+async def test_an_animation_is_a_still_variant_in_a_format_without_frames() -> None:
+    photo = file_of_pictures(ImageOptions(thumbnail_size=(20, 20), format="JPEG"))
+    await photo.put(animated())
+    assert (photo.format, (await photo.thumbnail.stat()).metadata["format"]) == ("GIF", "JPEG")
+
+
+async def test_quality_makes_variants_smaller() -> None:
+    noise = BytesIO()
+    Image.effect_noise((200, 200), 90).save(noise, "PNG")
+    sizes = []
+    for quality in (90, 20):
+        photo = file_of_pictures(ImageOptions(thumbnail_size=(150, 150), format="WEBP", quality=quality))
+        await photo.put(noise.getvalue())
+        sizes.append((await photo.thumbnail.stat()).length)
+    assert sizes[1] < sizes[0] / 2
+
+
+async def test_max_pixels_is_a_limit_of_its_own(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        PictureRefused, match="120000 pixels in all frames, more than the 119999 allowed here"
+    ) as caught:
+        await file_of_pictures(ImageOptions(max_pixels=119_999)).put(picture("PNG"))
+    assert (caught.value.limit, caught.value.actual) == (119_999, 120_000)
+    assert await contents(database) == (0, 0)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    await file_of_pictures(ImageOptions(max_pixels=120_000)).put(picture("PNG"))
+
+
+async def test_the_pages_of_a_tiff_are_measured_one_by_one() -> None:
+    target = BytesIO()
+    pages = [Image.new("L", (300, 300)) for _ in range(3)]
+    Image.new("L", (1, 1)).save(target, "TIFF", save_all=True, append_images=pages)
+    with pytest.raises(PictureRefused) as caught:
+        await file_of_pictures(ImageOptions(max_pixels=200_000)).put(target.getvalue())
+    assert caught.value.actual == 270_001
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_pixels": 0},
+        {"max_pixels": True},
+        {"max_pixels": 1.5},
+        {"quality": 0},
+        {"quality": 101},
+        {"quality": "90"},
+        {"format": "EPS"},
+        {"format": "image/webp"},
+        {"format": 7},
+    ],
+)
+async def test_a_limit_a_quality_or_a_format_that_is_not_valid_is_refused(options: Any) -> None:
+    with pytest.raises(BadOption, match=next(iter(options))):
+        ImageOptions(**options)

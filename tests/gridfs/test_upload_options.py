@@ -228,9 +228,10 @@ def test_the_content_type_is_guessed_by_the_name(filename: str, kind: str | None
     assert upload_request().completed_by(filename, None).content_type == kind
 
 
-def test_a_content_type_is_the_callers_then_the_guess_then_the_sources() -> None:
+def test_a_content_type_is_the_callers_then_the_sources_then_the_guess() -> None:
     assert upload_request(content_type="a/b").completed_by("x.png", "c/d").content_type == "a/b"
-    assert upload_request().completed_by("x.png", "c/d").content_type == "image/png"
+    assert upload_request().completed_by("x.png", "c/d").content_type == "c/d"
+    assert upload_request().completed_by("x.png", "application/octet-stream").content_type == "image/png"
     assert upload_request().completed_by("x.unheard-of", "c/d").content_type == "c/d"
     assert upload_request().completed_by(None, None).content_type is None
 

@@ -145,12 +145,18 @@ def test_a_stored_file_is_described_by_its_record() -> None:
     assert describe(stored()) == {
         "content-type": "image/jpeg",
         "accept-ranges": "bytes",
-        "etag": f'"{SHA256}"',
+        "etag": stored().etag,
         "x-content-type-options": "nosniff",
         "content-disposition": 'inline; filename="marmot.jpg"',
         "last-modified": "Sun, 06 Nov 1994 08:49:37 GMT",
         "repr-digest": DIGEST,
     }
+
+
+def test_another_type_or_name_for_a_response_changes_the_entity_tag() -> None:
+    variants = [{}, {"media_type": "image/gif"}, {"filename": "fox.jpg"}]
+    assert len({describe(stored(), **each)["etag"] for each in variants}) == 3
+    assert describe(stored(), media_type="image/jpeg", filename="marmot.jpg")["etag"] == stored().etag
 
 
 def test_fields_missing_in_the_record_are_not_sent() -> None:

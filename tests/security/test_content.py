@@ -18,8 +18,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from gridproxy import AsyncGridFile, Bucket, ContentTypeRefused, FileOptions, ImageOptions, PictureRefused, TooLarge
 from gridproxy.gridfs.content import images
-from gridproxy.gridfs.content.limits import HEAD_BYTES
-from gridproxy.gridfs.content.sniffing import sniff
+from gridproxy.gridfs.content.sniffing import HEAD_BYTES, sniff
 from gridproxy.gridfs.operations import pictures
 from tests.observing import contents
 

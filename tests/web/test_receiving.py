@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import pytest
+from bson.errors import InvalidId
 from fastapi import FastAPI, File, UploadFile
 from pymongo.errors import OperationFailure
 from starlette.applications import Starlette
@@ -16,7 +18,20 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gridproxy import AsyncGridFile, FileAlreadyStored, FileOptions, FileRefused
+from gridproxy import (
+    AsyncGridFile,
+    BadFilename,
+    BadId,
+    BadMetadata,
+    DocumentMissing,
+    FileAlreadyStored,
+    FileMissing,
+    FileOptions,
+    FileRefused,
+    StaleDocument,
+    UploadInProgress,
+    ValidationError,
+)
 from gridproxy.adapters.starlette import RequestBody, exception_handlers, problem_response
 from tests.observing import contents
 from tests.web.asgi import Exchange
@@ -211,3 +226,71 @@ async def test_reading_what_is_missing_in_a_route_is_a_404(watched_bucket: Watch
     exchange = await Exchange().run(app)
     assert exchange.status == 404
     assert b"nothing" not in exchange.body
+
+
+@pytest.mark.parametrize("handlers", [{}, exception_handlers], ids=["no handlers", "handlers"])
+@pytest.mark.parametrize(
+    ("field", "value", "status"),
+    [
+        ("Content-Range", "bytes 10-19/20", 400),
+        ("Content-Range", "bytes */20", 400),
+        ("Content-Encoding", "gzip", 415),
+        ("Content-Encoding", "br, gzip", 415),
+        ("Content-Encoding", "identity", 200),
+    ],
+)
+async def test_a_part_of_a_file_or_a_compressed_body_is_refused(
+    watched_bucket: Watched, handlers: dict[type[Exception], object], field: str, value: str, status: int
+) -> None:
+    async def put(request: Request) -> Response:
+        await watched_bucket.bucket.upload(RequestBody(request, filename="a.png"))
+        return Response()
+
+    app: Any = Starlette(routes=[Route("/", put, methods=["PUT"])], exception_handlers=handlers)  # type: ignore[arg-type]
+    exchange = await Exchange("PUT", (field.lower(), value)).run(app)
+    assert exchange.status == status
+    assert (b"send" in exchange.body) is (status != 200)
+    assert exchange.fields.get("accept-encoding") == ("identity" if status == 415 else None)
+    assert (await stored(watched_bucket))[0] == (1 if status == 200 else 0)
+
+
+async def test_a_nul_in_a_clients_file_name_is_a_400(watched_bucket: Watched) -> None:
+    async with receiving(watched_bucket) as site, httpx.AsyncClient(base_url=site.url) as browser:
+        for answer in (
+            await browser.put("/bare/a%00b.png", content=PNG),
+            await browser.put("/body/a%00b.png", content=PNG),
+        ):
+            assert answer.status_code == 400
+            assert "NUL" in answer.json()["detail"]
+        form = await browser.post("/form", files={"picture": ("C:\\Users\\me\\x.png", PNG, "image/png")})
+    assert form.json()["name"] == "x.png"
+    assert await stored(watched_bucket) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (FileMissing("secret"), 404),
+        (DocumentMissing("no animal in secret"), 404),
+        (FileAlreadyStored("secret"), 409),
+        (StaleDocument("<secret>", "photo"), 409),
+        (UploadInProgress("secret"), 409),
+        (BadFilename("filename 'a\\x00b' contains a NUL character"), 400),
+        (BadId("a dict"), 400),
+        (BadMetadata("a.b"), 422),
+        (ValidationError("genus", "a str is needed"), 422),
+        (FileRefused("x" * 10_000), 422),
+        (InvalidId("'secret' is not a valid ObjectId"), 400),
+        (ClientDisconnect(), 400),
+    ],
+)
+async def test_every_error_that_a_client_can_cause_is_answered_with_a_sentence(error: Exception, status: int) -> None:
+    async def fail(request: Request) -> Response:
+        raise error
+
+    app = Starlette(routes=[Route("/", fail)], exception_handlers=exception_handlers)
+    exchange = await Exchange().run(app)
+    assert exchange.status == status
+    detail = json.loads(exchange.body)["detail"]
+    assert 0 < len(detail) <= 500
+    assert "secret" not in detail

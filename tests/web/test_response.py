@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import re
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from bson import ObjectId
+from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Message
+from uvicorn.protocols.utils import ClientDisconnected
 
-from gridproxy import AsyncGridFile, BadOption, CorruptFile, FileVanished, UploadInProgress
-from gridproxy.adapters.starlette import GridFileResponse
+from gridproxy import AsyncGridFile, BadOption, CorruptFile, UploadInProgress
+from gridproxy.adapters.starlette import GridFileResponse, exception_handlers
 from gridproxy.adapters.starlette.read_ahead import WINDOW_BYTES
 from gridproxy.runtime.tasks import _running
 from tests.web.asgi import Exchange
 from tests.web.conftest import Watched
+from tests.web.raw import serve
 
 HELLO = b"hello, world\n"
 LARGE = 6 * WINDOW_BYTES
@@ -192,10 +203,13 @@ async def lose_a_chunk(file: AsyncGridFile) -> None:
 
 @pytest.mark.parametrize(
     ("harm", "error"),
-    [(delete, FileVanished), (lose_a_chunk, CorruptFile)],
+    [(delete, None), (lose_a_chunk, CorruptFile)],
 )
-async def test_a_corrupt_file_closes_the_connection(
-    watched_bucket: Watched, harm: Callable[[AsyncGridFile], Awaitable[None]], error: type[Exception]
+async def test_a_corrupt_or_deleted_file_closes_the_connection(
+    watched_bucket: Watched,
+    harm: Callable[[AsyncGridFile], Awaitable[None]],
+    error: type[Exception] | None,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     file = await watched_bucket.file(bytes(LARGE), chunk_size=255 * 1024)
     ran: list[str] = []
@@ -207,8 +221,13 @@ async def test_a_corrupt_file_closes_the_connection(
                 await harm(watched_bucket.bucket.file(file.id))
 
     exchange = Harmed()
-    with pytest.raises(error):
+    with pytest.raises(error) if error is not None else nullcontext():
         await exchange.run(GridFileResponse(file, background=BackgroundTask(ran.append, "ran")))
+    if error is None:
+        assert [record.getMessage() for record in caplog.records if record.name == "gridproxy"] == [
+            f"file {file.id!r}: it was deleted while it was being read, after {len(exchange.body)} bytes were sent. "
+            "The response was not completed."
+        ]
     assert exchange.status == 200
     assert not exchange.complete
     assert len(exchange.body) < LARGE
@@ -347,3 +366,65 @@ def test_a_response_is_made_of_a_file(file: Any) -> None:
 def test_a_disposition_is_one_of_two() -> None:
     with pytest.raises(BadOption, match="'inline' or 'attachment'"):
         GridFileResponse(AsyncGridFile(1), content_disposition_type="form-data")  # type: ignore[arg-type]  # so it is
+
+
+@pytest.mark.parametrize(
+    ("error", "disconnected"),
+    [
+        (OSError(), True),
+        (OSError("closed"), True),
+        (ClientDisconnected(), True),
+        (BrokenPipeError(), True),
+        (ConnectionResetError(104, "reset"), True),
+        (OSError(errno.EPIPE, "pipe"), True),
+        (OSError(errno.ENOSPC, "the disk is full"), False),
+        (OSError(errno.EIO, "broken"), False),
+        (PermissionError("a file"), False),
+        (FileNotFoundError(errno.ENOENT, "a file"), False),
+    ],
+    ids=repr,
+)
+async def test_only_a_disconnect_ends_a_response_silently(
+    watched_bucket: Watched, error: OSError, disconnected: bool
+) -> None:
+    file = await watched_bucket.file(b"content")
+    ran: list[str] = []
+
+    def fail(number: int) -> None:
+        raise error
+
+    answer = GridFileResponse(file, background=BackgroundTask(ran.append, "ran"))
+    with nullcontext() if disconnected else pytest.raises(type(error)):
+        await Exchange(on_body=fail).run(answer)
+    assert ran == (["ran"] if disconnected else [])
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "behind a middleware that completes answers"])
+async def test_a_file_deleted_during_its_download_is_one_line_in_the_log(
+    watched_bucket: Watched, wrapped: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = await watched_bucket.file(bytes(LARGE), chunk_size=255 * 1024)
+
+    async def route(request: Request) -> Response:
+        return GridFileResponse(file)
+
+    async def unchanged(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+    app = Starlette(
+        routes=[Route("/", route)],
+        exception_handlers=exception_handlers,
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=unchanged)] if wrapped else [],
+    )
+    async with serve(app) as site:
+        _, reader, writer = await site.start("GET", "/")
+        received = await reader.readexactly(1000)
+        await watched_bucket.bucket.delete(file.id)
+        received += await reader.read()
+        writer.close()
+    assert len(received) < LARGE
+    lines = [record.getMessage() for record in caplog.records if record.name == "gridproxy"]
+    assert len(lines) == 1
+    assert re.fullmatch(r"file .* was deleted while .* after [0-9]+ bytes were sent\. .*", lines[0])
+    if not wrapped:
+        assert "Traceback" not in caplog.text

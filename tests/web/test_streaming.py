@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -41,8 +40,7 @@ async def test_an_interrupted_download_is_resumed(watched_bucket: Watched) -> No
         rest = await site.ask("GET", "/file", f"Range: bytes={len(first)}-", f"If-Range: {head.fields['etag']}")
     assert rest.status == 206
     assert first + rest.body == CONTENT
-    digest = hashlib.sha256(first + rest.body).hexdigest()
-    assert rest.fields["etag"] == f'"{digest}"'
+    assert rest.fields["etag"] == head.fields["etag"] == file.etag
 
 
 async def test_a_download_is_not_resumed_with_another_file(watched_bucket: Watched) -> None:

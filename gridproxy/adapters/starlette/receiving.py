@@ -7,11 +7,37 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
 
+from bson.errors import InvalidId
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from gridproxy.errors import ContentTypeRefused, FileAlreadyStored, FileMissing, FileRefused, StaleDocument, TooLarge
+from gridproxy.errors import (
+    BadFilename,
+    BadId,
+    BadMetadata,
+    ContentTypeRefused,
+    DocumentMissing,
+    FileAlreadyStored,
+    FileMissing,
+    FileRefused,
+    StaleDocument,
+    TooLarge,
+    UploadInProgress,
+    ValidationError,
+)
 from gridproxy.gridfs.upload.sources import Source
+
+
+class _RequestRefused(FileRefused, HTTPException):
+    """A request that cannot be stored as a file. Starlette answers it without handlers, too."""
+
+    def __init__(self, status: HTTPStatus, reason: str, headers: dict[str, str] | None = None) -> None:
+        HTTPException.__init__(self, status, reason, headers)
+        FileRefused.__init__(self, reason)
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
 
 
 class RequestBody:
@@ -34,9 +60,12 @@ class RequestBody:
 
     Raises:
         ContentTypeRefused: The request contains a form (`multipart/form-data`), and `content_type` is None.
+        FileRefused: The request contains only a part of a file (Content-Range, answered by 400 as RFC 9110 14.5 asks),
+            or its body is compressed (Content-Encoding, answered by 415). It is an `HTTPException`, too.
     """
 
     def __init__(self, request: Request, *, filename: str | None = None, content_type: str | None = None) -> None:
+        _check_fields(request)
         self._request = request
         self._filename = filename
         self._content_type = _type_of_file(request) if content_type is None else content_type
@@ -44,6 +73,20 @@ class RequestBody:
     def as_source(self) -> Source:
         """Return the body as a source that can be read once."""
         return _Body(self._request, self._filename, self._content_type)
+
+
+def _check_fields(request: Request) -> None:
+    if "content-range" in request.headers:
+        raise _RequestRefused(
+            HTTPStatus.BAD_REQUEST, "a part of a file (Content-Range) cannot be stored: send all of it"
+        )
+    encodings = request.headers.get("content-encoding", "identity").strip().lower()
+    if encodings not in ("", "identity"):
+        raise _RequestRefused(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"the body is compressed (Content-Encoding: {encodings[:50]}): send it without a Content-Encoding",
+            {"Accept-Encoding": "identity"},
+        )
 
 
 def _type_of_file(request: Request) -> str | None:
@@ -76,20 +119,40 @@ class _Body(Source):
 
 _STATUS: dict[type[Exception], HTTPStatus] = {
     FileMissing: HTTPStatus.NOT_FOUND,
+    DocumentMissing: HTTPStatus.NOT_FOUND,
     FileAlreadyStored: HTTPStatus.CONFLICT,
     StaleDocument: HTTPStatus.CONFLICT,
+    UploadInProgress: HTTPStatus.CONFLICT,
+    BadFilename: HTTPStatus.BAD_REQUEST,
+    BadId: HTTPStatus.BAD_REQUEST,
+    InvalidId: HTTPStatus.BAD_REQUEST,  # of ObjectId(...), for an id from a path
+    BadMetadata: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ValidationError: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ContentTypeRefused: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     FileRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     ClientDisconnect: HTTPStatus.BAD_REQUEST,  # An unhandled error would only fill the log.
 }
+# Sentences instead of messages that name ids, buckets and documents. The other errors speak of the request alone.
+_DETAIL: dict[type[Exception], str] = {
+    FileMissing: "There is no such file.",
+    DocumentMissing: "There is no such document.",
+    FileAlreadyStored: "A file is already stored here. It was not changed.",
+    StaleDocument: "Another client changed this file first. Load it again and repeat the change.",
+    UploadInProgress: "This file is being written at this moment. Try again later.",
+    InvalidId: "This is not the id of a file.",
+    ClientDisconnect: "The request ended before its body was complete.",
+}
+_LONGEST_DETAIL = 500  # characters
 
 
 async def problem_response(request: Request, error: Exception) -> Response:
     """Answer an error of the client with `application/problem+json` (RFC 9457).
 
-    The status is 404 for `FileMissing`, 409 for `FileAlreadyStored` and `StaleDocument`, 413 for `TooLarge`, 415 for
-    `ContentTypeRefused`, 422 for any other `FileRefused`, and 400 for Starlette's `ClientDisconnect`.
+    The status is 404 for `FileMissing` and `DocumentMissing`, 409 for `FileAlreadyStored`, `StaleDocument` and
+    `UploadInProgress`, 413 for `TooLarge`, 415 for `ContentTypeRefused`, 422 for any other `FileRefused`, for
+    `BadMetadata` and `ValidationError`, and 400 for `BadFilename`, `BadId`, bson's
+    `InvalidId` and Starlette's `ClientDisconnect`.
 
     ```python
     handlers = {gridproxy.TooLarge: problem_response}
@@ -97,18 +160,23 @@ async def problem_response(request: Request, error: Exception) -> Response:
 
     Args:
         request: The request, which is not used.
-        error: The error. Its message and field are shown only if it is a `FileRefused`.
+        error: The error. Its message is shown if it speaks only of what the client has sent.
 
     Raises:
         Exception: `error` itself, if it is of another type.
     """
-    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
+    kinds = type(error).__mro__
+    status = next((_STATUS[kind] for kind in kinds if kind in _STATUS), None)
     if status is None:
         raise error
-    problem: dict[str, object] = {"title": status.phrase, "status": status.value}
-    if isinstance(error, FileRefused):
-        problem |= {"detail": str(error), "field": error.field}
-    return JSONResponse(problem, status, media_type="application/problem+json")
+    headers = None
+    if isinstance(error, _RequestRefused):
+        status, headers = HTTPStatus(error.status_code), error.headers
+    detail = next((_DETAIL[kind] for kind in kinds if kind in _DETAIL), str(error))
+    problem: dict[str, object] = {"title": status.phrase, "status": status.value, "detail": detail[:_LONGEST_DETAIL]}
+    if isinstance(error, FileRefused | ValidationError):
+        problem["field"] = error.field
+    return JSONResponse(problem, status, headers, media_type="application/problem+json")
 
 
 exception_handlers: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]

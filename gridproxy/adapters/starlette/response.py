@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 from collections.abc import Coroutine, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Literal
@@ -11,17 +13,21 @@ import anyio
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from gridproxy.errors import BadOption, FileMissing, type_name
+from gridproxy.errors import BadOption, FileMissing, FileVanished, type_name
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.http import CONDITIONS, Answer, answer, describe
 from gridproxy.runtime.tasks import end_tasks, spawn
 
 from .read_ahead import ReadAhead
+
+_log = logging.getLogger("gridproxy")
+_DISCONNECTED = {errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT}
 
 ContentDisposition = Literal["inline", "attachment"]
 
@@ -34,8 +40,9 @@ class GridFileResponse(Response):
     method, or a `status_code` other than 200, sends the whole file.
 
     If the file is missing or expired, Starlette and FastAPI receive `HTTPException(404)`, or `FileMissing` if the
-    application handles that and not 404. Elsewhere a 404 is sent. `CorruptFile` or `FileVanished` during the transfer
-    makes the server close the connection, so the client notices the incomplete body. Answering also raises
+    application handles that and not 404. Elsewhere a 404 is sent. `CorruptFile` during the transfer makes the
+    server close the connection, so the client notices the incomplete body. So does the removal of the file, which is
+    one line in the log `gridproxy` instead of an error. Answering also raises
     `UploadInProgress`, `NotConnected` and pymongo's errors.
 
     ```python
@@ -94,11 +101,25 @@ class GridFileResponse(Response):
                 await _answer_missing(error, scope, receive, send)
                 return
             is_websocket = scope["type"] == "websocket"
-            sending = _send_answer(reply, first, reader, _as_denial(send) if is_websocket else send)
+            done = 0
+
+            async def counted(message: Message) -> None:
+                nonlocal done
+                await send(message)
+                done += len(message.get("body", b""))
+
+            sending = _send_answer(reply, first, reader, _as_denial(counted) if is_websocket else counted)
             # The client of a websocket cannot send anything before the handshake.
             if first and not is_websocket:
                 sending = _send_until_disconnect(sending, receive)
-            await sending
+            try:
+                await sending
+            except FileVanished as error:
+                # The server closes the connection of an answer that is not complete.
+                _log.warning("%s, after %d bytes were sent. The response was not completed.", error, done)
+                if _completes_answers(scope):
+                    raise
+                return
         if self.background is not None:
             await self.background()
 
@@ -136,6 +157,8 @@ async def _send_answer(reply: Answer, first: list[bytes], reader: ReadAhead, sen
         try:
             await send(message)
         except OSError as error:  # ASGI 2.4 and later. Reading may also raise OSError, which must not be caught.
+            if not _is_disconnect(error):
+                raise
             raise ClientDisconnect from error
 
     async def send_body(content: bytes, *, more: bool = True) -> None:
@@ -155,6 +178,21 @@ async def _send_answer(reply: Answer, first: list[bytes], reader: ReadAhead, sen
                 await send_body(pieces.pop())  # Frees the memory of the piece once it is sent.
                 pieces = await reader.next()
         await send_body(b"" if reply.multipart is None else reply.multipart.closing, more=False)
+
+
+def _is_disconnect(error: OSError) -> bool:
+    """Return whether a server raised this because the client has disconnected, and not a middleware for its disk."""
+    if isinstance(error, ConnectionError) or error.errno in _DISCONNECTED:
+        return True
+    # Servers raise OSError itself or a class of their own, without a number.
+    return error.errno is None and (type(error) is OSError or type(error).__module__ != "builtins")
+
+
+def _completes_answers(scope: Scope) -> bool:
+    """Return whether a middleware of the application would end an incomplete answer as if it were complete."""
+    app = scope.get("app")
+    middlewares = app.user_middleware if isinstance(app, Starlette) else []
+    return any(isinstance(each.cls, type) and issubclass(each.cls, BaseHTTPMiddleware) for each in middlewares)
 
 
 async def _send_until_disconnect(sending: Coroutine[Any, Any, None], receive: Receive) -> None:

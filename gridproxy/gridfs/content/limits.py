@@ -8,15 +8,22 @@ from dataclasses import dataclass
 
 from gridproxy.errors import BadOption, ContentTypeRefused, TooLarge, type_name
 from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.records.media_types import (
+    OCTET_STREAM,
+    canonical_type,
+    describe_type,
+    is_specific,
+    names_of,
+)
 from gridproxy.runtime.extras import require_extra
 
-from .sniffing import OCTET_STREAM, canonical_type, has_signature, sniff
-
-# How many bytes are inspected. Signatures are in the first few hundred bytes, dimensions of pictures after them.
-HEAD_BYTES = 64 * 1024
+from .sniffing import Sniffed, certain_type, contradicts, has_signature, sniff
 
 # Gets the info and the first bytes of a file that is not stored yet. Refuses it with False or by raising ValueError.
 Validator = Callable[[FileInfo, bytes], object] | Callable[[FileInfo, bytes], Awaitable[object]]
+
+# The type that the source of an upload declares, and the type that belongs to its filename.
+Guesses = tuple[str | None, str | None]
 
 _PATTERN = re.compile(r"[\w.+-]+/(\*|[\w.+-]+)|\*/\*")
 
@@ -40,50 +47,94 @@ class Limits:
         if self.max_size is not None and length > self.max_size:
             raise TooLarge(self.max_size, field=self.field, actual=length)
 
-    def checked_type(self, declared: str | None, head: bytes) -> str | None:
-        """Return the content type to store: the declared one if the content may be of it, else the sniffed one.
+    def checked_type(
+        self, declared: str | None, head: bytes, guesses: Guesses | None = None, filename: str | None = None
+    ) -> str | None:
+        """Return the content type to store.
 
-        Raises `ContentTypeRefused` if neither is allowed, or if the two contradict each other.
+        This is `declared`, or without it the first of the `guesses` that the content may be of, or the sniffed type.
+        Raises `ContentTypeRefused` if it is not allowed, or if the content contradicts it.
         """
+        if guesses is not None:
+            declared = None
         if self.content_types is None:
-            return declared
+            return declared if guesses is None else likeliest_type(guesses, head)
         sniffed = sniff(head)
-        found = next(iter(sniffed.types), None)  # empty content counts as text
-        claimed = OCTET_STREAM if declared is None else canonical_type(declared)
-        exactly = claimed in map(canonical_type, self.content_types)
-        if claimed == OCTET_STREAM and not (exactly and declared is not None):  # octet-stream declares nothing
+        claims = [declared] if declared is not None else [each for each in guesses or () if is_specific(each)]
+        refusals = []
+        for claim in claims:
+            if claim is not None and (not _says_nothing(claim) or self._names(OCTET_STREAM)):
+                try:
+                    return self._checked_claim(claim, sniffed, head, filename)
+                except ContentTypeRefused as error:
+                    refusals.append(error)
+        honest = any(claim is not None and sniffed.confirms(canonical_type(claim)) for claim in claims)
+        # A guess may be wrong about what is inside a container: sound or a film.
+        if not refusals or (guesses is not None and honest and not sniffed.text):
             fitting = next((kind for kind in sniffed.types if self._allows(kind)), None)
-            if fitting is None:
-                raise self._not_allowed(found, empty=not head)
-            return fitting if sniffed.sure else declared
-        if not self._allows(claimed):
-            raise self._not_allowed(declared, empty=False)
+            if fitting is not None:
+                return fitting
+        raise refusals[0] if refusals else self._not_allowed(next(iter(sniffed.types), None), head, filename)
+
+    def _checked_claim(self, claim: str, sniffed: Sniffed, head: bytes, filename: str | None) -> str:
+        kind = canonical_type(claim)
+        if not self._allows(kind):
+            raise self._not_allowed(claim, head, filename)
         # A type without a known signature is trusted if `content_types` names it, but not if only a pattern matches.
-        if sniffed.confirms(claimed) or (exactly and not sniffed.active and not has_signature(claimed)):
-            return declared
-        contrast = f"its first bytes are {found or 'of an unknown type'}" if head else "it is empty"
+        trusted = self._names(kind) and not sniffed.active and (kind == OCTET_STREAM or not has_signature(kind))
+        known_binary = kind.startswith("text/") and sniffed.types and not sniffed.text
+        if sniffed.confirms(kind) or (trusted and not known_binary):
+            return claim
+        found = next(iter(sniffed.types), None)
+        looks = "its first bytes are of an unknown type" if found is None else f"it looks like {describe_type(found)}"
         raise ContentTypeRefused(
-            f"the content is declared as {declared!r}, but {contrast}",
+            f"{self._subject(filename)} is not {describe_type(claim)} ({looks if head else 'it is empty'})",
             field=self.field,
             limit=self.content_types,
             actual=found,
         )
 
-    def _allows(self, kind: str) -> bool:
-        family = f"{kind.partition('/')[0]}/*"
-        return any(each in ("*/*", family) or canonical_type(each) == kind for each in self.content_types or ())
+    def _names(self, kind: str) -> bool:
+        return kind in map(canonical_type, self.content_types or ())
 
-    def _not_allowed(self, actual: str | None, *, empty: bool) -> ContentTypeRefused:
+    def _allows(self, kind: str) -> bool:
+        families = {f"{name.partition('/')[0]}/*" for name in names_of(kind)}
+        return any(
+            each == "*/*" or each in families or canonical_type(each) == kind for each in self.content_types or ()
+        )
+
+    def _not_allowed(self, actual: str | None, head: bytes, filename: str | None) -> ContentTypeRefused:
+        found = "of an unknown type" if actual is None else describe_type(actual)
+        allowed = ", ".join(describe_type(each) for each in self.content_types or ())
         return ContentTypeRefused(
-            f"{'empty content' if empty else actual or 'content of an unknown type'} is not one of the allowed types "
-            f"({', '.join(self.content_types or ())})",
+            f"{self._subject(filename)} is {found if head else 'empty'}. Allowed here: {allowed}",
             field=self.field,
             limit=self.content_types,
             actual=actual,
         )
 
+    def _subject(self, filename: str | None) -> str:
+        return repr(filename) if filename else "this" if self.field else "This"
+
 
 NO_LIMITS = Limits()
+
+# Generic names of containers, which a telling name of the file makes more precise.
+_CONTAINER_NAMES = frozenset({"application/zip", "application/ole-storage", "application/cdfv2"})
+
+
+def likeliest_type(guesses: Guesses, head: bytes) -> str | None:
+    """Return the type that the source declares unless the content contradicts it, else the name's, else the bytes'."""
+    declared, named = guesses
+    if declared is None or contradicts(head, declared):
+        return named or certain_type(head)
+    if named is not None and canonical_type(declared) in _CONTAINER_NAMES and not contradicts(head, named):
+        return named
+    return declared
+
+
+def _says_nothing(claim: str) -> bool:
+    return canonical_type(claim) == OCTET_STREAM
 
 
 def checked_content_types(types: Iterable[str] | str | None) -> tuple[str, ...] | None:

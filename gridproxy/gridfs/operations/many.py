@@ -137,7 +137,7 @@ class _SmallFile:
     def __init__(self, store: Store, request: UploadRequest, data: bytes) -> None:
         id, size = ObjectId(), request.chunk_size or store.chunk_size
         sha256 = hashlib.sha256(data).hexdigest() if store.checksum else None
-        self.record = request.record(id, len(data), size, sha256, store.now())
+        self.record = request.typed(data[:4096]).record(id, len(data), size, sha256, store.now())
         check_record(self.record, size, store.codec_options)
         self.chunks: list[Record] = [
             {"_id": ObjectId(), "files_id": id, "n": n, "data": data[at : at + size]}

@@ -9,7 +9,8 @@ from typing import Any
 
 from gridproxy.errors import BadMetadata, BadOption, OutcomeUnknown
 from gridproxy.gridfs.content.images import ImageOptions, Picture, Rendition, make_picture
-from gridproxy.gridfs.content.limits import HEAD_BYTES, Limits
+from gridproxy.gridfs.content.limits import Limits
+from gridproxy.gridfs.content.sniffing import HEAD_BYTES
 from gridproxy.gridfs.content.variants import picture_keys
 from gridproxy.gridfs.records.chunks import BATCH_BYTES
 from gridproxy.gridfs.records.file_info import FileInfo
@@ -53,7 +54,7 @@ async def upload_picture(
     data, named = await _read_picture(source, request, session)
     named = named.expiring_from(await server_now(store))
     async with store.state.decoding:
-        picture = await in_thread(partial(make_picture, data, options, request.limits.field))
+        picture = await in_thread(partial(make_picture, data, options, request.limits.field, named.filename))
     return await _PictureUpload(store, named, session, progress).run(picture)
 
 
@@ -70,9 +71,13 @@ async def _read_picture(source: object, request: UploadRequest, session: Session
             first = len(data) < HEAD_BYTES
             data += block
             if first and len(data) >= HEAD_BYTES:
-                limits.checked_type(named.content_type, bytes(data[:HEAD_BYTES]))
-    limits.checked_type(named.content_type, bytes(data[:HEAD_BYTES]))
+                _check_type(limits, named, data)
+    _check_type(limits, named, data)
     return bytes(data), named
+
+
+def _check_type(limits: Limits, request: UploadRequest, data: bytearray) -> None:
+    limits.checked_type(request.content_type, bytes(data[:HEAD_BYTES]), request.guesses, request.filename)
 
 
 class _PictureUpload:
@@ -118,7 +123,7 @@ class _PictureUpload:
 
     def _upload(self, rendition: Rendition, request: UploadRequest) -> Upload:
         measured = {"width": rendition.width, "height": rendition.height, "format": rendition.format}
-        request = _with_metadata(replace(request, content_type=rendition.content_type), measured)
+        request = _with_metadata(replace(request, content_type=rendition.content_type, guesses=None), measured)
         return Upload(self._store, request, self._session, self._progress, len(rendition.data))
 
 

@@ -18,6 +18,8 @@ from bson.int64 import Int64
 
 from gridproxy.errors import CorruptFile
 
+from .media_types import recorded_type
+
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
 # BSON dates outside Python's range become the first or the last date that Python has.
 _CLAMPED = CodecOptions[dict[str, Any]](tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
@@ -167,12 +169,8 @@ class FileInfo:
 
     @property
     def content_type(self) -> str | None:
-        """The media type: `content_type` or `contentType` in `metadata`, else the legacy top-level `contentType`."""
-        metadata, extra = self.metadata, self.extra
-        for value in (metadata.get("content_type"), metadata.get("contentType"), extra.get("contentType")):
-            if isinstance(value, str):
-                return value
-        return None
+        """The media type: `content_type` in `metadata`, else what another driver stored, else that of the filename."""
+        return recorded_type(self.metadata, self.extra, self.filename)
 
     @property
     def sha256(self) -> str | None:
@@ -183,11 +181,10 @@ class FileInfo:
 
     @property
     def etag(self) -> str:
-        """A strong entity tag (RFC 9110, 8.8.3) with its quotes. A stored file never changes under its id."""
-        if self.sha256 is not None:
-            return f'"{self.sha256}"'
+        """A strong entity tag (RFC 9110, 8.8.3) with its quotes. It changes with the bytes, the type and the name."""
         # Not as BSON, because the encoding of some ids depends on codec options that are unknown here.
-        identity = repr((self.id, self.length, self.upload_date))
+        content = self.sha256 or (self.id, self.length, self.upload_date)
+        identity = repr((content, self.content_type, self.filename))
         return f'"{hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]}"'
 
     @property

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from functools import partial
 
 from gridproxy.errors import FileRefused
-from gridproxy.gridfs.content.limits import HEAD_BYTES, Limits, Validator
+from gridproxy.gridfs.content.limits import Limits, Validator
+from gridproxy.gridfs.content.sniffing import HEAD_BYTES
 from gridproxy.gridfs.records.chunks import ChunkRange
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.runtime.tasks import in_thread
 
+from .options import UploadRequest
 from .staging import Staged
 
 
@@ -37,12 +39,14 @@ class ContentCheck:
         if not self.done:
             self._head += data[: HEAD_BYTES - len(self._head)]
 
-    async def run(self, declared: str | None, described: Callable[[str | None], FileInfo]) -> str | None:
+    async def run(self, request: UploadRequest, described: Callable[[str | None], FileInfo]) -> str | None:
         """Check the head and return the content type to store. `described` returns the validators' info."""
         async with self._lock:  # concurrent writers run the check once
             if not self.done:
                 head = bytes(self._head)
-                self._content_type = self._limits.checked_type(declared, head)
+                self._content_type = self._limits.checked_type(
+                    request.content_type, head, request.guesses, request.filename
+                )
                 await validate(self._limits, described(self._content_type), head)
                 self.done = True
                 self._head.clear()
@@ -73,7 +77,8 @@ async def check_staged(staged: Staged, limits: Limits) -> None:
         head = ChunkRange(0, -(-min(HEAD_BYTES, info.length) // info.chunk_size), False)
         for chunk in await staged.store.find_chunks(info.id, head, primary=True):
             check.feed(chunk["data"], 0)
-        await check.run(info.content_type, lambda _: info)
+        request = UploadRequest(filename=info.filename, content_type=info.content_type, metadata={})
+        await check.run(request, lambda _: info)
 
 
 async def _verdict(validator: Validator, info: FileInfo, head: bytes) -> object:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import mimetypes
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import PurePosixPath
 from typing import Any, TypedDict, Unpack
 
 import bson
@@ -16,16 +15,17 @@ from bson.errors import InvalidDocument
 from bson.int64 import Int64
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from gridproxy.errors import BadId, BadMetadata, BadOption, DuplicateKey, type_name
-from gridproxy.gridfs.content.limits import NO_LIMITS, Limits
-from gridproxy.gridfs.content.sniffing import OCTET_STREAM
+from gridproxy.errors import BadFilename, BadId, BadMetadata, BadOption, DuplicateKey, type_name
+from gridproxy.gridfs.content.limits import NO_LIMITS, Guesses, Limits, likeliest_type
 from gridproxy.gridfs.content.variants import without_picture_keys
 from gridproxy.gridfs.records.chunks import CHUNK_KEYS, MAX_DOCUMENT, check_chunk_size
 from gridproxy.gridfs.records.file_info import is_sha256, utc_milliseconds, utc_now
 from gridproxy.gridfs.records.ids import check_id
+from gridproxy.gridfs.records.media_types import is_specific, type_by_name
 from gridproxy.runtime.progress import Progress
 
-_COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+# Old browsers send the whole path on the client's disk.
+_WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|\\)\\.*", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ class UploadRequest:
     expires_at: datetime | None = None
     expires_after: timedelta | None = None
     limits: Limits = NO_LIMITS
+    guesses: Guesses | None = None  # if the caller gave no content type, which is then only the first of these
     keeps_metadata: bool = True  # whether a source that is a stored file brings its metadata
 
     def keeping(self, metadata: Mapping[str, Any]) -> UploadRequest:
@@ -52,12 +53,27 @@ class UploadRequest:
 
     def completed_by(self, filename: str | None, content_type: str | None) -> UploadRequest:
         """Return the request with the names of its source for those that the caller did not give."""
-        if filename is None and self.filename is None:
-            return self if content_type is None or self.content_type else replace(self, content_type=content_type)
         if filename is not None and self.filename is None:
-            check_filename(filename)
+            if _WINDOWS_PATH.fullmatch(filename):
+                filename = filename.rpartition("\\")[2] or None
+            if filename is not None:
+                check_filename(filename)
         name = filename if self.filename is None else self.filename
-        return replace(self, filename=name, content_type=self.content_type or _guessed_type(name) or content_type)
+        if self.content_type is not None or self.guesses is not None:
+            return self if name == self.filename else replace(self, filename=name)
+        declared, named = content_type if is_specific(content_type) else None, type_by_name(name)
+        return replace(self, filename=name, content_type=declared or named, guesses=(declared, named))
+
+    @property
+    def typed_by_content(self) -> bool:
+        """Whether the first bytes decide the content type, because the source and the name do not agree on one."""
+        return self.guesses is not None and (self.guesses[0] is not None or self.guesses[1] is None)
+
+    def typed(self, head: bytes) -> UploadRequest:
+        """Return the request with the content type for these first bytes."""
+        if self.guesses is None:
+            return self
+        return replace(self, content_type=likeliest_type(self.guesses, head), guesses=None)
 
     def expiring_from(self, now: datetime) -> UploadRequest:
         """Return the request with one moment of expiry for several files."""
@@ -212,15 +228,15 @@ def check_metadata_keys(keys: Iterable[object]) -> None:
 
 
 def check_filename(filename: object) -> None:
-    """Raise `BadOption` unless the name is a str that UTF-8 can store, without NUL. Slashes have no meaning."""
+    """Raise `BadFilename` unless the name is a str that UTF-8 can store, without NUL. Slashes have no meaning."""
     if not isinstance(filename, str):
-        raise BadOption(f"filename is a str, not {type_name(filename)}")
+        raise BadFilename(f"filename is a str, not {type_name(filename)}")
     if "\0" in filename:
-        raise BadOption(f"filename {filename!r} contains a NUL character")
+        raise BadFilename(f"filename {filename!r} contains a NUL character")
     try:
         filename.encode()
     except UnicodeEncodeError:  # a path whose bytes are not UTF-8 is decoded to such characters
-        raise BadOption(f"filename {filename!r} contains characters that UTF-8 cannot store") from None
+        raise BadFilename(f"filename {filename!r} contains characters that UTF-8 cannot store") from None
 
 
 def check_record(record: Mapping[str, Any], chunk_size: int, codec_options: CodecOptions[dict[str, Any]]) -> None:
@@ -268,12 +284,3 @@ def _expiry(at: object, after: object) -> dict[str, Any]:
     except (OverflowError, ValueError):
         raise BadOption(f"expires_after {after!r} does not result in a valid date") from None
     return {"expires_after": duration}
-
-
-def _guessed_type(filename: str | None) -> str | None:
-    if filename is None:
-        return None
-    # Guess from a path, since "Re: minutes #2.pdf" alone would be read as a URL.
-    kind, compression = mimetypes.guess_type(f"./{PurePosixPath(filename).name}")
-    # "a.tar.gz" is a tar file only after it is decompressed.
-    return kind if compression is None else _COMPRESSED.get(compression, OCTET_STREAM)

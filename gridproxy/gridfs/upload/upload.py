@@ -35,6 +35,8 @@ from .staging import Staged, publish_staged
 
 # Bytes that may be written without awaiting before `write` refuses.
 UNAWAITED_BYTES = 64 * 1024 * 1024
+# How many bytes decide the content type if neither the caller nor the name does.
+_TYPING_BYTES = 4096
 
 
 class State(enum.Enum):
@@ -79,6 +81,7 @@ class Upload:
             store, self.id, self.session, shared_id=shared_id, known_id=shared_id or known_id, majority=staging
         )
         self._tx_log = None if staging or self.session is None else transaction_log_of(self.session)
+        self._typing_head = bytearray()
         self._splitter = Splitter(self.chunk_size)
         self._per_batch = chunks_per_batch(self.chunk_size)
         self._batch: list[bytes] = []
@@ -116,6 +119,8 @@ class Upload:
                 self._content_check.feed(data, self.length)
             except TooLarge as error:
                 raise self._sender.fail(error) from None
+        if self.length < _TYPING_BYTES and self.request.typed_by_content:
+            self._typing_head += data[: _TYPING_BYTES - self.length]
         self.length += len(data)
         for chunk in self._splitter.feed(data):
             self._batch.append(chunk)
@@ -174,11 +179,11 @@ class Upload:
         if not (whole or check.has_head):
             return False
         try:
-            content_type = await check.run(self.request.content_type, self._describe)
+            content_type = await check.run(self.request, self._describe)
         except Exception as error:
             self._sender.fail(error)
             raise
-        self.request = replace(self.request, content_type=content_type)
+        self.request = replace(self.request, content_type=content_type, guesses=None)
         return True
 
     def _describe(self, content_type: str | None) -> FileInfo:
@@ -218,6 +223,7 @@ class Upload:
             if self._progress is not None:
                 # Report before the record is inserted: a failing callback must not leave an unknown file behind.
                 await self._report(self.length, self.length)
+            self.request = self.request.typed(bytes(self._typing_head))
             record = await work()
             if self._tx_log is not None and not self._tx_log.open:
                 self._sender.undo_log.abandon_record()
