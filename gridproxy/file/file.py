@@ -15,21 +15,22 @@ from gridproxy.gridfs.download.reader import DownloadStream, Reader, text_decode
 from gridproxy.gridfs.download.sinks import SinkLike, save
 from gridproxy.gridfs.download.verify import verify_file
 from gridproxy.gridfs.operations.copy import copy_file
+from gridproxy.gridfs.operations.pictures import upload_picture
 from gridproxy.gridfs.operations.update import rename_file, update_file
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session
 from gridproxy.gridfs.upload.options import TransferOptions, UploadRequest, split_metadata, upload_request
-from gridproxy.gridfs.upload.sources import Data, Source, SourceLike
+from gridproxy.gridfs.upload.sources import Data, Source, SourceLike, open_source
 from gridproxy.gridfs.upload.staging import Staged
-from gridproxy.gridfs.upload.upload import Written
+from gridproxy.gridfs.upload.upload import Written, upload_source
 from gridproxy.gridfs.upload.writer import Writer
 from gridproxy.runtime.progress import Progress
 from gridproxy.runtime.tasks import run_to_completion
 
 from .options import BucketLike, FileOptions
 from .pydantic import apply_options_to_default, file_json_schema, file_schema
-from .state import FileState
-from .writing import NewFile, StoredFile, abort_writer, close_writer, store_content
+from .state import FileState, state_in
+from .writing import NewFile, StoredFile, abort_writer, close_writer
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -302,7 +303,7 @@ class AsyncGridFile:
         request = self._request(options)
         if self.state.id is not None:
             raise self.state.stored_already("put")
-        return await store_content(self.state, source, request, session, progress)
+        return await self._store(source, request, session, progress)
 
     @overload
     async def replace(self, source: SourceLike | Staged, **options: Unpack[TransferOptions]) -> FileInfo: ...
@@ -338,7 +339,29 @@ class AsyncGridFile:
         assert await file.read() == b"another marmot"
         ```
         """
-        return await store_content(self.state, source, self._request(options), session, progress)
+        return await self._store(source, self._request(options), session, progress)
+
+    async def _store(
+        self, source: SourceLike | Staged, request: UploadRequest, session: Session | None, progress: Progress | None
+    ) -> FileInfo:
+        """Store all of `source` and point to it. The old file is removed, or kept until the document was saved."""
+        state = self.state
+        opened: Source | Staged
+        # Opened (which does no I/O) before the file is busy, because the file may be its own source.
+        if (other := state_in(source)) is not None:
+            opened = StoredFile(other.stream(session=session))  # it may have been put in the same transaction
+        else:
+            opened = source if isinstance(source, Staged) else open_source(source, encoding=request.encoding)
+        with state.exclusive("being put"):
+            store = state.store()
+            state.enlist(store.session_for(session))
+            image = state.options.image
+            if image is None:
+                info = await upload_source(store, opened, request, session=session, progress=progress)
+            else:
+                info = await upload_picture(store, opened, request, image, session=session, progress=progress)
+            await state.replace_with(store, info, session)
+            return info
 
     def _request(self, options: dict[str, Any]) -> UploadRequest:
         known, metadata = split_metadata(options)

@@ -8,17 +8,13 @@ from typing import Any, Generic, TypeVar
 
 from gridproxy.gridfs.content.variants import without_references
 from gridproxy.gridfs.download.reader import DownloadStream
-from gridproxy.gridfs.operations.pictures import upload_picture
-from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session
 from gridproxy.gridfs.upload.options import UploadRequest
-from gridproxy.gridfs.upload.sources import Source, SourceLike, open_source
-from gridproxy.gridfs.upload.staging import Staged
-from gridproxy.gridfs.upload.upload import upload_source
+from gridproxy.gridfs.upload.sources import Source
 from gridproxy.gridfs.upload.writer import Writer
 from gridproxy.runtime.progress import Progress
 
-from .state import FileState, HasState, state_in
+from .state import FileState, HasState
 
 F = TypeVar("F", bound=HasState)
 
@@ -45,32 +41,6 @@ class StoredFile(Source):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-
-
-async def store_content(
-    state: FileState,
-    source: SourceLike | Staged,
-    request: UploadRequest,
-    session: Session | None,
-    progress: Progress | None,
-) -> FileInfo:
-    """Store all of `source` and point to it; the old file is removed, or kept until the document has been saved."""
-    opened: Source | Staged
-    # Opened (which does no I/O) before the file is busy, because the file may be its own source.
-    if (other := state_in(source)) is not None:
-        opened = StoredFile(other.stream(session=session))  # it may have been put in the same transaction
-    else:
-        opened = source if isinstance(source, Staged) else open_source(source, encoding=request.encoding)
-    with state.exclusive("being put"):
-        store = state.store()
-        state.enlist(store.session_for(session))
-        image = state.options.image
-        if image is None:
-            info = await upload_source(store, opened, request, session=session, progress=progress)
-        else:
-            info = await upload_picture(store, opened, request, image, session=session, progress=progress)
-        await state.replace_with(store, info, session)
-        return info
 
 
 async def close_writer(state: FileState) -> None:

@@ -200,13 +200,13 @@ def _containers(head: bytes) -> Iterator[tuple[str, ...]]:
         yield CONTAINERS["pdf"]
     if head[34:36] == b"LP" and head[8:12] in (b"\0\0\1\0", b"\1\0\2\0", b"\2\0\2\0"):
         yield ("application/vnd.ms-fontobject",)
-    if _is_bitmap(head):
+    if head.startswith(b"BM") and _is_bitmap(head):
         yield ("image/bmp",)
     if len(head) > 3 and head[0] == 10 and head[1] <= 5 and head[2] == 1 and head[3] in (1, 2, 4, 8):
         yield ("image/pcx",)
-    if any(head[at : at + 1] == b"G" and head[at + step : at + step + 1] == b"G" for at, step in ((0, 188), (4, 192))):
+    if head[:1] == head[188:189] == b"G" or head[4:5] == head[196:197] == b"G":
         yield CONTAINERS["mpeg-ts"]
-    if kinds := _sound_frame(head[:4]):
+    if head[:1] in (b"\xff", b"\x0b") and (kinds := _sound_frame(head[:4])):
         yield kinds
 
 
@@ -266,7 +266,7 @@ def _zip(head: bytes) -> Sniffed:
 
 def _is_bitmap(head: bytes) -> bool:
     header = int.from_bytes(head[14:18], "little")
-    return head.startswith(b"BM") and header in (12, 16, 40, 52, 56, 64, 108, 124)
+    return header in (12, 16, 40, 52, 56, 64, 108, 124)
 
 
 def _sound_frame(start: bytes) -> tuple[str, ...]:

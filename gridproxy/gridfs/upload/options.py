@@ -17,6 +17,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from gridproxy.errors import BadFilename, BadId, BadMetadata, BadOption, DuplicateKey, type_name
 from gridproxy.gridfs.content.limits import NO_LIMITS, Guesses, Limits, likeliest_type
+from gridproxy.gridfs.content.sniffing import certain_type
 from gridproxy.gridfs.content.variants import without_picture_keys
 from gridproxy.gridfs.records.chunks import CHUNK_KEYS, MAX_DOCUMENT, check_chunk_size
 from gridproxy.gridfs.records.file_info import is_sha256, utc_milliseconds, utc_now
@@ -61,7 +62,8 @@ class UploadRequest:
         name = filename if self.filename is None else self.filename
         if self.content_type is not None or self.guesses is not None:
             return self if name == self.filename else replace(self, filename=name)
-        declared, named = content_type if is_specific(content_type) else None, type_by_name(name)
+        declared = content_type if content_type is not None and is_specific(content_type) else None
+        named = None if name is None else type_by_name(name)
         return replace(self, filename=name, content_type=declared or named, guesses=(declared, named))
 
     @property
@@ -73,7 +75,8 @@ class UploadRequest:
         """Return the request with the content type for these first bytes."""
         if self.guesses is None:
             return self
-        return replace(self, content_type=likeliest_type(self.guesses, head), guesses=None)
+        kind = certain_type(head) if self.guesses == (None, None) else likeliest_type(self.guesses, head)
+        return replace(self, content_type=kind, guesses=None)
 
     def expiring_from(self, now: datetime) -> UploadRequest:
         """Return the request with one moment of expiry for several files."""
@@ -138,6 +141,8 @@ def split_metadata(keywords: Mapping[str, Any]) -> tuple[UploadOptions, dict[str
 
     Raises `BadOption` for a keyword that is almost the name of an option.
     """
+    if not keywords:
+        return {}, {}
     known = UploadOptions.__annotations__
     for key in keywords.keys() - known.keys():
         if meant := _near_option(key):

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio.lowlevel
@@ -37,6 +38,7 @@ from .staging import Staged, publish_staged
 UNAWAITED_BYTES = 64 * 1024 * 1024
 # How many bytes decide the content type if neither the caller nor the name does.
 _TYPING_BYTES = 4096
+_ANY_DATE = datetime(1970, 1, 1, tzinfo=UTC)  # of a record whose size is checked
 
 
 class State(enum.Enum):
@@ -102,7 +104,8 @@ class Upload:
 
     async def start(self) -> None:
         """Check the request against the store before anything is sent."""
-        check_record(self.request.record(self.id, 0, self.chunk_size, None), self.chunk_size, self.store.codec_options)
+        record = self.request.record(self.id, 0, self.chunk_size, None, _ANY_DATE)
+        check_record(record, self.chunk_size, self.store.codec_options)
         if self.request.id is not None:
             await check_id_is_free(self.store, self.id, self.session)
         if self.store.key not in self.store.state.indexed or not self.store.knows_clock:
@@ -366,7 +369,9 @@ async def _receive(
         if not staging:
             check_repeatable(opened, store.session_for(session))
         await opened.prepare()
-        request = request.completed_by(opened.name, opened.content_type).keeping(opened.metadata)
+        request = request.completed_by(opened.name, opened.content_type)
+        if opened.metadata:
+            request = request.keeping(opened.metadata)
         upload = Upload(store, request, session, progress, opened.size, staging)
         try:
             if opened.size is not None and request.limits.max_size is not None:
