@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 import gridproxy
-from gridproxy import AsyncGridFile, Bucket, FileOptions, ImageOptions, PictureRefused
+from gridproxy import AsyncGridFile, BadOption, Bucket, FileOptions, ImageOptions, PictureRefused
 from gridproxy.adapters.document import Document, FileField, ImageField, ListField
 
 from ..observing import Database, contents
@@ -169,3 +169,10 @@ async def test_a_wrapped_attribute_holds_pictures(database: Database) -> None:
         await owner.photo.replace(b"no picture")
     await owner.photo.delete()
     assert await contents(database) == (0, 0)
+
+
+async def test_an_image_field_takes_every_option_of_pictures() -> None:
+    field = ImageField(max_pixels=1000, format="PNG", quality=80)
+    assert field.options.image == ImageOptions(max_pixels=1000, format="PNG", quality=80)
+    with pytest.raises(BadOption, match="quality"):
+        ImageField(quality=101)

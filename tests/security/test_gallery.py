@@ -13,19 +13,25 @@ import httpx
 import pytest
 from pymongo import AsyncMongoClient
 
+from gridproxy import Bucket
+
 GALLERY = Path(__file__).resolve().parent.parent.parent / "examples" / "gallery"
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff2c00000000010001000002024401003b")
 
 
 @pytest.fixture
-async def browser(mongodb_uri: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
+def name() -> str:
+    return f"gridproxy_test_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+async def browser(mongodb_uri: str, name: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
     spec = importlib.util.spec_from_file_location("gallery_service", GALLERY / "service.py")
     assert spec is not None
     assert spec.loader is not None
     service = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, service)  # where pydantic looks for the names in annotations
     spec.loader.exec_module(service)
-    name = f"gridproxy_test_{uuid.uuid4().hex}"
     host, _, options = mongodb_uri.partition("://")[2].partition("/")
     app = service.gallery(f"mongodb://{host}/{name}?{options.partition('?')[2]}")
     async with app.router.lifespan_context(app):
@@ -34,6 +40,31 @@ async def browser(mongodb_uri: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
             yield browser
     async with AsyncMongoClient[dict[str, object]](mongodb_uri) as client:
         await client.drop_database(name)
+
+
+async def test_of_two_replacements_at_once_one_is_a_409_that_leaves_nothing(
+    browser: httpx.AsyncClient, mongodb_uri: str, name: str
+) -> None:
+    """The gallery promises "both, or neither"."""
+    item = (await browser.post("/items", params={"name": "a.gif"}, content=PIXEL)).json()
+    address = f"/items/{item['id']}/file"
+    overtaking = []
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield PIXEL[:20]
+        overtaking.append(await browser.put(address, params={"name": "b.gif"}, content=PIXEL + b"b"))
+        yield PIXEL[20:]
+
+    late = await browser.put(address, params={"name": "c.gif"}, content=slow())
+    assert [answer.status_code for answer in overtaking] == [200]
+    assert late.status_code == 409, late.text
+    [left] = (await browser.get("/items")).json()
+    assert left["name"] == "b.gif"
+    assert (await browser.get(left["url"])).content == PIXEL + b"b"
+    async with AsyncMongoClient[dict[str, object]](mongodb_uri) as client:
+        bucket = Bucket(client[name], "media")
+        assert [info.filename async for info in bucket.find()] == ["b.gif"]
+        assert [finding async for finding in bucket.check()] == []
 
 
 async def test_what_is_uploaded_runs_nowhere(browser: httpx.AsyncClient) -> None:

@@ -125,10 +125,13 @@ class ImageField(FileField):
         size: The size to which a larger picture is scaled down.
         thumbnail_size: The size of the thumbnail.
         variants: The sizes of further copies, by name.
+        max_pixels: The largest number of pixels in all frames, as in `ImageOptions`.
+        format: The format of the smaller pictures, such as "WEBP".
+        quality: The quality of encoded pictures, from 1 to 100.
         **options: The options of `FileField`.
 
     Raises:
-        BadOption: A size is invalid, or the extra is missing.
+        BadOption: A size or another option is invalid, or the extra is missing.
         PictureRefused: The content is not a picture, on putting or saving.
 
     ```python
@@ -151,8 +154,18 @@ class ImageField(FileField):
         size: Size | None = None,
         thumbnail_size: Size | None = None,
         variants: Mapping[str, Size] | None = None,
+        max_pixels: int | None = None,
+        format: str | None = None,  # noqa: A002  # the name in ImageOptions
+        quality: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        image = ImageOptions(size=size, thumbnail_size=thumbnail_size, variants=variants or {})
+        image = ImageOptions(
+            size=size,
+            thumbnail_size=thumbnail_size,
+            variants=variants or {},
+            max_pixels=max_pixels,
+            format=format,
+            quality=quality,
+        )
         self.options: FileOptions = replace(self.options, image=image)
