@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -26,6 +26,7 @@ class StoredFile(Source):
     name: str | None
     content_type: str | None
     size: int | None
+    metadata: Mapping[str, Any]
 
     def __init__(self, stream: DownloadStream) -> None:
         self._stream = stream

@@ -37,6 +37,7 @@ class FileFindOne(FindOne[Any]):
     """Beanie's query for one document. Its updates raise `ValidationError` for content."""
 
     UpdateQueryType: type[UpdateOne] = _RefusingUpdateOne
+    find_expressions: list[Mapping[str, Any]]
 
     def get_filter_query(self) -> dict[str, Any]:
         """Return the filter. A condition on a file matches ids and snapshots."""
@@ -52,6 +53,7 @@ class FileFindMany(FindMany[Any]):
     """Beanie's query for many documents. Its updates raise `ValidationError` for content."""
 
     UpdateQueryType: type[UpdateMany] = _RefusingUpdateMany
+    find_expressions: list[Mapping[str, Any]]
 
     def get_filter_query(self) -> dict[str, Any]:
         """Return the filter. A condition on a file matches ids and snapshots."""

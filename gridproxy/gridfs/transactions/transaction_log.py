@@ -43,7 +43,7 @@ class TransactionLog:
 
     def __init__(self, session: Session, *, repeated: bool = False) -> None:
         self.open = True
-        self.committed = False
+        self.committed: bool = False
         self.repeated = repeated
         self._hooks: dict[tuple[int, str], tuple[object, Hooks]] = {}
         self._uploads: list[PendingUpload] = []
