@@ -1,1 +1,1 @@
-"""Fields of documents: one thin adapter for each ODM; none imports another."""
+"""Fields of documents: one thin adapter for each ODM. None imports another."""

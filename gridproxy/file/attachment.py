@@ -205,12 +205,12 @@ class Attachment:
             self._replaced += removable
 
     def forget(self, now: FileRef) -> None:
-        """Leave the replaced files to the garbage collector; the document points to `now`."""
+        """Leave the replaced files to the garbage collector. The document points to `now`."""
         self._saved, self.outcome_unknown = now, False
         self._replaced.clear()
 
     def reloaded(self, now: FileRef) -> None:
-        """Know the file as loaded from the database; what was replaced is left to the garbage collector."""
+        """Know the file as loaded from the database. What was replaced is left to the garbage collector."""
         self.forget(now)
         self._owned.clear()
         self.own(now[0])

@@ -123,7 +123,7 @@ class FileOptions:
         object.__setattr__(self, "_limits", limits)
 
     def limits(self, field: str | None = None) -> Limits:
-        """Return the limits of a field of this name; None for the name that the options were given to."""
+        """Return the limits of a field of this name. None for the name that the options were given to."""
         return self._limits if field is None or field == self._limits.field else replace(self._limits, field=field)
 
     def for_field(self, name: str | None) -> FileOptions:

@@ -91,7 +91,7 @@ _SNAPSHOT: dict[str, Any] = {
 
 
 def pydantic_fields(kind: Any) -> Any:
-    """Return the fields of a pydantic model, without importing pydantic; None for any other class."""
+    """Return the fields of a pydantic model, without importing pydantic. None for any other class."""
     return kind.model_fields if hasattr(kind, "__pydantic_fields_set__") else None
 
 
@@ -136,7 +136,7 @@ def _is_loading() -> bool:
 
     pydantic does not tell a validator whether a model is constructed or loaded, and only a loaded one owns its files.
     """
-    caller = sys._getframe(2)  # noqa: SLF001  # the validator's caller; there is no public way to ask
+    caller = sys._getframe(2)  # noqa: SLF001  # the validator's caller. There is no public way to ask
     return caller.f_code.co_name == "model_validate" and caller.f_globals.get("__name__") == "pydantic.main"
 
 

@@ -283,7 +283,7 @@ class FileState:
             raise
 
     async def remove(self, store: Store, id: object, session: Session | None) -> None:
-        """Remove the stored file `id`; this file is empty afterwards."""
+        """Remove the stored file `id`. This file is empty afterwards."""
         await remove_file(store, id, session)
         self.set_file(None, None)
 

@@ -138,7 +138,7 @@ def _encoded(file: AsyncGridFile) -> object:
     raise BadId(f"the id of a file in a Beanie document must be an ObjectId: {value!r} could not be loaded again")
 
 
-# Beanie has one table for documents, embedded values, updates and queries, and asks nobody else.
+# Beanie has one table for documents, embedded values, updates and queries.
 DEFAULT_CUSTOM_ENCODERS[AsyncGridFile] = _encoded
-# What `save_changes` and `update` write is encoded twice; it is BSON that refuses it.
+# What `save_changes` and `update` write is encoded twice. BSON refuses it.
 DEFAULT_CUSTOM_ENCODERS[UnstoredContent] = lambda unstored: unstored

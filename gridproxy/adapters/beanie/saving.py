@@ -21,7 +21,7 @@ from .typed_document import TypedDocument
 
 
 class Saving:
-    """A running save, update or deletion of one document; `stores` says that it may store content."""
+    """A running save, update or deletion of one document. `stores` says that it may store content."""
 
     def __init__(self, document: TypedDocument, attacher: Attacher, *, stores: bool = True) -> None:
         self.document = document

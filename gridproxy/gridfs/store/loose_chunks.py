@@ -90,7 +90,7 @@ async def remove_loose_chunks(store: Store, id: object) -> Loose:
 async def remove_own_chunks(store: Store, id: object, upload_id: object, chunk_ids: Sequence[ObjectId]) -> Loose:
     """Remove these chunks of one upload, unless they are a file."""
     mark = ObjectId()
-    # Without its chunk 0 nobody can make a file of the others.
+    # Without its chunk 0 no client can make a file of the others.
     marked = bool(chunk_ids) and await store.mark_chunk(id, chunk_ids[0], mark)
     if marked or not chunk_ids:
         found = await _find_owner(store, id, upload_id)

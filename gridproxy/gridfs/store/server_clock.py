@@ -36,8 +36,8 @@ async def measure_clock(store: Store) -> None:
         except OperationFailure:
             hello = {}  # an upload does not fail because a server does not tell its time
     received = local_time()
-    told = hello.get("localTime")
-    offset = told.timestamp() - (sent + received) / 2 if isinstance(told, datetime) else 0.0
+    reported = hello.get("localTime")
+    offset = reported.timestamp() - (sent + received) / 2 if isinstance(reported, datetime) else 0.0
     # What the time of the answer explains is not a difference of the clocks. The server cuts its time to milliseconds.
     store.set_clock(0.0 if abs(offset) <= received - sent + 0.001 else offset)
     if "setName" in hello or hello.get("msg") == "isdbgrid":

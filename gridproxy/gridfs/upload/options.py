@@ -128,7 +128,7 @@ class UploadOptions(TypedDict, total=False):
 
 
 class TransferOptions(UploadOptions, total=False):
-    """What a call that uploads can be told besides."""
+    """The options of a call that uploads: those of the upload, the session and the progress."""
 
     session: AsyncClientSession | None
     """A session of pymongo's. In a transaction only the record takes part in it."""
