@@ -267,7 +267,7 @@ def refuse_open_files(files: Iterable[HeldFile]) -> None:
     """Raise `UploadInProgress` if a file of the document is being written: its field has no id yet."""
     for field, file in files:
         if file.state.busy is not None:
-            raise UploadInProgress(f"{field}: this file is {file.state.busy}; close() or abort() it before saving")
+            raise UploadInProgress(f"{field}: this file is {file.state.busy}. close() or abort() it before saving")
 
 
 def _is_incomplete(file: AsyncGridFile) -> bool:

@@ -107,7 +107,7 @@ def apply_options_to_default(file: HasState, model: Any, field: str) -> None:
         declared = pydantic_fields(model).get(field)
         if isinstance(declared.annotation, str | ForwardRef):
             raise BadOption(
-                f"{model.__qualname__}.{field}: its annotation {declared.annotation!r} cannot be read yet; it may hold "
+                f"{model.__qualname__}.{field}: its annotation {declared.annotation!r} cannot be read yet. It may hold "
                 f"options for its default: {model.__qualname__}.model_rebuild() first, or leave the default out"
             )
     if declared is None:  # a class variable, or a private attribute

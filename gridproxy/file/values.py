@@ -132,7 +132,7 @@ def assign(current: F, value: object, options: FileOptions) -> F:
             return kind(ObjectId(value), options=options)
         except InvalidId:
             raise BadId(
-                f"{value!r} is not a file's id (24 hex digits); for content assign bytes, a path or an open file"
+                f"{value!r} is not a file's id (24 hex digits). For content assign bytes, a path or an open file"
             ) from None
     if isinstance(value, Mapping):
         raise BadId(f"a file's id cannot be a mapping: {value!r}")

@@ -150,7 +150,7 @@ class Schema:
         while not await self._update_once(state, before, changes, session):
             found = await self.find(state.id, session)
             if found is None:
-                raise DocumentMissing(f"{self.name} {state.id!r} was deleted; nothing was written")
+                raise DocumentMissing(f"{self.name} {state.id!r} was deleted, and nothing was written")
             for name, expected in before.items():
                 # A value that this document has sent without an answer is its own change.
                 ours = [expected, changes[name], *(each[name] for each in state.outcome_unknown if name in each)]
