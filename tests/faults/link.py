@@ -52,6 +52,7 @@ class _Order:
     skip: int
     times: int | None
     only: str | None
+    refuse_aborts: bool
 
 
 class Link:
@@ -89,10 +90,22 @@ class Link:
         """The address for a client; it knows no other way to the server."""
         return f"mongodb://127.0.0.1:{self._port}/?directConnection=true"
 
-    def strike(self, kind: Break, *, skip: int = 0, times: int | None = 1, only: str | None = None) -> None:
-        """Strike the next `times` commands (all where it is None) after `skip` more, of those that are `only`."""
+    def strike(
+        self,
+        kind: Break,
+        *,
+        skip: int = 0,
+        times: int | None = 1,
+        only: str | None = None,
+        refuse_aborts: bool = True,
+    ) -> None:
+        """Strike the next `times` commands (all where it is None) after `skip` more, of those that are `only`.
+
+        pymongo does not repeat the abort of a transaction that was refused with an error. The server then keeps the
+        transaction open, and its records locked.
+        """
         self.heal()
-        self._order = _Order(kind, skip, times, only)
+        self._order = _Order(kind, skip, times, only, refuse_aborts)
 
     def before(self, number: int, do: Callable[[], Awaitable[object]]) -> None:
         """Do something before the command of this number (from 0) is passed on."""
@@ -142,6 +155,8 @@ class Link:
             return None
         if order.skip:
             order.skip -= 1
+            return None
+        if order.kind is Break.ERROR and not order.refuse_aborts and command.startswith("abortTransaction"):
             return None
         if order.times is not None:
             if not order.times:
