@@ -598,7 +598,7 @@ class Bucket:
         ```
         """
         if not await remove_file(self.store, id, session):
-            raise FileMissing(id)
+            raise FileMissing(id, bucket=self.store.description)
 
     async def delete_by_name(self, filename: str, *, session: Session | None = None) -> int:
         """Remove every revision of a name.

@@ -59,6 +59,8 @@ exists await (*, session=)
 filename property
 finalize await (*, session=)
 format property
+get await (*, session=)
+grid_id property
 height property
 id property
 info property
@@ -82,6 +84,7 @@ revert await (*, session=)
 save_to await (sink, progress=, *, session=)
 seek await (offset, whence=, *, session=)
 sha256 property
+size property
 stat await (*, session=)
 stream (start=, stop=, *, session=)
 tell ()

@@ -182,6 +182,37 @@ class AsyncGridFile:
         return 0 if info is None else info.length
 
     @property
+    def grid_id(self) -> object:
+        """The file's id, by MongoEngine's name."""
+        return self.id
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """A picture's (width, height) in pixels, by MongoEngine's name, or None for other files. See `length`."""
+        width, height = self.width, self.height
+        return None if width is None or height is None else (width, height)
+
+    async def get(self, *, session: Session | None = None) -> Self | None:
+        """Return this file with its record loaded, by MongoEngine's name, or None if it is empty.
+
+        Args:
+            session: A session of pymongo's.
+
+        Raises:
+            FileMissing: The file was deleted, or has expired.
+
+        ```python
+        assert await AsyncGridFile().get() is None
+        file = await AsyncGridFile(info.id, bucket=bucket).get()
+        assert file.length == info.length
+        ```
+        """
+        if self.state.id is None and self.state.content is None:
+            return None
+        await self.stat(session=session)
+        return self
+
+    @property
     def upload_date(self) -> datetime | None:
         """The time when the upload ended, aware, in UTC. None if another writer did not store it."""
         info = self._record("upload_date")

@@ -46,9 +46,9 @@ async def test_a_collection_has_the_given_name_or_that_of_the_class(
     assert await database.list_collection_names() == [collection]
 
 
-async def test_a_class_name_becomes_snake_case(database: Database) -> None:
+async def test_a_class_name_becomes_snake_case_as_in_mongoengine(database: Database) -> None:
     await HTTPRequestLog(path="/").save()
-    assert await database.list_collection_names() == ["http_request_log"]
+    assert await database.list_collection_names() == ["h_t_t_p_request_log"]
 
 
 async def test_a_subclass_has_a_collection_of_its_own(database: Database) -> None:

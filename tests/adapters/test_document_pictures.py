@@ -55,26 +55,26 @@ async def test_the_save_removes_the_old_picture_with_its_thumbnail_and_variants(
     old = marmot.photo.thumbnail
     if way == "replace":
         await marmot.photo.replace(picture("PNG"))
-        assert await contents(database) == (4, 4)
+        assert await contents(database, "images") == (4, 4)
         assert await old.exists()
     else:
         marmot.photo = picture("PNG")
     await marmot.save()
     assert marmot.photo.format == "PNG"
     assert not await old.exists()
-    assert await contents(database) == (2, 2)
+    assert await contents(database, "images") == (2, 2)
     await marmot.photo.replace(picture("GIF"))
     await marmot.photo.revert()
-    assert await contents(database) == (2, 2)
+    assert await contents(database, "images") == (2, 2)
     assert await marmot.photo.thumbnail.exists()
 
 
 async def test_deleting_a_document_deletes_its_pictures(database: Database) -> None:
     marmot = await Animal(album=[picture(), picture("PNG")], shown=picture()).save()
-    assert await contents(database) == (6, 6)
+    assert await contents(database, "images") == (6, 6)
     assert await size_of(marmot.album[1].variants["small"]) == (20, 15)
     await marmot.delete()
-    assert await contents(database) == (0, 0)
+    assert await contents(database, "images") == (0, 0)
 
 
 async def test_a_snapshot_has_the_size_and_the_thumbnail(database: Database) -> None:
@@ -91,7 +91,7 @@ async def test_a_refusal_names_the_field(database: Database) -> None:
     assert caught.value.field == "photo"
     with pytest.raises(gridproxy.TooLarge, match=r"^photo: "):
         await marmot.photo.replace(picture("BMP", (800, 600)))
-    assert await contents(database) == (0, 0)
+    assert await contents(database, "images") == (0, 0)
 
 
 async def test_an_image_field_accepts_the_options_of_a_file_field() -> None:

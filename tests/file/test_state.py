@@ -187,6 +187,7 @@ def test_a_file_can_be_weakly_referenced() -> None:
 
 # The record's fields
 
+MONGOENGINE = ["grid_id", "size"]  # tests/adapters/test_mongoengine_names.py
 FIELDS = ["filename", "content_type", "length", "upload_date", "metadata", "chunk_size", "sha256", "etag"]
 
 
@@ -224,7 +225,7 @@ def test_fields_of_a_picture_are_known_only_with_info(field: str) -> None:
 
 def test_every_public_property_is_tried_above() -> None:
     public = {name for name, _ in inspect.getmembers(AsyncGridFile, lambda each: isinstance(each, property))}
-    assert public == {*FIELDS, *PICTURE, "id", "info", "options", "closed"}
+    assert public == {*FIELDS, *PICTURE, "id", "info", "options", "closed", *MONGOENGINE}
 
 
 def test_unknown_attributes_raise_attribute_error_without_io() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from bson import ObjectId
 
-from gridproxy.errors import BadId, BadSource, ValidationError
+from gridproxy.errors import BadId, BadOption, BadSource, ValidationError
 from gridproxy.file.attachment import Proof
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FieldOptions, FileOptions
@@ -25,6 +25,11 @@ class FileField(Field[AsyncGridFile, Any]):
 
     Assigning bytes, a path or an open file does no I/O: the next `save()` stores it. Assigning another file, its id (an
     `ObjectId` or 24 hex digits) or None moves the reference.
+
+    Args:
+        required: Whether a save refuses an empty file.
+        collection_name: MongoEngine's word for `bucket`.
+        **options: Those of `FileOptions`.
 
     Raises:
         BadOption: An option is invalid.
@@ -44,8 +49,14 @@ class FileField(Field[AsyncGridFile, Any]):
 
     two_forms = True
 
-    def __init__(self, *, required: bool = False, **options: Unpack[FieldOptions]) -> None:
+    def __init__(
+        self, *, required: bool = False, collection_name: str | None = None, **options: Unpack[FieldOptions]
+    ) -> None:
         super().__init__(required=required)
+        if collection_name is not None:
+            if options.get("bucket") is not None:
+                raise BadOption("collection_name= is MongoEngine's word for bucket=: give one of the two")
+            options["bucket"] = collection_name
         self.options: FileOptions = FileOptions(**options)
 
     def options_in(self, owner: BaseDocument) -> FileOptions:
@@ -118,8 +129,9 @@ class FileField(Field[AsyncGridFile, Any]):
 class ImageField(FileField):
     """A picture, with a thumbnail and variants that are stored and deleted with it. Needs the extra `images`.
 
-    Its file also has `width`, `height`, `format`, `thumbnail` and `variants`. Each size is (width, height) in pixels,
-    or (width, height, True) for exactly this size, as in `ImageOptions`.
+    It is stored in the bucket "images" unless `bucket=` names another one, as in MongoEngine. Its file also has
+    `width`, `height`, `format`, `thumbnail` and `variants`. Each size is (width, height) in pixels, or
+    (width, height, True) for exactly this size, as in `ImageOptions`.
 
     Args:
         size: The size to which a larger picture is scaled down.
@@ -159,6 +171,8 @@ class ImageField(FileField):
         quality: int | None = None,
         **options: Any,
     ) -> None:
+        if options.get("bucket") is None and options.get("collection_name") is None:
+            options["bucket"] = "images"
         super().__init__(**options)
         image = ImageOptions(
             size=size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 from gridproxy.errors import BadId, BadOption, DocumentMissing, ValidationError
@@ -64,6 +64,7 @@ class Document(BaseDocument):
 
     def __init_subclass__(cls, *, collection: str | None = None, db_alias: str | None = None) -> None:
         super().__init_subclass__()
+        collection, db_alias = _with_meta(cls, collection, db_alias)
         fields: dict[str, Field[Any, Any]] = {}
         for base in reversed(cls.__mro__):
             for name, value in vars(base).items():
@@ -77,7 +78,7 @@ class Document(BaseDocument):
                 )
         if db_alias is not None:
             cls.document_alias = db_alias
-        cls.document_schema = Schema(cls, fields, collection or _snake_case(cls.__name__), cls.document_alias)
+        cls.document_schema = Schema(cls, fields, collection or _collection_name(cls.__name__), cls.document_alias)
 
     def __init__(self, *, id: object = None, **values: Any) -> None:
         try:
@@ -307,5 +308,28 @@ def _kept(current: AsyncGridFile, loaded: AsyncGridFile) -> AsyncGridFile:
     return current
 
 
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+def _collection_name(name: str) -> str:
+    """Return MongoEngine's name for the collection of a class: `PDFReport` is in "p_d_f_report"."""
+    return re.sub(r"(?=[A-Z])", "_", name).strip("_").lower()
+
+
+def _with_meta(cls: type, collection: str | None, db_alias: str | None) -> tuple[str | None, str | None]:
+    """Return both options of a class, also from MongoEngine's `meta`. Raises `BadOption` for any other key of it."""
+    meta = vars(cls).get("meta")
+    if not isinstance(meta, Mapping):
+        return collection, db_alias
+    given = {"collection": collection, "db_alias": db_alias}
+    for key, value in meta.items():
+        if key not in given:
+            raise BadOption(
+                f"{cls.__name__}: meta has the keys collection and db_alias here, not {key!r}. Use pymongo for indexes "
+                "and other settings of the collection"
+            )
+        if not isinstance(value, str) or not value:
+            raise BadOption(f"{cls.__name__}: meta[{key!r}] is a str, not {value!r}")
+        if given[key] is not None:
+            raise BadOption(
+                f"{cls.__name__}: {key} is given in meta and as a keyword of the class. Give one of the two"
+            )
+        given[key] = value
+    return given["collection"], given["db_alias"]

@@ -88,5 +88,5 @@ async def _update(store: Store, id: object, update: Any, session: Session | None
     except (InvalidDocument, OverflowError, ValueError) as error:
         raise BadMetadata(f"the metadata cannot be stored: {error}") from error
     if record is None:
-        raise FileMissing(id)
+        raise FileMissing(id, bucket=store.description)
     return FileInfo.from_record(record)
