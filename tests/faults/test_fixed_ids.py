@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import pymongo
 import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
@@ -20,7 +21,7 @@ from gridproxy.gridfs.store.collections import Store
 from gridproxy.gridfs.upload.staging import Staged
 
 from .conftest import CHUNK
-from .link import Link
+from .link import Break, Link
 from .operation import Scene
 from .trial import collected
 from .whole import Database, files_and_orphans, stored_files
@@ -290,6 +291,19 @@ async def test_content_that_was_staged_beside_an_empty_file_can_be_discarded(
         await bucket.discard(empty)
     await bucket.discard(beside)
     assert await stored_files(database) == {ID: b""}
+
+
+async def test_a_deadline_that_ends_a_discard_leaves_no_open_transaction(scene: Scene, link: Link) -> None:
+    await scene.well.stage(NEW, id=ID)
+    link.strike(Break.STALL_AFTER, only="insert fs.files")  # the insert on trial, which locks the id until the abort
+    with pytest.raises(PyMongoError) as caught, pymongo.timeout(0.3):
+        await scene.bucket.discard(ID)
+    assert caught.value.timeout
+    assert link.seen[-2:] == ["insert fs.files", "abortTransaction 1"]
+    link.heal()
+    await scene.bucket.discard(ID)
+    await scene.well.upload(OLD, id=ID)
+    assert await stored_files(scene.well.database) == {ID: OLD}
 
 
 async def test_a_download_does_not_mix_two_files_that_had_one_id(bucket: Bucket) -> None:

@@ -9,6 +9,7 @@ Two marks make that safe, because a look at the record and the removal of chunks
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,11 +18,13 @@ from bson import ObjectId
 from pymongo.errors import ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
 
 from gridproxy.gridfs.records.file_info import UPLOAD_ID
+from gridproxy.runtime.tasks import run_to_completion
 
-from .collections import CHUNKS_PER_PAGE, Store
+from .collections import CHUNKS_PER_PAGE, Session, Store
 from .server_clock import ensure_clock
 
 _WRITE_CONFLICT = 112
+_ABORT_SECONDS = 10.0
 
 
 class Loose(enum.Enum):
@@ -132,6 +135,12 @@ async def _is_pending(store: Store, id: object) -> bool:
         except OperationFailure as error:
             return error.code == _WRITE_CONFLICT
         finally:
-            with suppress(PyMongoError):
-                await session.abort_transaction()
+            # pymongo sends no abort after the caller's deadline, and the server would lock the id for a minute.
+            await run_to_completion(_abort(session), fresh=True)
     return False
+
+
+async def _abort(session: Session) -> None:
+    with suppress(PyMongoError, TimeoutError):
+        async with asyncio.timeout(_ABORT_SECONDS):
+            await session.abort_transaction()
