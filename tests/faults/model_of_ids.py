@@ -40,7 +40,7 @@ KINDS = STORES + REMOVES + OTHERS
 REFUSED = (FileAlreadyStored, UploadInProgress, CorruptFile, FileMissing)
 # A command inside another client's open transaction may wait for its end.
 WAIT = 0.2
-# The longest step took less than a second.
+# On a busy machine the longest step took a second.
 STEP_SECONDS = 30.0
 
 
