@@ -342,5 +342,5 @@ async def test_the_garbage_collector_spares_an_old_file_that_a_save_begins_to_po
     assert await noted() == first
     # A collection that lacks the document stands for a scan that ended before the save.
     await database["others"].insert_one({"photo": None})
-    await bucket.collect_garbage(dry_run=False, references=[("others", "photo")])
+    await bucket.collect_garbage(dry_run=False, unreferenced=True, references=[("others", "photo")])
     assert await bucket.file(old.id).read() == b"old"
