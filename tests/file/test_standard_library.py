@@ -84,8 +84,10 @@ def as_csv(writer: Any) -> None:
 
 
 def buffered(writer: Any) -> None:
-    with io.BufferedWriter(writer) as file:
-        file.write(DATA)
+    file = io.BufferedWriter(writer)
+    file.write(DATA)
+    file.flush()
+    file.detach()  # Python 3.13 flushes once more when the wrapper is collected, unless the writer is closed
 
 
 def as_json(writer: Any) -> None:

@@ -179,7 +179,10 @@ async def test_closing_a_half_read_stream_ends_its_queries() -> None:
     async with file.stream() as stream:
         for _ in range(4):
             await anext(stream)
-    assert {task for task in asyncio.all_tasks() if task is not asyncio.current_task()} - before == set()
+    left = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()} - before
+    # pymongo's monitor may be asking the server at any moment.
+    monitoring = {task for task in left if "pymongo/" in str(getattr(task.get_coro(), "cr_code", ""))}
+    assert left == monitoring
 
 
 @pytest.mark.usefixtures("small_batches")

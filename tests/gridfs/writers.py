@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import csv
 import email.message
 import gzip
@@ -144,7 +145,7 @@ def pdf() -> bytes:
 
 
 def database() -> bytes:
-    with sqlite3.connect(":memory:") as connection:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE marmots (name)")
         return connection.serialize()
 
