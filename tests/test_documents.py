@@ -1,4 +1,4 @@
-"""What people read has to run: every code block of the README, and every example."""
+"""What people read has to run: every code block of the README and of the guides, and every example."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ import gridproxy
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+# The pages of `docs/`. A block in ```python runs, one in ```py is only shown.
+GUIDES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+PAGES = {"README.md": README, **GUIDES}
 # The gallery is a folder, and has a test of its own: tests/web/test_gallery.py.
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 ARGUMENTS = {"marmot.py": ["24"]}  # megabytes
@@ -27,15 +30,29 @@ ARGUMENTS = {"marmot.py": ["24"]}  # megabytes
 PRINTS = {"marmot.py": ["of them without a file: 0"]}
 
 
-def python_blocks() -> list[CodeType]:
-    """Compile the README's blocks with the page's line numbers, so that a failure points into the page."""
+def python_blocks(name: str) -> list[CodeType]:
+    """Compile the page's blocks with the page's line numbers, so that a failure points into the page."""
     blocks = []
-    for found in re.finditer(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE):
-        line = README.count("\n", 0, found.start(1))
+    page = PAGES[name]
+    for found in re.finditer(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
+        line = page.count("\n", 0, found.start(1))
         code = "\n" * line + found.group(1)
         # Not with this file's `from __future__ import annotations`: who copies a block has none.
-        blocks.append(compile(code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True))
+        blocks.append(compile(code, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True))
     return blocks
+
+
+async def run_blocks(blocks: list[CodeType], names: dict[str, Any]) -> None:
+    """Run the blocks of a page in its order, in one namespace. A `client` that the page makes is closed."""
+    try:
+        for block in blocks:
+            result = eval(block, names)
+            if inspect.isawaitable(result):
+                await result
+    finally:
+        gridproxy.disconnect()
+        if isinstance(client := names.get("client"), AsyncMongoClient):
+            await client.close()
 
 
 @pytest.fixture
@@ -51,18 +68,12 @@ async def test_every_code_block_of_the_readme_runs_in_the_order_of_the_page(
 ) -> None:
     monkeypatch.setenv("MONGODB_URI", mongodb_uri)
     names: dict[str, Any] = {}
-    blocks = python_blocks()
+    blocks = python_blocks("README.md")
     try:
-        for block in blocks:
-            result = eval(block, names)
-            if inspect.isawaitable(result):
-                await result
+        await run_blocks(blocks, names)
     finally:
-        gridproxy.disconnect()
         if "marmot_photo" in names:
             names["marmot_photo"].close()
-        if "client" in names:
-            await names["client"].close()
         await client.drop_database("zoo")
     assert len(blocks) > 8
     assert names["photo"].startswith(b"\xff\xd8")
@@ -70,9 +81,21 @@ async def test_every_code_block_of_the_readme_runs_in_the_order_of_the_page(
     assert names["middle"] == b"part"
 
 
-def test_every_test_file_that_the_readme_names_exists() -> None:
-    named = set(re.findall(r"tests/[\w/]+\.py", README))
-    assert named
+@pytest.mark.parametrize("page", GUIDES)
+@pytest.mark.usefixtures("pictures")
+async def test_every_code_block_of_a_guide_runs_in_the_order_of_the_page(
+    page: str, mongodb_uri: str, client: AsyncMongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONGODB_URI", mongodb_uri)
+    try:
+        await run_blocks(python_blocks(page), {})
+    finally:
+        await client.drop_database("zoo")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_test_file_that_the_page_names_exists(page: str) -> None:
+    named = set(re.findall(r"tests/[\w/]+\.py", PAGES[page]))
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
 
 
@@ -82,13 +105,23 @@ def test_the_adapter_that_the_readme_shows_is_the_one_that_keeps_the_contract() 
     assert len(adapter.splitlines()) < 60
 
 
-def test_every_link_of_the_readme_leads_somewhere() -> None:
-    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
-    links = re.findall(r"\]\(([^)]+)\)", README)
-    assert len(links) > 20
-    assert [link for link in links if link.startswith("#") and link[1:] not in anchors] == []
-    assert [link for link in links if not link.startswith("#") and not (ROOT / link).is_file()] == []
+def anchors_of(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_the_page_leads_somewhere(page: str) -> None:
+    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
+    dead = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if link.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = link.partition("#")
+        target = path.parent / file if file else path
+        if not target.is_file() or (anchor and anchor not in anchors_of(target)):
+            dead.append(link)
+    assert dead == []
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
