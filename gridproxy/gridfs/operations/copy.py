@@ -16,7 +16,8 @@ from gridproxy.gridfs.records.chunks import object_ids
 from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
-from gridproxy.gridfs.upload.commit import DUPLICATE_KEY, check_id_is_free, id_in_progress
+from gridproxy.gridfs.store.unique_indexes import DUPLICATE_KEY
+from gridproxy.gridfs.upload.commit import check_id_is_free, duplicate_chunk, id_in_progress
 from gridproxy.gridfs.upload.options import UploadOptions, UploadRequest, check_record, upload_request
 from gridproxy.gridfs.upload.undo_log import UndoLog
 from gridproxy.runtime.sessions import in_transaction
@@ -174,5 +175,5 @@ class _Copy:
         except OperationFailure as error:
             if error.code != DUPLICATE_KEY:
                 raise
-            raise id_in_progress(self._id) from None
+            raise duplicate_chunk(self._store, self._id, error) from error
         return first + len(ids)
