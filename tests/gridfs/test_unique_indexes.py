@@ -11,10 +11,11 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 import gridproxy
 from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, UniqueIndexViolation
 from gridproxy.gridfs.store.unique_indexes import violated_index
+from gridproxy.runtime.capabilities import Feature
 
 from ..adapters.zoo import Animal
 from ..faults.whole import stored_files
-from ..observing import Database, contents
+from ..observing import Database, contents, without
 
 TAKEN = "taken.txt"
 LARGE = bytes(range(256)) * 4
@@ -83,7 +84,8 @@ async def test_a_taken_name_is_a_duplicate_key_that_names_index_and_value(
 ) -> None:
     await bucket.upload(b"first", filename=TAKEN, id="first")
     await bucket.database["fs.files"].create_index("filename", unique=True)
-    bucket.store.state.bulk_write = bulk_write
+    if not bulk_write:
+        without(bucket, Feature.BULK_WRITE)
     with pytest.raises(DuplicateKeyError, match=r"'filename_1' of the bucket 'fs' .*'taken\.txt'") as caught:
         await operation(bucket)
     error = caught.value
@@ -204,7 +206,7 @@ async def test_without_a_name_of_the_index_the_record_decides(bucket: Bucket, mo
     async def nameless(record: dict[str, Any], session: object = None) -> None:
         raise DuplicateKeyError("E11000 duplicate key error collection: zoo.fs.files", 11000, {"errmsg": "E11000"})
 
-    bucket.store.state.bulk_write = False
+    without(bucket, Feature.BULK_WRITE)
     monkeypatch.setattr(bucket.store, "insert_record", nameless)
     with pytest.raises(UniqueIndexViolation, match="a unique index of the bucket 'fs'"):
         await bucket.upload(b"new")

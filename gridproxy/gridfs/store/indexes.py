@@ -63,7 +63,7 @@ async def _create(store: Store, force: bool) -> None:
         state.indexing.pop(store.key, None)
 
 
-async def _create_all(store: Store, session: Session) -> None:
+async def _create_all(store: Store, session: Session | None) -> None:
     try:
         for collection, keys, unique in (store.files, _FILES_INDEX, False), (store.chunks, _CHUNKS_INDEX, True):
             if not await _has_index(collection, keys, session):
@@ -74,7 +74,7 @@ async def _create_all(store: Store, session: Session) -> None:
         raise IndexesNotAllowed(store.description, error) from error
 
 
-async def _have_vanished(store: Store, session: Session) -> bool:
+async def _have_vanished(store: Store, session: Session | None) -> bool:
     """Return whether a bucket with files had its indexes when this client looked before, and has lost one.
 
     The bucket of an old application may never have had them, and the specification leaves it as it is.
@@ -94,7 +94,7 @@ async def _have_vanished(store: Store, session: Session) -> bool:
     return not complete and store.key in state.had_indexes
 
 
-async def _has_index(collection: AsyncCollection[Record], keys: list[tuple[str, int]], session: Session) -> bool:
+async def _has_index(collection: AsyncCollection[Record], keys: list[tuple[str, int]], session: Session | None) -> bool:
     # Old drivers created indexes with 1.0 instead of 1, or without `unique`. To create such an index again would fail.
     async with await collection.list_indexes(session=session) as cursor:
         return any([list(index["key"].items()) == keys async for index in cursor])
