@@ -83,8 +83,7 @@ async def use_every_operation(database: Database) -> None:
     assert {found.filename async for found in bucket.find()} == {"renamed", "b", "c", "copy"}
     assert [finding async for finding in bucket.check()] == []
     await bucket.publish(await bucket.stage(b"staged"))
-    async with gridproxy.transaction(database.client) as tx:
-        await bucket.upload(b"in a transaction", id="fixed", session=tx.session)
+    await bucket.upload(b"under an id", id="fixed")
     await bucket.delete("fixed")
     await bucket.upload(b"again", id="fixed")
     file = await bucket.by_name("renamed")
@@ -106,6 +105,15 @@ async def test_every_operation_works_with_options_of_the_database(database: Data
 async def test_and_with_decoders_of_the_client(database: Database, mongodb_uri: str, kind: type) -> None:
     async with AsyncMongoClient[Any](mongodb_uri, type_registry=one_way(kind)) as client:
         await use_every_operation(client[database.name])
+
+
+@pytest.mark.parametrize("kind", DECODED, ids=lambda kind: kind.__name__)
+async def test_a_transaction_works_with_decoders(database: Database, kind: type) -> None:
+    codec_options: CodecOptions[Any] = database.codec_options.with_options(type_registry=one_way(kind))
+    bucket = Bucket(database.with_options(codec_options=codec_options))
+    async with gridproxy.transaction(database.client) as tx:
+        info = await bucket.upload(DATA, session=tx.session)
+    assert await bucket.read(info.id) == DATA
 
 
 async def test_the_types_of_the_application_are_encoded_and_come_back_plain(database: Database) -> None:
