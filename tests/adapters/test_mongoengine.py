@@ -10,11 +10,15 @@ from typing import Any
 
 import mongoengine as me
 import pytest
+from beanie import Document as BeanieDocument
+from beanie import init_beanie
 from bson import ObjectId
 from PIL import Image
+from pydantic import BaseModel, Field
 
 import gridproxy
-from gridproxy import BadOption, Bucket, FileAlreadyStored, FileMissing, ValidationError
+from gridproxy import AsyncGridFile, BadOption, Bucket, FileAlreadyStored, FileMissing, ValidationError
+from gridproxy.adapters.beanie import FileDocument
 from gridproxy.adapters.document import DictField, Document, FileField, ImageField, IntField, ListField, StringField
 
 from ..observing import Database, contents, orphans
@@ -238,6 +242,61 @@ async def test_a_class_has_one_place_in_one_collection(
     with pytest.raises(BadOption, match=f"Refused: .*{message}"):
         type("Refused", bases, {}, **keywords)
     assert "Creature.Refused" not in repr(Creature.objects)
+
+
+class InBeanie:
+    """The same in Beanie."""
+
+    class Creature(FileDocument, BeanieDocument):
+        name: str | None = None
+        scan: AsyncGridFile = AsyncGridFile()
+
+        class Settings:
+            name = "creature"
+            is_root = True
+            class_id = "_cls"
+
+    class Rodent(Creature):
+        teeth: int | None = None
+
+    class Wing(BaseModel):
+        kind: str = Field("Wing", alias="_cls")
+        file: AsyncGridFile = AsyncGridFile()
+        span: int
+
+    class Body(FileDocument, BeanieDocument):
+        part: InBeanie.Wing
+
+        class Settings:
+            name = "body"
+
+
+async def test_beanie_shares_a_hierarchy_with_both(database: Database) -> None:
+    await init_beanie(database=database, document_models=[InBeanie.Creature, InBeanie.Rodent])
+    theirs = Theirs.Rodent(teeth=16)
+    theirs.scan.put(b"a footprint")
+    theirs.save()
+    beanies = await InBeanie.Creature.find(with_children=True).to_list()
+    assert [type(each) for each in beanies] == [InBeanie.Rodent]
+    assert await beanies[0].scan.read() == b"a footprint"
+    await beanies[0].scan.replace(b"another footprint")
+    await beanies[0].save()
+    await InBeanie.Rodent(name="vole").insert()
+    assert [each.scan.read() for each in Theirs.Rodent.objects.order_by("-name")] == [None, b"another footprint"]
+    assert await Rodent.objects.count() == 2
+
+
+async def test_beanie_keeps_the_class_of_an_embedded_document(database: Database) -> None:
+    await init_beanie(database=database, document_models=[InBeanie.Body])
+    wing = Theirs.Wing(span=3)
+    wing.file.put(b"a feather")
+    Theirs.Body(part=wing).save()
+    body = await InBeanie.Body.find_one()
+    assert body is not None
+    await body.part.file.replace(b"two feathers")
+    await body.save()
+    part = Theirs.Body.objects.get().part
+    assert (type(part), part.span, part.file.read()) == (Theirs.Wing, 3, b"two feathers")
 
 
 # Files
