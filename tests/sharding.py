@@ -115,14 +115,19 @@ _WRITES = {"insert", "update", "delete", "findAndModify", "bulkWrite"}
 
 def is_weak(name: str, command: Mapping[str, Any]) -> bool:
     """Return whether a command writes and does not wait for a majority. In a transaction, the commit waits."""
-    writes = name in _WRITES or (name == "aggregate" and "$merge" in command["pipeline"][-1])
-    return writes and "autocommit" not in command and command.get("writeConcern", {}).get("w") != "majority"
+    if name in _WRITES:
+        has_to_wait = "autocommit" not in command
+    elif name == "aggregate":
+        has_to_wait = "$merge" in command["pipeline"][-1]
+    else:
+        has_to_wait = name == "commitTransaction"
+    return has_to_wait and command.get("writeConcern", {}).get("w") != "majority"
 
 
 class Router(Commands):
     """The commands of a client, and the most shards that one of them reaches in each collection.
 
-    `weak` has the writes to these collections that do not wait for a majority.
+    `weak` has the writes that do not wait for a majority.
     """
 
     def __init__(self) -> None:
@@ -135,8 +140,8 @@ class Router(Commands):
         super().started(event)
         for collection, shards in reached(event.command_name, event.command, self.keys):
             self.most[collection] = max(shards, self.most.get(collection, shards))
-            if is_weak(event.command_name, event.command):
-                self.weak.append(event.command)
+        if is_weak(event.command_name, event.command):
+            self.weak.append(event.command)
 
     def clear(self) -> None:
         super().clear()
