@@ -299,6 +299,15 @@ async def test_beanie_keeps_the_class_of_an_embedded_document(database: Database
     assert (type(part), part.span, part.file.read()) == (Theirs.Wing, 3, b"two feathers")
 
 
+@pytest.mark.parametrize(
+    "name", ["PDFReport", "Animal", "BlogPost", "A", "_Private", "A_B", "HTTPServer2", "ÖkoZoo", "MeinÖkoZoo", "ǅungla"]
+)
+async def test_a_collection_has_the_name_that_mongoengine_gives_it(name: str) -> None:
+    ours: Any = type(name, (Document,), {"name": StringField()})
+    theirs: Any = type(name, (me.Document,), {})
+    assert ours.document_schema.collection().name == theirs._get_collection_name()
+
+
 # Files
 
 

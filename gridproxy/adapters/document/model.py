@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
@@ -324,7 +323,7 @@ def _kept(current: AsyncGridFile, loaded: AsyncGridFile) -> AsyncGridFile:
 
 def _collection_name(name: str) -> str:
     """Return MongoEngine's name for the collection of a class: `PDFReport` is in "p_d_f_report"."""
-    return re.sub(r"(?=[A-Z])", "_", name).strip("_").lower()
+    return "".join(f"_{each}" if each.isupper() else each for each in name).strip("_").lower()
 
 
 def _settings(cls: type, keywords: Mapping[str, Any]) -> dict[str, Any]:
