@@ -1,12 +1,12 @@
 """The one runner: `python -m tests` runs all that CI runs.
 
 It checks format, rules, layers and types, runs the tests and demands their coverage. Then it tries what users install:
-the wheel on each Python that is here, the oldest versions that the extras allow, and the newest Python that is here with
-the newest versions.
+the wheel on each Python that is here, the oldest versions that the extras allow, and the newest Python that is here
+with the newest versions.
 
-`--fast` leaves out coverage, packaging, oldest and newest. `--only=format,rules` runs these steps alone. Other arguments are
-pytest's: `python -m tests --fast tests/http -k ranges`. A failed step does not stop the others. The exit code is 0
-if every step passed.
+`--fast` leaves out coverage, packaging, oldest and newest. `--only=format,rules` runs these steps alone. Other
+arguments are pytest's: `python -m tests --fast tests/http -k ranges`. A failed step does not stop the others. The exit
+code is 0 if every step passed.
 """
 
 from __future__ import annotations
