@@ -25,6 +25,7 @@ class ClientState:
         self.decoding: asyncio.Semaphore = asyncio.Semaphore(os.cpu_count() or 1)
         self.indexed: set[tuple[str, str]] = set()
         self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self.lookup: bool = True  # whether one command may read a record with its chunks
         self.transactions: bool = False  # whether the server is known to have them
         self.clock_offset: float = 0.0  # seconds from this machine's clock to the server's
         self.clock_base: float | None = None  # this machine's clock less its steady clock when that was measured
