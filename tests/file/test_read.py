@@ -220,7 +220,7 @@ async def test_open_can_be_awaited_and_closed_by_hand() -> None:
 async def test_a_reader_closed_during_a_read_makes_that_read_raise_file_closed(
     size: int, held: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = await stored(bytes(3000), chunk_size=2)
+    file = await stored(bytes(3000), chunk_size=100)
     asked, go = asyncio.Event(), asyncio.Event()
     find: Any = getattr(Store, held)
 

@@ -66,24 +66,20 @@ async def read_head(
             if head is not None:
                 return head
             try:
-                return await _read_alone(store, id, first, count, beyond, session)
+                return Head(*await _read_alone(store, id, first, stop, in_one, session), wanted)
             finally:
                 reads.end_one()
-    return await _read_alone(store, id, first, count, beyond, session)
+    return Head(*await _read_alone(store, id, first, stop, in_one, session), wanted)
 
 
-async def _read_alone(store: Store, id: object, first: int, count: int, beyond: int, session: Session | None) -> Head:
-    stop = first + count + beyond
-    if (
-        session is None
-        and _is_ordinary(id)
-        and store.state.lookup
-        and (stop - first) * store.chunk_size <= _DOCUMENT_BYTES
-    ):
-        # The server may lack the command, or the chunks may be longer than those of this bucket.
+async def _read_alone(
+    store: Store, id: object, first: int, stop: int, in_one: bool, session: Session | None
+) -> tuple[Record | None, list[Record]]:
+    if in_one and store.state.lookup:
+        # The server may lack the command, or the chunks may be longer than the guess.
         with suppress(OperationFailure):
-            return Head(*await store.find_head(id, first, stop), count)
-    return Head(*await both(store.find_record(id, session), store.find_first_chunks(id, first, stop)), count)
+            return await store.find_head(id, first, stop)
+    return await both(store.find_record(id, session), store.find_first_chunks(id, first, stop))
 
 
 def _is_ordinary(id: object) -> bool:
