@@ -7,7 +7,6 @@ while four others are running. No read waits for a timer.
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 from collections import deque
 from collections.abc import Hashable
@@ -174,11 +173,9 @@ class SharedReads:
                 wanted.setdefault(id_key(each.id), []).append(each)
             found = await _find(group[0].store, [some[0].id for some in wanted.values()])
             for key, head in found.items():
-                given = head
                 for each in wanted.get(key, ()):
                     if not each.answer.done():
-                        each.answer.set_result(given)
-                        given = copy.deepcopy(head)  # the callers may change what they get
+                        each.answer.set_result(head)
         except Exception as error:  # noqa: BLE001  # each read asks again, and raises its own error
             _logger.debug("%d reads of %r ask alone after %r", len(group), group[0].store, error)
         finally:
