@@ -30,6 +30,7 @@ from gridproxy.gridfs.upload.sources import SourceLike
 from gridproxy.gridfs.upload.staging import Staged, discard_id, discard_staged
 from gridproxy.gridfs.upload.upload import stage_source, upload_source
 from gridproxy.gridfs.upload.writer import Writer
+from gridproxy.runtime.capabilities import Capabilities
 from gridproxy.runtime.progress import Progress
 from gridproxy.runtime.session_lock import lock
 from gridproxy.runtime.tasks import run_to_completion
@@ -101,6 +102,20 @@ class Bucket:
     def name(self) -> str:
         """The bucket's name, the prefix of its two collections (`fs.files`, `fs.chunks`)."""
         return self.store.name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server and the client can do, as far as it is known. All buckets of a client share it.
+
+        `missing` holds the features that a fallback replaces, with the reason. The logger `gridproxy` reports each of
+        them once, at level INFO.
+
+        ```python
+        print(bucket.capabilities)
+        assert "sessions" not in bucket.capabilities.missing
+        ```
+        """
+        return self.store.state.capabilities
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.store!r}>"

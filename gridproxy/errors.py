@@ -25,7 +25,7 @@ Each class derives from `GridProxyError` and from the class that users already c
     ├── OutcomeUnknown           pymongo.errors.PyMongoError        the server may or may not have stored the file
     ├── CommitUnknown            pymongo.errors.PyMongoError        the server may or may not have committed
     ├── NestedTransaction        pymongo.errors.InvalidOperation    a transaction inside another one
-    ├── TransactionsUnsupported  pymongo.errors.OperationFailure    a standalone server has no transactions
+    ├── TransactionsUnsupported  pymongo.errors.OperationFailure    the server has no transactions
     ├── NotConnected             RuntimeError                       no database is connected
     ├── ValidationError          ValueError                         a document's field refuses a value
     ├── StaleDocument            RuntimeError                       another client changed the file field first
@@ -70,6 +70,9 @@ __all__ = [
     "UploadInProgress",
     "ValidationError",
 ]
+
+
+STANDALONE = "it is a standalone server"
 
 
 def type_name(value: object) -> str:
@@ -288,12 +291,19 @@ class NestedTransaction(GridProxyError, InvalidOperation):
 
 
 class TransactionsUnsupported(GridProxyError, OperationFailure):
-    """The server is a standalone one. MongoDB has transactions on replica sets (also of one node) and behind mongos."""
+    """The server has no transactions. MongoDB has them on replica sets (also of one node) and behind mongos.
 
-    def __init__(self) -> None:
+    Attributes:
+        reason: Why the server is known to have none.
+    """
+
+    def __init__(self, reason: str = STANDALONE) -> None:
+        self.reason = reason
         super().__init__(
             "this is a standalone server, which has no transactions: start it with --replSet and initiate a set of one "
-            "node, or do not use a transaction",
+            "node, or do not use a transaction"
+            if reason == STANDALONE
+            else f"this server has no transactions ({reason}): do not use a transaction",
             20,
         )
 

@@ -101,6 +101,7 @@ writelines (lines)
 BUCKET = """
 __init__ (database, name=, *, chunk_size=, checksum=, write_concern=, read_concern=, read_preference=)
 by_name await (filename, revision=, *, session=)
+capabilities property
 check (*, references=, older_than=, progress=)
 collect_garbage await (older_than=, dry_run=, *, unreferenced=, references=, progress=)
 copy await (id, *, filename=, content_type=, metadata=, new_id=, expires_at=, expires_after=, session=)

@@ -1,4 +1,4 @@
-"""What the package remembers for each `AsyncMongoClient`: limits, known indexes, the server's clock and commands."""
+"""What the package remembers for each `AsyncMongoClient`: limits, known indexes, the server's clock, capabilities."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 
+from .capabilities import Capabilities, Feature
 from .weak_identity_map import WeakIdentityMap
 
 Client = AsyncMongoClient[Any]
@@ -25,14 +26,13 @@ class ClientState:
         self.decoding: asyncio.Semaphore = asyncio.Semaphore(os.cpu_count() or 1)
         self.indexed: set[tuple[str, str]] = set()
         self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self.lookup: bool = True  # whether one command may read a record with its chunks
-        self.transactions: bool = False  # whether the server is known to have them
         self.clock_offset: float = 0.0  # seconds from this machine's clock to the server's
         self.clock_base: float | None = None  # this machine's clock less its steady clock when that was measured
-        # Client bulk writes are tried until the server refuses the command. pymongo (4.20) modifies their reply, which
-        # fails if replies are decoded as raw documents.
+        self.capabilities: Capabilities = Capabilities()
         kind: object = client.codec_options.document_class
-        self.bulk_write: bool = not (isinstance(kind, type) and issubclass(kind, RawBSONDocument))
+        if isinstance(kind, type) and issubclass(kind, RawBSONDocument):
+            # pymongo (4.20) modifies the reply of a bulk write.
+            self.capabilities.replace(Feature.BULK_WRITE, "the client decodes replies as raw documents")
 
 
 # By identity: clients are equal if their addresses are, but two clients in two loops must not share a limit.

@@ -1,7 +1,7 @@
 """Serving over a real uvicorn: 64 KB pictures to 50 clients, ours beside what users write without it.
 
 Each contender is an application in a process of its own, because a server shares its interpreter with no client.
-`python -m tests.benchmarks.serving APP URI BUCKET FOLDER` runs one and prints its port.
+`python -m tests.benchmarks.serving APP URI RETRY_WRITES FOLDER` runs one and prints its port.
 """
 
 from __future__ import annotations
@@ -200,4 +200,5 @@ def _row(work: str, what: str, theirs: list[float], ours: list[float]) -> Row:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(*sys.argv[1:4], Path(sys.argv[4])))
+    _app, _uri, _retry, _folder = sys.argv[1:]
+    asyncio.run(_serve(_app, _uri, _retry, Path(_folder)))

@@ -8,8 +8,9 @@ import pytest
 from pymongo.errors import InvalidOperation, OperationFailure
 
 from gridproxy import AsyncGridFile, Bucket
+from gridproxy.runtime.capabilities import Feature
 
-from ..observing import Commands
+from ..observing import Commands, without
 from .failing import FailingServer
 from .whole import Database, stored_files
 
@@ -21,7 +22,7 @@ COMMAND_NOT_FOUND = 59
 async def test_without_bulk_writes_a_small_file_takes_two_steps(
     failing: Bucket, database: Database, commands: Commands
 ) -> None:
-    failing.store.state.bulk_write = False
+    without(failing, Feature.BULK_WRITE)
     commands.clear()
     info = await failing.upload(SMALL)
     assert not commands.of("bulkWrite")
@@ -36,7 +37,7 @@ async def test_a_server_that_does_not_know_bulk_writes_is_asked_once_per_client(
     infos = [await failing.upload(SMALL), await Bucket(server.client[database.name]).upload(SMALL)]
     assert len(commands.of("bulkWrite")) == 1
     assert await stored_files(database) == {info.id: SMALL for info in infos}
-    assert Bucket(database).store.state.bulk_write  # another client may well talk to another server
+    assert not Bucket(database).capabilities.missing  # another client may well talk to another server
 
 
 async def test_a_driver_that_refuses_bulk_writes_is_asked_once_per_client(
@@ -58,7 +59,7 @@ async def test_on_an_old_server_an_error_of_the_chunks_comes_out_plain_and_leave
     server: FailingServer, failing: Bucket, database: Database
 ) -> None:
     file = AsyncGridFile(bucket=failing)
-    failing.store.state.bulk_write = False
+    without(failing, Feature.BULK_WRITE)
     await server.fail("insert", times=1, errorCode=UNAUTHORIZED)
     with pytest.raises(OperationFailure):
         await file.put(SMALL)

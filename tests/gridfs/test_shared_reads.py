@@ -284,7 +284,10 @@ async def test_a_server_without_lookup_is_asked_by_two_commands(small: Small, mo
 
     monkeypatch.setattr(Store, "find_head", refused)
     assert await bucket.read(ids[0]) == CONTENTS[0]
-    assert sorted(names(traffic)) == ["find", "find"]
+    monkeypatch.undo()
+    assert await bucket.read(ids[1]) == CONTENTS[1]
+    assert names(traffic) == ["find"] * 4
+    assert "$lookup" in bucket.capabilities.missing
 
 
 async def test_a_client_in_a_second_loop_raises_and_does_not_wait(small: Small) -> None:

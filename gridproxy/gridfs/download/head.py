@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Hashable
-from contextlib import suppress
 from typing import NamedTuple
 
 from bson import ObjectId
@@ -18,6 +17,7 @@ from pymongo.errors import OperationFailure
 
 from gridproxy.gridfs.records.ids import id_key
 from gridproxy.gridfs.store.collections import Record, Session, Store, place
+from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.client_state import Client
 from gridproxy.runtime.session_lock import fresh_context
 from gridproxy.runtime.sessions import has_own_deadline
@@ -74,10 +74,12 @@ async def read_head(
 async def _read_alone(
     store: Store, id: object, first: int, stop: int, in_one: bool, session: Session | None
 ) -> tuple[Record | None, list[Record]]:
-    if in_one and store.state.lookup:
-        # The server may lack the command, or the chunks may be longer than the guess.
-        with suppress(OperationFailure):
+    if in_one and Feature.LOOKUP not in store.state.capabilities.missing and not store.is_sharded:
+        try:
             return await store.find_head(id, first, stop)
+        except OperationFailure as error:
+            # Otherwise the chunks may be longer than the guess, or the two commands fail in the same way.
+            store.state.capabilities.is_refused(Feature.LOOKUP, error)
     return await both(store.find_record(id, session), store.find_first_chunks(id, first, stop))
 
 

@@ -52,7 +52,7 @@ async def _create(store: Store, force: bool) -> None:
 
 
 async def _create_index(
-    collection: AsyncCollection[Record], keys: list[tuple[str, int]], session: Session, *, unique: bool
+    collection: AsyncCollection[Record], keys: list[tuple[str, int]], session: Session | None, *, unique: bool
 ) -> None:
     # Old drivers created indexes with 1.0 instead of 1, or without `unique`. To create such an index again would fail.
     async with await collection.list_indexes(session=session) as cursor:
