@@ -24,7 +24,8 @@ class ClientState:
         self.limit: asyncio.Semaphore = asyncio.Semaphore(max(1, pool - 1)) if pool else asyncio.Semaphore(2**31)
         # A decoded picture takes many times the memory of its bytes, and more tasks than cores save no time.
         self.decoding: asyncio.Semaphore = asyncio.Semaphore(os.cpu_count() or 1)
-        self.indexed: set[tuple[str, str]] = set()
+        self.indexed: dict[tuple[str, str], float] = {}  # until when a bucket's indexes need no look (monotonic)
+        self.had_indexes: set[tuple[str, str]] = set()  # the buckets in which both indexes were seen or created
         self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.clock_offset: float = 0.0  # seconds from this machine's clock to the server's
         self.clock_base: float | None = None  # this machine's clock less its steady clock when that was measured

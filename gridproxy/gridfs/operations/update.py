@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from bson.errors import InvalidDocument
+from pymongo.errors import DuplicateKeyError
 
 from gridproxy.errors import BadMetadata, FileMissing
 from gridproxy.gridfs.content.variants import variant_ids
@@ -14,6 +15,7 @@ from gridproxy.gridfs.download.download import load_info
 from gridproxy.gridfs.records.file_info import REFERENCED_AT, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.server_clock import server_now
+from gridproxy.gridfs.store.unique_indexes import violated_index
 from gridproxy.gridfs.upload.options import check_filename, check_metadata_keys, merge_metadata
 from gridproxy.runtime.tasks import run_to_completion
 
@@ -63,7 +65,10 @@ async def rename_files(store: Store, filename: str, new: str, session: Session |
     """Rename every revision and return their number. Raises `FileMissing` if there are none (GridFS spec)."""
     check_filename(filename)
     check_filename(new)
-    changed = await run_to_completion(store.rename_records(filename, new, store.session_for(session)))
+    try:
+        changed = await run_to_completion(store.rename_records(filename, new, store.session_for(session)))
+    except DuplicateKeyError as error:
+        raise violated_index(store, error) or error from error
     if not changed:
         raise FileMissing(message=f"no file in {store!r} has the name {filename!r}")
     return changed
@@ -93,6 +98,8 @@ async def _update(store: Store, id: object, session: Session | None, *attempts: 
         record = await run_to_completion(_first_match(store, id, store.session_for(session), attempts))
     except (InvalidDocument, OverflowError, ValueError) as error:
         raise BadMetadata(f"the metadata cannot be stored: {error}") from error
+    except DuplicateKeyError as error:
+        raise violated_index(store, error) or error from error
     if record is None:
         raise FileMissing(id, bucket=store.description)
     return FileInfo.from_record(record)

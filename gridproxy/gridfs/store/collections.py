@@ -6,6 +6,8 @@ because a write without a session would join a transaction that `session.bind()`
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import struct
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -25,7 +27,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
 from pymongo.topology_description import TOPOLOGY_TYPE
 
-from gridproxy.errors import BadOption, UnacknowledgedWriteConcern, type_name
+from gridproxy.errors import AsyncioRequired, BadOption, UnacknowledgedWriteConcern, describe_object
 from gridproxy.gridfs.records.chunks import (
     RANGE_BYTES,
     ChunkRange,
@@ -37,7 +39,7 @@ from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo, local_time, 
 from gridproxy.gridfs.records.ids import id_filter, is_plain_id
 from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.client_state import Client, ClientState, state_of
-from gridproxy.runtime.session_lock import lock
+from gridproxy.runtime.session_lock import check_session, lock
 from gridproxy.runtime.sessions import BOUND_SESSION, bound_session, in_transaction, own_session
 
 DEFAULT_NAME = "fs"
@@ -66,9 +68,19 @@ def store_database(database: object) -> AsyncDatabase[Any]:
     """Return the database unchanged, or raise `BadOption` if it is not an asynchronous pymongo database."""
     if not isinstance(database, AsyncDatabase):
         raise BadOption(
-            f"a database of pymongo's AsyncMongoClient is needed (client['name']), not {type_name(database)}"
+            f"a database of pymongo's AsyncMongoClient is needed (client['name']), not {describe_object(database)}"
         )
     return database
+
+
+def plain_decoding(options: CodecOptions[Any]) -> CodecOptions[Record]:
+    """Return the same codec options without the application's document class and type decoders, as pymongo's GridFS.
+
+    A decoder of str or bytes would change names and chunks. The application's types are still encoded.
+    """
+    registry = copy.copy(options.type_registry)
+    registry._decoder_map = {}  # noqa: SLF001  # pymongo has no public way to keep the encoders alone
+    return options.with_options(document_class=dict, type_registry=registry)
 
 
 class Store:
@@ -84,6 +96,7 @@ class Store:
         write_concern: WriteConcern | None = None,
         read_concern: ReadConcern | None = None,
         read_preference: _ServerMode | None = None,
+        indexes: bool = True,
     ) -> None:
         self.database: AsyncDatabase[Any] = store_database(database)
         self.client: Client = database.client
@@ -95,14 +108,16 @@ class Store:
         self.key: tuple[str, str] = (database.name, name)  # identifies the bucket in its client
         self.chunk_size = chunk_size
         self.checksum = checksum
+        if not isinstance(indexes, bool):
+            raise BadOption(f"indexes is True or False, not {indexes!r}")
+        self.indexes = indexes
         concern = write_concern or database.write_concern
         if not concern.acknowledged:
             raise UnacknowledgedWriteConcern(
                 f"bucket {name!r} needs an acknowledged write concern, not {concern!r}: "
                 "without one, gridproxy could not know whether a file was stored"
             )
-        # Always dicts, even if the application decodes documents into another class.
-        self.codec_options: CodecOptions[Record] = database.codec_options.with_options(document_class=dict)
+        self.codec_options: CodecOptions[Record] = plain_decoding(database.codec_options)
         reading = self.codec_options
         if reading.datetime_conversion == DatetimeConversion.DATETIME:
             # Otherwise one record with a date outside Python's range would break every listing.
@@ -174,12 +189,19 @@ class Store:
 
     def session_for(self, session: Session | None) -> Session | None:
         """Return the caller's session: the given one, else the one that `session.bind()` set."""
-        if session is not None or BOUND_SESSION is None or BOUND_SESSION.get() is None:
+        if session is not None:
+            check_session(session)
             return session
+        if BOUND_SESSION is None or BOUND_SESSION.get() is None:
+            return None
         return bound_session(self.client)
 
     def own_session(self) -> AbstractAsyncContextManager[Session | None]:
         """Return a new session outside the caller's transactions, or None in a block if the server has no sessions."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise AsyncioRequired from None
         if self.state.capabilities.sessions:
             return self.client.start_session(causal_consistency=False)
         return own_session(self.client)
@@ -564,7 +586,8 @@ class Store:
 
     async def drop(self) -> None:
         """Drop both collections and forget their indexes."""
-        self.state.indexed.discard(self.key)
+        self.state.indexed.pop(self.key, None)
+        self.state.had_indexes.discard(self.key)
         async with self.own_session() as session:
             await self.files.drop(session=session)
             await self.chunks.drop(session=session)

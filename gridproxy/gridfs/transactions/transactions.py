@@ -24,12 +24,12 @@ from gridproxy.errors import (
     NestedTransaction,
     TransactionsUnsupported,
     UploadInProgress,
-    type_name,
+    describe_object,
 )
 from gridproxy.gridfs.store.collections import Session
 from gridproxy.runtime.capabilities import Feature, is_missing
 from gridproxy.runtime.client_state import Client, state_of
-from gridproxy.runtime.session_lock import lock
+from gridproxy.runtime.session_lock import lock, require_asyncio
 from gridproxy.runtime.sessions import bound_session, has_transactions, in_transaction
 from gridproxy.runtime.tasks import run_to_completion
 
@@ -218,6 +218,7 @@ async def with_transaction(client: Client, callback: Callable[[Transaction], Awa
     await gridproxy.with_transaction(client, store)
     ```
     """
+    require_asyncio()
     clock = asyncio.get_running_loop().time
     deadline = clock() + RETRY_SECONDS
     pause = _PAUSE
@@ -264,8 +265,9 @@ async def _transaction(client: Client, *, repeated: bool) -> AsyncIterator[Trans
 
 
 def _refuse_nested(client: object, outer: _Running | None) -> None:
+    require_asyncio()
     if not isinstance(client, AsyncMongoClient):
-        raise BadOption(f"a transaction needs pymongo's AsyncMongoClient, not {type_name(client)}")
+        raise BadOption(f"a transaction needs pymongo's AsyncMongoClient, not {describe_object(client)}")
     bound = bound_session(client)
     if (outer is not None and outer.is_open_for(client)) or in_transaction(bound):
         raise NestedTransaction("a transaction is already open around this call, and MongoDB cannot nest transactions")

@@ -19,17 +19,17 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from gridproxy.errors import CorruptFile, FileAlreadyStored, OutcomeUnknown, UploadInProgress
+from gridproxy.errors import CorruptFile, FileAlreadyStored, OutcomeUnknown, UniqueIndexViolation, UploadInProgress
 from gridproxy.gridfs.records.chunks import longest_pause, object_ids
 from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.records.ids import id_key
 from gridproxy.gridfs.store.collections import Record, Session, Store
+from gridproxy.gridfs.store.unique_indexes import DUPLICATE_KEY, violated_index
 from gridproxy.gridfs.transactions.transaction_log import transaction_log_of
 from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import both
 
-DUPLICATE_KEY = 11000
 _ATTEMPTS = 4
 _PAUSE = 0.1  # seconds before the first repetition, doubled for each further one
 # Seconds of a pause after which an upload verifies all of its chunks. The garbage collector spares chunks younger than
@@ -51,6 +51,12 @@ def id_in_progress(id: object) -> UploadInProgress:
         f"the id {id!r} has chunks but no record: an upload under this id is running, or it was interrupted. "
         "Wait for its end, or remove the chunks with bucket.discard(id)"
     )
+
+
+def duplicate_chunk(store: Store, id: object, error: OperationFailure) -> UploadInProgress | UniqueIndexViolation:
+    """Return the error for a chunk that was not inserted because of a duplicate key."""
+    violation = violated_index(store, error)
+    return id_in_progress(id) if violation is None or violation.index is None else violation
 
 
 async def check_id_is_free(store: Store, id: object, session: Session | None) -> None:
@@ -80,7 +86,8 @@ async def insert_record(
     """Insert the record of stored chunks, whose `_id`s are given in order, 12 bytes each.
 
     If `retry`, an earlier attempt may have inserted it. Raises `FileAlreadyStored` if the id belongs to another file,
-    `CorruptFile` if chunks are gone (no record is left then), and `OutcomeUnknown` if no attempt got an answer.
+    `UniqueIndexViolation` if an index of the application's refuses the record, `CorruptFile` if chunks are gone (no
+    record is left then), and `OutcomeUnknown` if no attempt got an answer.
     """
 
     async def insert() -> None:
@@ -89,10 +96,10 @@ async def insert_record(
         needed = await _check_before(store, record, chunk_ids, verify)
         try:
             await store.insert_record(record, session)
-        except DuplicateKeyError:
+        except DuplicateKeyError as error:
             found = await store.find_record(record["_id"], primary=True) if retry else None
             if found is None or not await _is_same(store, found, record, chunk_ids):
-                raise FileAlreadyStored(record["_id"]) from None
+                raise await _duplicate(store, record["_id"], error) from error
         except ServerSelectionTimeoutError:
             raise  # nothing was sent
         except ConnectionFailure:
@@ -123,13 +130,22 @@ async def _insert_in_transaction(
         needed = await _check_before(store, record, chunk_ids, verify)
         try:
             await store.insert_record(record, session)
-        except DuplicateKeyError:
-            raise FileAlreadyStored(record["_id"]) from None
+        except DuplicateKeyError as error:
+            raise await _duplicate(store, record["_id"], error) from error
         await _check_inserted(store, record, chunk_ids, session, needed)
     elif not await _is_same(store, found, record, chunk_ids):
         raise FileAlreadyStored(record["_id"])
     if (tx_log := transaction_log_of(session)) is not None:
         tx_log.record_inserted(store, record["_id"])
+
+
+async def _duplicate(store: Store, id: object, error: DuplicateKeyError) -> FileAlreadyStored | UniqueIndexViolation:
+    """Return the error for a record that was not inserted: the id is taken, or a value in an application's index."""
+    violation = violated_index(store, error)
+    if violation is None:
+        return FileAlreadyStored(id)
+    taken = violation.index is None and await store.find_record(id, primary=True) is not None
+    return FileAlreadyStored(id) if taken else violation
 
 
 async def _check_before(store: Store, record: Record, chunk_ids: bytes | bytearray, verify: Verify) -> Verify:
@@ -299,12 +315,12 @@ async def _insert_missing(store: Store, chunks: Sequence[Record]) -> None:
         except BulkWriteError as error:
             if not is_duplicate_key(error):
                 raise
-        stored: set[object] = set()
-        for id in {id_key(chunk["files_id"]): chunk["files_id"] for chunk in missing}.values():
-            stored |= await store.chunk_ids(id)
-        left = [chunk for chunk in missing if chunk["_id"] not in stored]
-        if len(left) == len(missing):
-            raise id_in_progress(missing[0]["files_id"]) from None
+            stored: set[object] = set()
+            for id in {id_key(chunk["files_id"]): chunk["files_id"] for chunk in missing}.values():
+                stored |= await store.chunk_ids(id)
+            left = [chunk for chunk in missing if chunk["_id"] not in stored]
+            if len(left) == len(missing):
+                raise duplicate_chunk(store, missing[0]["files_id"], error) from error
         missing = left
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import time
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
@@ -108,7 +109,7 @@ class Upload:
         check_record(record, self.chunk_size, self.store.codec_options)
         if self.request.id is not None:
             await check_id_is_free(self.store, self.id, self.session)
-        if self.store.key not in self.store.state.indexed or not self.store.knows_clock:
+        if self.store.state.indexed.get(self.store.key, 0.0) <= time.monotonic() or not self.store.knows_clock:
             await ensure_indexes(self.store)
         self.state = State.OPEN
         if self._tx_log is not None:
