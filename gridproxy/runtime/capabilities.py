@@ -53,7 +53,7 @@ _MISSING_FEATURE: Mapping[Feature, frozenset[int]] = {
     Feature.MERGE: frozenset({168, 40324}),  # unrecognized stage
     # 168, 31325: unknown expression. 2, 9: no expressions in projections (MongoDB 4.2).
     Feature.BINARY_SIZE: frozenset({2, 9, 168, 31325, 40324}),
-    # 9, 40415: unknown field `startTransaction`. 20: no transaction numbers on a standalone server. 263: not supported.
+    # 9, 40415: unknown field `startTransaction`. 20: no transaction numbers on a standalone server.
     Feature.TRANSACTIONS: frozenset({9, 20, 40415}),
 }
 _TRANSIENT = ("TransientTransactionError", "RetryableWriteError")
