@@ -25,8 +25,8 @@ class DecodingLimits:
         # Small pictures are decoded in threads. More of them than cores save no time.
         self.threads: asyncio.Semaphore = asyncio.Semaphore(os.cpu_count() or 1)
         # More processes than cores, so that a few slow pictures do not block the others.
-        most = max(4, 2 * (os.cpu_count() or 1))
-        self.processes: WeightedLimit = WeightedLimit(most, most // 2)
+        most = max(8, 2 * (os.cpu_count() or 1))
+        self.processes: WeightedLimit = WeightedLimit(most, most * 3 // 4)
         # Bytes of decoded pixels, and what decoders and encoders need beside them.
         memory = min(_DECODED_BYTES, available_memory() // 2)
         self.memory: WeightedLimit = WeightedLimit(memory, memory * 3 // 4)

@@ -63,6 +63,10 @@ class Worker:
                 self._process.kill()
         self._calls.put(None)
 
+    def is_running(self) -> bool:
+        """Whether the process has not ended. Something else may have killed it."""
+        return self._process is not None and self._process.poll() is None
+
     def end(self) -> None:
         """Let an idle process end."""
         self._calls.put(None)
@@ -187,8 +191,10 @@ class WorkerPool:
     def take(self) -> Worker:
         """Return an idle worker, or a new one. This does not block: the worker's thread starts the process."""
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
+            while self._idle:
+                if (worker := self._idle.pop()).is_running():
+                    return worker
+                worker.end()
         worker = Worker(self)
         with self._lock:
             self._all.add(worker)

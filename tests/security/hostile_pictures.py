@@ -184,6 +184,9 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "GIF, frames larger than the canvas": lambda: gif(1, 3, 60_000),
     "GIF, frames that are hidden behind the end": lambda: gif_with_hidden_frames(3_000, 5_000),
     "JPEG 2000 above the limit": lambda: jp2_of_size(saved(black(64), "JPEG2000"), 60_000),
+    "JPEG 2000, a codestream larger than its header says": lambda: jp2_of_size(
+        saved(black(64), "JPEG2000"), 60_000, 64
+    ),
     "PNG above the limit": lambda: png(ABOVE, ABOVE, rows=1),
     "APNG of two thousand million frames": lambda: apng(4, 2_000_000_000),
     "APNG, frames on a large canvas": lambda: apng(BELOW, 2),
@@ -198,9 +201,6 @@ REFUSED: dict[str, Callable[[], bytes]] = {
 FOREIGN: dict[str, bytes] = {
     "PSD": b"8BPS" + struct.pack(">H6xHIIHH", 1, 4, 30_000, 30_000, 8, 3) + bytes(14),
     "ICO": b"\0\0\1\0" + struct.pack("<H", 255) + struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, 99, 22) * 255,
-    + struct.pack("<H", 255)
-    + (struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, 99, 22) * 255)
-    + png(9, 9),
     "ICNS": b"icns" + struct.pack(">I", 8 + 8 * 500) + (b"ic10" + struct.pack(">I", 8)) * 500,
     "PPM": b"P6 65000 65000 255\n",
     "PPM, plain": b"P3 65000 65000 255\n" + b"1 " * 500,
@@ -226,9 +226,9 @@ FOREIGN: dict[str, bytes] = {
 }
 
 
-def jp2_of_size(data: bytes, side: int) -> bytes:
-    """Let all headers of a JPEG 2000 say another size."""
+def jp2_of_size(data: bytes, side: int, said: int | None = None) -> bytes:
+    """Let the codestream of a JPEG 2000 say another size, and its header that or `said`."""
     at = data.index(b"ihdr") + 4
-    data = data[:at] + struct.pack(">II", side, side) + data[at + 8 :]
+    data = data[:at] + struct.pack(">II", said or side, said or side) + data[at + 8 :]
     at = data.index(b"\xff\x51") + 6
     return data[:at] + struct.pack(">II", side, side) + data[at + 8 :]

@@ -250,13 +250,14 @@ class Original:
             decoder += _coefficients(image, math.prod(self.size))
         converted = 0
         if sizes and mode not in ("L", "RGB", "YCbCr", "CMYK"):
-            converted = 8 if mode in ("P", "PA") else 4  # to interpolate, multiplied with the transparency
+            transparent = mode == "PA" or "transparency" in image.info
+            converted = 8 if mode in ("P", "PA") and transparent else 4  # to interpolate, with multiplied transparency
         elif sizes and self._job["format"]:
             converted = 4
-        if self._format == "WEBP":  # whose decoder keeps its canvases
-            converted += 8
-        made = max((self._made_bytes(size, tally.frames) for size in sizes), default=0)
-        return pixel * area + max(decoder, pixel * area if turning else 0, converted * area + made)
+        kept = 8 * area if self._format == "WEBP" else 0  # its decoder keeps two canvases
+        made = [self._made_bytes(size, tally.frames) + (converted * area if size else 0) for size in sizes]
+        turned = pixel * area if turning else 0
+        return pixel * area + max(decoder, kept + max([turned, *made]))
 
     def _made_bytes(self, size: Sequence[int] | None, frames: int) -> int:
         area = math.prod(self.size)
@@ -266,7 +267,7 @@ class Original:
             area = size[0] * size[1] if exact else min(area, size[0] * size[1])
             kind = self._job["format"] or kind
         frame = 8 if size is not None or frames > 1 else 0  # a resized frame, and one in the mode of the encoder
-        return area * (frame * frames + _ENCODER.get(kind, 2))
+        return area * (frame * frames + _ENCODER.get(kind, 1))
 
     def made(self) -> dict[str, Any]:
         """Return the main picture, the thumbnail and the variants."""
@@ -601,8 +602,10 @@ class _Worker:
         Image.init()
         if avif := sys.modules.get("PIL.AvifImagePlugin"):
             avif.DEFAULT_MAX_THREADS = 1  # type: ignore[attr-defined]  # a setting of this module
-        if hasattr(os, "nice"):
-            os.nice(5)  # the event loop of the service comes first
+        return {}, []
+
+    def _do_wait(self, head: dict[str, Any], blobs: list[bytes]) -> Message:
+        """Answer, so that the parent knows when this process has started."""
         return {}, []
 
     def _do_inspect(self, head: dict[str, Any], blobs: list[bytes]) -> Message:
@@ -610,6 +613,8 @@ class _Worker:
         if head["job"]["plugins"] != self._plugins:
             self._plugins = head["job"]["plugins"]
             _register(self._plugins)
+        if head["slow"] and hasattr(os, "nice"):
+            os.nice(10)  # the service and its other pictures come first
         limit_memory(head["memory"])
         self._original = None
         self._original = Original(blobs[0], head["job"])
@@ -645,13 +650,13 @@ def lift_memory_limit() -> None:
     _set_memory_limit(None)
 
 
-def _set_memory_limit(bytes: int | None) -> None:
+def _set_memory_limit(most: int | None) -> None:
     try:
         import resource  # noqa: PLC0415  # not on Windows
     except ImportError:
         return
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    allowed = hard if bytes is None else bytes if hard == resource.RLIM_INFINITY else min(bytes, hard)
+    allowed = hard if most is None else most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
 
 

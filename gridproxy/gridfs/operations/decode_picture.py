@@ -24,7 +24,7 @@ from gridproxy.runtime.worker_process import Worker, WorkerDied, WorkerPool, can
 
 _MB = 1024 * 1024
 # A picture that should be decoded soon, and is not, gives its place to others and goes on among the slow ones.
-_USUAL_SECONDS = 2.0
+_USUAL_SECONDS = 4.0
 # A worker may use so much more than it needs for the pixels: the code of encoders, and the stacks of their threads.
 _WORKER_BYTES = 128 * _MB + 16 * _MB * (os.cpu_count() or 1)
 # A picture that no worker can decode is decoded in a thread, which nothing can stop.
@@ -91,9 +91,11 @@ class _Decoding:
             raise Refused(f"decoding the picture takes more than {self._timeout:g} seconds") from None
 
     async def _attempt(self, seconds: float, *, heavy: bool) -> dict[str, Any]:
-        async with self._limits.processes.hold(1, heavy=heavy), _worker() as worker:
+        async with self._limits.processes.hold(1, heavy=heavy), _worker(reusable=not heavy) as worker:
+            await _Time(_START_SECONDS).spend(worker, {"do": "wait"})
             left = _Time(seconds)
-            head, _ = await left.spend(worker, {"do": "inspect", "job": self._job, "memory": self._opening}, self._data)
+            inspect = {"do": "inspect", "job": self._job, "memory": self._opening, "slow": heavy}
+            head, _ = await left.spend(worker, inspect, self._data)
             memory: int = head["memory"]
             most = self._limits.memory.heavy
             if memory > most:
@@ -128,16 +130,16 @@ class _Time:
 
 
 @asynccontextmanager
-async def _worker() -> AsyncIterator[Worker]:
-    """Hold a worker, which is killed if the block fails otherwise than by a refusal."""
+async def _worker(*, reusable: bool) -> AsyncIterator[Worker]:
+    """Hold a worker. It is killed if the block fails otherwise than by a refusal, and if it is not reusable."""
     workers = _workers()
     worker = workers.take()
     done = False
     try:
         yield worker
-        done = True
+        done = reusable
     except Refused:
-        done = True
+        done = reusable
         raise
     except WorkerDied as error:
         raise Refused(f"the decoder failed: {error}", undecodable=True) from error
