@@ -37,6 +37,11 @@ def _workers() -> WorkerPool:
     return WorkerPool(Path(decoding.__file__), decoding.send, decoding.receive, most_idle=os.cpu_count() or 1)
 
 
+@cache
+def _is_script() -> bool:
+    return Path(decoding.__file__).is_file()  # not if the package is imported from a zip file
+
+
 async def decode_picture(
     limits: DecodingLimits, data: bytes, options: ImageOptions, *, field: str | None, filename: str | None
 ) -> Picture:
@@ -49,7 +54,7 @@ async def decode_picture(
             Tally(job["max_pixels"], job["max_frames"]).add(header.width, header.height)
         if is_small(data, header, options):
             made = await _in_thread(limits, data, job)
-        elif not can_start_workers() or unknown.intersection(decoding.accepting(data)):
+        elif not (can_start_workers() and _is_script()) or unknown.intersection(decoding.accepting(data)):
             job["max_pixels"] = min(job["max_pixels"], _THREAD_PIXELS)
             made = await _in_thread(limits, data, job)
         else:
