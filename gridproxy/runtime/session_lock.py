@@ -49,10 +49,10 @@ _locks: weakref.WeakKeyDictionary[AsyncClientSession, _ReentrantLock] = weakref.
 _owner_locks: WeakIdentityMap[object, _ReentrantLock] = WeakIdentityMap()
 
 
-def require_asyncio() -> None:
-    """Raise `AsyncioRequired` if no event loop of asyncio is running."""
+def require_asyncio() -> asyncio.AbstractEventLoop:
+    """Return the running event loop of asyncio, or raise `AsyncioRequired`."""
     try:
-        asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
         raise AsyncioRequired from None
 

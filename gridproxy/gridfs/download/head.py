@@ -19,7 +19,7 @@ from gridproxy.gridfs.records.ids import id_key
 from gridproxy.gridfs.store.collections import Record, Session, Store, place
 from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.client_state import Client
-from gridproxy.runtime.session_lock import fresh_context
+from gridproxy.runtime.session_lock import fresh_context, require_asyncio
 from gridproxy.runtime.sessions import has_own_deadline
 from gridproxy.runtime.tasks import both, end_tasks, spawn
 from gridproxy.runtime.weak_identity_map import WeakIdentityMap
@@ -103,7 +103,7 @@ class SharedReads:
     def __init__(self, store: Store) -> None:
         self.average: float = store.chunk_size  # length of the files, in bytes
         # pymongo refuses a client in a second event loop, so a read there must not join.
-        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = require_asyncio()
         self.options = store.read_options
         self._waiting: deque[_Waiting] = deque()
         self._running = 0

@@ -218,8 +218,7 @@ async def with_transaction(client: Client, callback: Callable[[Transaction], Awa
     await gridproxy.with_transaction(client, store)
     ```
     """
-    require_asyncio()
-    clock = asyncio.get_running_loop().time
+    clock = require_asyncio().time
     deadline = clock() + RETRY_SECONDS
     pause = _PAUSE
     while True:
