@@ -752,7 +752,7 @@ class Bucket:
         await Bucket(client["zoo"], "old").drop()
         ```
         """
-        await run_to_completion(self.store.drop())
+        await run_to_completion(self.store.drop(), client=self.store.client)
 
 
 def _order(sort: str | Sequence[tuple[str, int]] | None) -> Sequence[tuple[str, int]] | None:

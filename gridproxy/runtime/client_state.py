@@ -9,6 +9,7 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 
+from .tasks import Limit, SharedTask
 from .weak_identity_map import WeakIdentityMap
 
 Client = AsyncMongoClient[Any]
@@ -20,11 +21,11 @@ class ClientState:
     def __init__(self, client: Client) -> None:
         pool = int(client.options.pool_options.max_pool_size or 0)
         # One connection stays free, so that file transfers never starve the application's other queries.
-        self.limit: asyncio.Semaphore = asyncio.Semaphore(max(1, pool - 1)) if pool else asyncio.Semaphore(2**31)
+        self.limit: asyncio.Semaphore = Limit(max(1, pool - 1) if pool else 2**31, client)
         # A decoded picture takes many times the memory of its bytes, and more tasks than cores save no time.
         self.decoding: asyncio.Semaphore = asyncio.Semaphore(os.cpu_count() or 1)
         self.indexed: set[tuple[str, str]] = set()
-        self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self.indexing: dict[tuple[str, str], SharedTask[None]] = {}
         self.transactions: bool = False  # whether the server is known to have them
         self.clock_offset: float = 0.0  # seconds from this machine's clock to the server's
         self.clock_base: float | None = None  # this machine's clock less its steady clock when that was measured

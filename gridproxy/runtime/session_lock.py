@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from .deadlines import wait_in_line
 from .weak_identity_map import WeakIdentityMap
 
 T = TypeVar("T")
@@ -33,14 +34,18 @@ class _ReentrantLock:
         if self._holder is not None and self._holder in _held.get():
             yield
             return
-        async with self._lock:
-            self._holder = object()
-            token = _held.set((*_held.get(), self._holder))
-            try:
-                yield
-            finally:
-                self._holder = None
-                _held.reset(token)
+        if self._lock.locked():
+            await wait_in_line(self._lock.acquire())
+        else:
+            await self._lock.acquire()
+        self._holder = object()
+        token = _held.set((*_held.get(), self._holder))
+        try:
+            yield
+        finally:
+            self._holder = None
+            _held.reset(token)
+            self._lock.release()
 
 
 _locks: weakref.WeakKeyDictionary[AsyncClientSession, _ReentrantLock] = weakref.WeakKeyDictionary()

@@ -57,7 +57,8 @@ async def rename_files(store: Store, filename: str, new: str, session: Session |
     """Rename every revision and return their number. Raises `FileMissing` if there are none (GridFS spec)."""
     check_filename(filename)
     check_filename(new)
-    changed = await run_to_completion(store.rename_records(filename, new, store.session_for(session)))
+    work = store.rename_records(filename, new, store.session_for(session))
+    changed = await run_to_completion(work, client=store.client)
     if not changed:
         raise FileMissing(message=f"no file in {store!r} has the name {filename!r}")
     return changed
@@ -75,7 +76,7 @@ async def touch_record(store: Store, id: object, session: Session | None, info: 
         return
     session = store.session_for(session)
     update = {"$currentDate": {REFERENCED_AT: True}}
-    record = await run_to_completion(store.update_record(id, update, session))
+    record = await run_to_completion(store.update_record(id, update, session), client=store.client)
     if record is None:
         raise FileMissing(id, bucket=store.description)
     for variant in variant_ids(record):  # the collector looks at each of them, too
@@ -84,7 +85,8 @@ async def touch_record(store: Store, id: object, session: Session | None, info: 
 
 async def _update(store: Store, id: object, update: Any, session: Session | None) -> FileInfo:
     try:
-        record = await run_to_completion(store.update_record(id, update, store.session_for(session)))
+        work = store.update_record(id, update, store.session_for(session))
+        record = await run_to_completion(work, client=store.client)
     except (InvalidDocument, OverflowError, ValueError) as error:
         raise BadMetadata(f"the metadata cannot be stored: {error}") from error
     if record is None:
