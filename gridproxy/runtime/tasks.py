@@ -2,8 +2,8 @@
 
 pymongo abandons a cancelled operation while the server still carries it out, and an anyio shield does not stop a second
 native `cancel()`. All writes therefore run in separate tasks, and the caller's cancellation is raised when they are
-done, or after `SETTLE_SECONDS`. Work that is given up then is cancelled. It removes nothing any more, because the server
-may still carry out what it has sent.
+done, or after `SETTLE_SECONDS`. Work that is given up then is cancelled. It removes nothing any more, because the
+server may still carry out what it has sent.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -30,11 +31,13 @@ U = TypeVar("U")
 
 # How long a cancelled operation waits for its write, in seconds.
 SETTLE_SECONDS = 10.0
-# Work that is given up is cancelled again after each pause, because it may await more while it ends.
+# How often a task is cancelled until it has ended, and the seconds in between.
 _CANCELS = 20
 _PAUSE = 0.05
 # The key of the moment, in the loop's time, until which clean-ups after a cancellation may take.
 _UNTIL = "gridproxy_until"
+
+_LOSES_CANCELLATIONS = sys.version_info < (3, 12)
 
 _log = logging.getLogger("gridproxy")
 
@@ -85,7 +88,7 @@ async def run_to_completion(
         until: When to give up without a cancellation, in the loop's time.
 
     Raises:
-        TimeoutError: The work was given up because of `until`.
+        NetworkTimeout: The work was given up because of `until`.
     """
     loop, caller = asyncio.get_running_loop(), asyncio.current_task()
     if caller in _given_up:
@@ -114,22 +117,18 @@ async def run_to_completion(
                 vars(cancelled)[_UNTIL] = until
                 await _wait_until(task, until)
             if not task.done():
-                cancelled = await _give_up(task, cancelled)
+                _given_up.add(task)
+                cancelled = await _cancel({task}, cancelled)
         if task in _given_up and (cancelled is not None or not task.done() or task.cancelled()):
             _raise_given_up(cancelled)
-    try:
-        result = task.result()
-    except _Exit as error:
-        failure: BaseException = error.args[0]
-    except BaseException as error:  # noqa: BLE001  # raised below
-        failure = error
-    else:
-        if cancelled is None:
-            return result
+    if cancelled is None:
+        try:
+            return task.result()
+        except _Exit as error:
+            raise error.args[0] from None
+    if task.cancelled() or (failure := task.exception()) is None:
         raise cancelled
-    if cancelled is None or isinstance(failure, asyncio.CancelledError):
-        raise cancelled or failure
-    raise cancelled from failure
+    raise cancelled from (failure.args[0] if isinstance(failure, _Exit) else failure)
 
 
 async def _contained(work: Coroutine[Any, Any, T]) -> T:
@@ -150,18 +149,23 @@ async def _wait_until(task: asyncio.Task[Any], until: float) -> None:
                 return
 
 
-async def _give_up(
-    task: asyncio.Task[Any], cancelled: asyncio.CancelledError | None
+async def _cancel(
+    tasks: set[asyncio.Future[Any]], cancelled: asyncio.CancelledError | None
 ) -> asyncio.CancelledError | None:
-    """Cancel work whose time has passed, and wait until it has ended. Return the first cancellation of the caller."""
-    _given_up.add(task)
+    """Cancel tasks until they have ended. Return the first cancellation of the caller.
+
+    They are cancelled again after each pause, because they may await more while they end, and because pymongo can lose
+    a cancellation (see `interruptible`).
+    """
     for _ in range(_CANCELS):
-        task.cancel()
+        for task in tasks:
+            task.cancel()
         try:
-            await asyncio.wait({task}, timeout=_PAUSE)
+            await asyncio.wait(tasks, timeout=_PAUSE)
         except asyncio.CancelledError as error:
             cancelled = cancelled or error
-        if task.done():
+        tasks = {task for task in tasks if not task.done()}
+        if not tasks:
             break
     return cancelled
 
@@ -170,12 +174,13 @@ def _raise_given_up(cancelled: asyncio.CancelledError | None) -> NoReturn:
     if asyncio.current_task() in _given_up:
         raise cancelled or asyncio.CancelledError  # the operation that this is part of says so
     message = (
-        f"The server did not answer for {SETTLE_SECONDS:g} seconds after the end of this operation's time. What was sent "
-        "may still happen. No chunk of a file that may be stored was removed: collect_garbage() finds what is left."
+        f"The server did not answer for {SETTLE_SECONDS:g} seconds after this operation was cancelled or timed out. "
+        "What was sent may still happen. No chunk of a file that may be stored was removed, and collect_garbage() "
+        "removes what is left."
     )
     _log.warning(message)
     if cancelled is None:
-        raise TimeoutError(message)
+        raise NetworkTimeout(message)
     cancelled.add_note(message)
     raise cancelled
 
@@ -201,7 +206,7 @@ async def clean_up(work: Coroutine[Any, Any, object], cause: BaseException | Non
     failure: Exception
     if asyncio.current_task() in _given_up or seconds == 0:
         work.close()
-        failure = TimeoutError("there was no time left for it")
+        failure = NetworkTimeout("there was no time left for it")
     else:
         try:
             until = None if seconds is None else asyncio.get_running_loop().time() + seconds
@@ -333,7 +338,25 @@ async def gather(works: Sequence[Coroutine[Any, Any, T]], *, at_most: int) -> li
 async def end_tasks(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Cancel tasks that only read, and wait until they have ended."""
     ending = {task for task in tasks if not task.done()}
-    for task in ending:
-        task.cancel()
     if ending:
-        await run_to_completion(asyncio.wait(ending))
+        with anyio.CancelScope(shield=True):
+            cancelled = await _cancel(ending, None)
+        if cancelled is not None:
+            raise cancelled
+
+
+async def interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Await a read of the driver so that no cancellation of the caller is lost.
+
+    pymongo sends with `asyncio.wait_for`, which loses a cancellation that arrives in the same turn of the loop as the
+    end of what it waits for (Python 3.11, https://github.com/python/cpython/issues/86296).
+    """
+    if not _LOSES_CANCELLATIONS:
+        return await work
+    task = spawn(work)
+    try:
+        await asyncio.wait({task})
+        return task.result()
+    finally:
+        if not task.done():
+            await end_tasks([task])

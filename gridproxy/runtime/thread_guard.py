@@ -25,15 +25,18 @@ class ThreadGuard:
         """Run `work` in this thread. Raises `ValueError` after `finish`."""
         with self._lock:
             if self._finished:
-                raise ValueError("this was finished before the thread began")
+                raise ValueError("I/O operation on closed file")
             self._working = True
         try:
             return work()
         finally:
-            with self._lock:
-                self._working = False
-                if self._finished:
-                    self._end()
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._working = False
+            if self._finished:
+                self._end()
 
     def finish(self) -> None:
         """End the work, now or as soon as its thread has ended. A second call has no effect."""

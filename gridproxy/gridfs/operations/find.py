@@ -11,6 +11,7 @@ from gridproxy.errors import BadOption
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.runtime.session_lock import lock
+from gridproxy.runtime.tasks import interruptible
 
 
 class FoundFiles(AsyncIterator[FileInfo]):
@@ -49,7 +50,7 @@ class FoundFiles(AsyncIterator[FileInfo]):
         try:
             # The session is locked for each fetch only, so that the caller may use it in between.
             async with lock(self._session):
-                record = await anext(self._cursor)
+                record = await interruptible(anext(self._cursor))
         except BaseException:
             await self.aclose()
             raise

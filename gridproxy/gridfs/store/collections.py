@@ -30,6 +30,7 @@ from gridproxy.gridfs.records.ids import id_filter, is_plain_id
 from gridproxy.runtime.client_state import Client, ClientState, state_of
 from gridproxy.runtime.session_lock import lock
 from gridproxy.runtime.sessions import BOUND_SESSION, bound_session, in_transaction
+from gridproxy.runtime.tasks import interruptible
 
 DEFAULT_NAME = "fs"
 DEFAULT_CHUNK_SIZE = 255 * 1024
@@ -165,13 +166,13 @@ class Store:
         if primary and not in_transaction(session):
             files = files.with_options(read_preference=ReadPreference.PRIMARY)
         async with lock(session):
-            return await files.find_one({"_id": id_filter(id)}, session=session)
+            return await interruptible(files.find_one({"_id": id_filter(id)}, session=session))
 
     async def find_records(self, ids: list[Any], session: Session | None = None) -> list[Record]:
         """Return the `files` documents with these plain ids, in any order."""
         found = self.files.find({"_id": {"$in": ids}}, session=session).batch_size(len(ids) + 1)
         async with lock(session), found as cursor:
-            return await cursor.to_list()
+            return await interruptible(cursor.to_list())
 
     async def insert_record(self, record: Record, session: Session | None = None) -> None:
         """Insert the `files` document, which makes the file visible."""
@@ -200,7 +201,7 @@ class Store:
     async def find_ids(self, query: Mapping[str, Any], session: Session | None) -> list[object]:
         """Return the ids of all matching records, also of invalid ones."""
         async with lock(session), self.files.find(query, {"_id": 1}, session=session) as cursor:
-            return [record["_id"] async for record in cursor]
+            return [record["_id"] for record in await interruptible(cursor.to_list())]
 
     async def rename_records(self, filename: str, new: str, session: Session | None) -> int:
         """Rename every file with this name and return their number."""

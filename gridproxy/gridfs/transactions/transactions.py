@@ -120,7 +120,9 @@ class _Running:
             failure.add_note(f"The clean-up after the transaction failed too: {cleanup_error!r}")
         return failure
 
-    async def _commit_or_abort(self, error: BaseException | None, until: float | None) -> tuple[bool, BaseException | None]:
+    async def _commit_or_abort(
+        self, error: BaseException | None, until: float | None
+    ) -> tuple[bool, BaseException | None]:
         """Return whether the transaction is committed, and the error to raise."""
         if self._session.has_ended:
             return False, error or InvalidOperation(

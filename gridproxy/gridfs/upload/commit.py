@@ -26,8 +26,8 @@ from gridproxy.gridfs.records.chunks import longest_pause, object_ids
 from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.transactions.transaction_log import transaction_log_of
-from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime import tasks
+from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import both
 
 DUPLICATE_KEY = 11000
