@@ -19,7 +19,7 @@ from gridproxy.adapters.odmantic import AsyncEngine
 from gridproxy.runtime import tasks
 
 from .conftest import CHUNK
-from .deadlines import DEADLINE, KINDS, LARGE, OPERATIONS, Animal, BeanieAnimal, Cell, OdmanticAnimal, Place, cell_of
+from .deadlines import DEADLINE, KINDS, LARGE, OPERATIONS, Animal, BeanieAnimal, Cell, Place, cell_of, odmantic_animal
 from .link import Break, Link
 from .whole import files_and_orphans
 
@@ -50,8 +50,13 @@ async def places(link: Link, bucket: Bucket, tmp_path: Path) -> AsyncIterator[tu
         animal = await Animal(photo=b"photo").save()
     await init_beanie(database, document_models=[BeanieAnimal])
     beanie_animal = await BeanieAnimal(photo=b"photo").insert()
-    odmantic_animal = await AsyncEngine(database.client, database.name).save(OdmanticAnimal(photo=b"photo"))
-    options: dict[str, Any] = {"serverMonitoringMode": "poll", "retryWrites": False, "maxPoolSize": 500, "maxConnecting": 50}
+    in_odmantic = await AsyncEngine(database.client, database.name).save(odmantic_animal(b"photo"))
+    options: dict[str, Any] = {
+        "serverMonitoringMode": "poll",
+        "retryWrites": False,
+        "maxPoolSize": 500,
+        "maxConnecting": 50,
+    }
     async with (
         AsyncMongoClient[dict[str, Any]](link.uri, **options) as patient,
         AsyncMongoClient[dict[str, Any]](link.uri, **options, timeoutMS=round(DEADLINE * 1000)) as hasty,
@@ -61,7 +66,7 @@ async def places(link: Link, bucket: Bucket, tmp_path: Path) -> AsyncIterator[tu
             await each.ensure_indexes(force=True)
             each.store.state.transactions = True
         ids = small.id, large.id
-        documents = animal.id, beanie_animal.id, odmantic_animal.id
+        documents = animal.id, beanie_animal.id, in_odmantic.id
         one, other = (Place(each, *ids, tmp_path, *documents) for each in buckets)
         yield one, other
         link.heal()

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
-from gridproxy import AsyncGridFile, Bucket
+from gridproxy import AsyncGridFile, Bucket, FileOptions
 from gridproxy.runtime import tasks
 from gridproxy.runtime.tasks import run_to_completion
 from gridproxy.runtime.thread_guard import ThreadGuard
@@ -123,7 +123,7 @@ def leaving(leave: Callable[..., Any]) -> Iterator[bytes]:
 async def test_leaving_in_the_callers_code_reaches_the_caller_and_stores_nothing(
     leave: Callable[..., Any], error: type[BaseException], database: Database, bucket: Bucket
 ) -> None:
-    checked = AsyncGridFile(bucket=bucket, validators=[leave])
+    checked = AsyncGridFile(options=FileOptions(bucket=bucket, validators=[leave]))
     calls: list[Callable[[], Any]] = [
         lambda: bucket.upload(Leaving(leave)),
         lambda: bucket.upload(leaving(leave)),
@@ -184,6 +184,7 @@ async def test_a_pipe_is_stored_as_a_whole(bucket: Bucket, tmp_path: Path) -> No
 @pytest.mark.usefixtures("short")
 async def test_a_silent_file_of_the_caller_is_left_to_its_thread(bucket: Bucket, database: Database) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
         begun = time.monotonic()
         with anyio.move_on_after(0.2) as scope:
             await bucket.upload(process.stdout)
@@ -195,7 +196,7 @@ async def test_a_silent_file_of_the_caller_is_left_to_its_thread(bucket: Bucket,
 
 async def test_a_slow_validator_can_be_cancelled(bucket: Bucket, database: Database) -> None:
     free = threading.Event()
-    file = AsyncGridFile(bucket=bucket, validators=[lambda info, head: free.wait(60)])
+    file = AsyncGridFile(options=FileOptions(bucket=bucket, validators=[lambda info, head: free.wait(60)]))
     begun = time.monotonic()
     try:
         with anyio.move_on_after(0.2) as scope:
