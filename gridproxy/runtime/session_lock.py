@@ -71,17 +71,6 @@ def lock_owner(owner: object) -> AbstractAsyncContextManager[None]:
     return owner_lock.hold()
 
 
-async def iterate_locked(session: AsyncClientSession | None, items: AsyncIterator[T]) -> AsyncIterator[T]:
-    """Iterate over a cursor and lock the session for each fetch only, so that the caller may use it in between."""
-    while True:
-        async with lock(session):
-            try:
-                item = await anext(items)
-            except StopAsyncIteration:
-                return
-        yield item
-
-
 def fresh_context() -> contextvars.Context:
     """Return an empty context that keeps only the held locks."""
     context = contextvars.Context()

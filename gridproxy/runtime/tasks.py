@@ -12,19 +12,19 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import sys
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Generic, NoReturn, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
 from pymongo import AsyncMongoClient
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import NetworkTimeout, PyMongoError
 
 from .deadlines import reach_server, seconds_left, wait_in_line
-from .session_lock import fresh_context
+from .session_lock import fresh_context, lock
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -36,8 +36,6 @@ _CANCELS = 20
 _PAUSE = 0.05
 # The key of the moment, in the loop's time, until which clean-ups after a cancellation may take.
 _UNTIL = "gridproxy_until"
-
-_LOSES_CANCELLATIONS = sys.version_info < (3, 12)
 
 _log = logging.getLogger("gridproxy")
 
@@ -345,18 +343,56 @@ async def end_tasks(tasks: Iterable[asyncio.Future[Any]]) -> None:
             raise cancelled
 
 
-async def interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Await a read of the driver so that no cancellation of the caller is lost.
+async def interruptible(work: Coroutine[Any, Any, T] | Awaitable[T]) -> T:
+    """Await a read of the driver so that a cancellation of the caller ends it at once.
 
     pymongo sends with `asyncio.wait_for`, which loses a cancellation that arrives in the same turn of the loop as the
-    end of what it waits for (Python 3.11, https://github.com/python/cpython/issues/86296).
+    end of what it waits for (Python 3.11, https://github.com/python/cpython/issues/86296). And it closes the cursor of
+    a cancelled read, for which it waits for the server.
     """
-    if not _LOSES_CANCELLATIONS:
+
+    async def awaited() -> T:
         return await work
-    task = spawn(work)
+
+    task = spawn(awaited())
     try:
         await asyncio.wait({task})
         return task.result()
     finally:
         if not task.done():
             await end_tasks([task])
+
+
+class Closable(Protocol):
+    """A cursor of pymongo."""
+
+    def close(self) -> Coroutine[Any, Any, None]:
+        """Tell the server that the cursor is not needed any more."""
+
+
+C = TypeVar("C", bound=Closable)
+
+
+@contextlib.asynccontextmanager
+async def released(cursor: C) -> AsyncIterator[C]:
+    """Close the cursor after the block. After a cancellation a silent server does not delay the caller for ever."""
+    try:
+        yield cursor
+    except asyncio.CancelledError as error:
+        await clean_up(cursor.close(), error, "the server drops the cursor after ten minutes.")
+        raise
+    except BaseException:
+        await cursor.close()
+        raise
+    await cursor.close()
+
+
+async def iterate_locked(session: AsyncClientSession | None, items: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Iterate over a cursor and lock the session for each fetch only, so that the caller may use it in between."""
+    while True:
+        async with lock(session):
+            try:
+                item = await interruptible(anext(items))
+            except StopAsyncIteration:
+                return
+        yield item

@@ -21,6 +21,7 @@ from gridproxy.errors import BadOption, type_name
 from gridproxy.gridfs.records.file_info import utc_milliseconds, utc_now
 from gridproxy.gridfs.records.ids import id_filter, id_key, is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
+from gridproxy.runtime.tasks import interruptible, released
 
 # Chunks without a record that are younger than this may belong to a running upload.
 MIN_AGE = timedelta(hours=1)
@@ -128,10 +129,9 @@ class BucketScanner:
         """Yield all ids in `files_id` in batches. The server skips from id to id in the index."""
         order = {"files_id": ASCENDING, "n": ASCENDING}
         stages: list[Mapping[str, Any]] = [{"$sort": order}, {"$group": {"_id": "$files_id"}}]
-        async with await self._chunks.aggregate(
-            stages, session=self.session, allowDiskUse=True, batchSize=_DOCUMENTS_PER_PAGE
-        ) as cursor:
-            while rows := await cursor.to_list(IDS_PER_QUERY):
+        found = self._chunks.aggregate(stages, session=self.session, allowDiskUse=True, batchSize=_DOCUMENTS_PER_PAGE)
+        async with released(await found) as cursor:
+            while rows := await interruptible(cursor.to_list(IDS_PER_QUERY)):
                 yield [row["_id"] for row in rows]
 
     async def stored(self, ids: Iterable[object]) -> set[Hashable]:
@@ -176,7 +176,7 @@ class BucketScanner:
         order = [("files_id", ASCENDING), ("n", ASCENDING)]
         for query in _by_ids("files_id", list(ids)):
             cursor = chunks.find(query, projection, sort=order, session=self.session).batch_size(_DOCUMENTS_PER_PAGE)
-            async with cursor:
+            async with released(cursor):
                 async for row in cursor:
                     yield row
 

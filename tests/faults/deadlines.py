@@ -135,6 +135,13 @@ at_once("Bucket.collect_garbage", lambda place: place.bucket.collect_garbage(dry
 at_once("Bucket.drop", lambda place: Bucket(place.bucket.database, "other").drop())
 
 
+@operation("Bucket.find, next batch")
+async def _(place: Place) -> Call:
+    found = place.bucket.find(batch_size=1)
+    await anext(found)
+    return lambda: used_up(found)
+
+
 @operation("Bucket.publish")
 async def _(place: Place) -> Call:
     staged = await place.bucket.stage(b"staged")

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import anyio
@@ -29,6 +28,7 @@ from gridproxy.runtime import tasks
 
 from ..observing import Commands
 from .conftest import CHUNK
+from .deadlines import used_up
 from .link import Break, Link
 from .whole import Database, files_and_orphans
 
@@ -118,6 +118,40 @@ async def test_what_a_stopped_server_carries_out_later_is_whole(own_server: Embe
         assert len(documents) >= 2
 
 
+@pytest.mark.usefixtures("long", "small_batches")
+async def test_a_deadline_ends_a_read_from_a_stopped_server_at_once(own_server: EmbeddedServer) -> None:
+    async with AsyncMongoClient[dict[str, Any]](own_server.uri) as client:
+        bucket = Bucket(client["zoo"], chunk_size=CHUNK)
+        id = (await bucket.upload(LARGE)).id
+        for _ in range(3):
+            await bucket.upload(b"small")
+        with gridproxy.using(bucket.database):
+            for _ in range(102):  # the first batch has 101
+                await Animal().save()
+            animals = aiter(Animal.objects())
+            await anext(animals)
+        found = bucket.find(batch_size=2)
+        await anext(found)
+        stream = bucket.stream(id)
+        await anext(stream)
+        works: list[Callable[[], Awaitable[object]]] = [
+            lambda: used_up(found),
+            lambda: used_up(stream),
+            lambda: used_up(animals),
+            lambda: used_up(bucket.check()),
+            lambda: bucket.read(id),
+            lambda: bucket.stat(id),
+            lambda: bucket.by_name("name"),
+        ]
+        assert own_server.pid is not None
+        os.kill(own_server.pid, signal.SIGSTOP)
+        try:
+            with soon():
+                assert all(await asyncio.gather(*(cancelled(work) for work in works)))
+        finally:
+            os.kill(own_server.pid, signal.SIGCONT)
+
+
 async def in_transaction(client: AsyncMongoClient[dict[str, Any]], bucket: Bucket) -> None:
     async with gridproxy.transaction(client) as tx:
         await bucket.upload(LARGE, session=tx.session)
@@ -141,8 +175,12 @@ async def test_chunks_stay_if_the_record_may_have_been_inserted(link: Link, buck
             # The server inserts the record, and the client never learns of it.
             only = "insert fs.files" if content is LARGE else "bulkWrite 1"
             link.strike(Break.STALL_AFTER, times=None, only=only)
-            error = await cancelled(partial(through.upload, content))
-            assert "collect_garbage()" in "".join(getattr(error, "__notes__", ()))
+            task = asyncio.create_task(through.upload(content))
+            assert await link.hit_by(task)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await task
+            assert "collect_garbage()" in caught.value.__notes__[0]
         link.heal()
     files, orphans = await files_and_orphans(bucket.database)
     assert (sorted(files.values(), key=len), orphans) == ([b"small", LARGE], [])

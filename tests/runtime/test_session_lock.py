@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from gridproxy.runtime.session_lock import iterate_locked, lock
-from gridproxy.runtime.tasks import run_to_completion
+from gridproxy.runtime.session_lock import lock
+from gridproxy.runtime.tasks import iterate_locked, run_to_completion
 
 
 class Session:
