@@ -110,7 +110,9 @@ async def test_what_a_stopped_server_carries_out_later_is_whole(own_server: Embe
                     errors = await asyncio.gather(*(cancelled(work) for work in works))
             finally:
                 os.kill(own_server.pid, signal.SIGCONT)
-        assert all(isinstance(error, asyncio.CancelledError) for error in errors), errors
+        # The server stops a moment after the signal, and may have answered the first command.
+        assert all(isinstance(error, asyncio.CancelledError) for error in errors if error is not None), errors
+        assert any(errors)
         await quiet(client)
         files, _ = await files_and_orphans(database)  # fails for a record without its chunks
         documents = [each async for each in database["animal"].find()]
