@@ -63,7 +63,7 @@ def connect(database: AsyncDatabase[Any] | DatabaseFactory, alias: str = DEFAULT
         alias: The name for `db_alias` of documents and options.
 
     Raises:
-        BadOption: `database` is another object, such as a client, or `alias` is not a str.
+        BadOption: `database` is another object, such as a client or a database of Motor's, or `alias` is not a str.
 
     ```python
     connect(client["archive"], alias="archive")
@@ -118,11 +118,12 @@ def _known(alias: str | None, advice: str) -> _Connection:
     return connection
 
 
-def store_for(bucket: BucketLike | str | None, alias: str | None) -> Store:
+def store_for(bucket: BucketLike | str | None, alias: str | None, *, indexes: bool = True) -> Store:
     """Return the present collections of a file with this bucket and alias."""
     if bucket is None or isinstance(bucket, str):
         advice = _ADVICE if alias is None else ""
-        return Store(_known(alias, advice).database(), DEFAULT_NAME if bucket is None else bucket)
+        database = _known(alias, advice).database()
+        return Store(database, DEFAULT_NAME if bucket is None else bucket, indexes=indexes)
     return bucket.store
 
 
@@ -133,9 +134,10 @@ def _checked_alias(alias: object) -> str:
 
 
 def _connection(database: Any) -> _Connection:
-    # Databases and clients of pymongo are callable, as all their attributes are.
-    if not isinstance(database, AsyncDatabase) and (
-        not callable(database) or type(database).__module__.startswith("pymongo.")
-    ):
+    # Databases, collections and clients of pymongo and Motor are callable, as all their attributes are.
+    is_factory = callable(database) and not any(
+        base.__module__.startswith(("pymongo.", "motor.")) for base in type(database).__mro__
+    )
+    if not is_factory:
         store_database(database)
     return _Connection(database)

@@ -112,8 +112,10 @@ class FileState:
 
     def store(self) -> Store:
         """Return the two collections that the file is in, at this moment."""
-        bucket = self.options.bucket
-        return store_for(bucket, self.options.db_alias) if bucket is None or isinstance(bucket, str) else bucket.store
+        options = self.options
+        if options.bucket is None or isinstance(options.bucket, str):
+            return store_for(options.bucket, options.db_alias, indexes=options.indexes)
+        return options.bucket.store
 
     def limits(self) -> Limits:
         """Return the limits of the field that holds the file."""

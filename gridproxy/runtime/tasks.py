@@ -23,6 +23,8 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import NetworkTimeout, PyMongoError
 
+from gridproxy.errors import AsyncioRequired
+
 from .deadlines import reach_server, seconds_left, wait_in_line
 from .session_lock import fresh_context, lock
 
@@ -53,7 +55,12 @@ class _Exit(Exception):
 
 def spawn(work: Coroutine[Any, Any, T], *, context: contextvars.Context | None = None) -> asyncio.Task[T]:
     """Start `work` in a task that is referenced until it ends. Awaiting the task raises its error."""
-    task = asyncio.get_running_loop().create_task(work, context=context)
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        work.close()
+        raise AsyncioRequired from None
+    task = loop.create_task(work, context=context)
     _running.add(task)
     task.add_done_callback(_forget)
     return task
@@ -88,7 +95,11 @@ async def run_to_completion(
     Raises:
         NetworkTimeout: The work was given up because of `until`.
     """
-    loop, caller = asyncio.get_running_loop(), asyncio.current_task()
+    try:
+        loop, caller = asyncio.get_running_loop(), asyncio.current_task()
+    except RuntimeError:
+        work.close()
+        raise AsyncioRequired from None
     if caller in _given_up:
         work.close()
         raise asyncio.CancelledError
@@ -299,7 +310,11 @@ class SharedTask(Generic[T]):
 
 async def both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:
     """Run two reads at once. The first error is raised as it is, and the other read is cancelled."""
-    tasks = spawn(first), spawn(second)
+    try:
+        tasks = spawn(first), spawn(second)
+    except AsyncioRequired:
+        second.close()
+        raise
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in tasks:

@@ -64,7 +64,6 @@ async def places(link: Link, bucket: Bucket, tmp_path: Path) -> AsyncIterator[tu
         buckets = [Bucket(client[database.name], chunk_size=CHUNK) for client in (patient, hasty)]
         for each in buckets:
             await each.ensure_indexes(force=True)
-            each.store.state.transactions = True
         ids = small.id, large.id
         documents = animal.id, beanie_animal.id, in_odmantic.id
         one, other = (Place(each, *ids, tmp_path, *documents) for each in buckets)

@@ -9,7 +9,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from gridproxy.errors import FileAlreadyStored, OutcomeUnknown, UploadInProgress
+from gridproxy.errors import FileAlreadyStored, OutcomeUnknown, UniqueIndexViolation, UploadInProgress
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.runtime.tasks import clean_up, run_to_completion
 
@@ -56,8 +56,8 @@ class UndoLog:
         self._record = record
         try:
             await insert()
-        except (FileAlreadyStored, UploadInProgress):
-            self._record = None  # the stored record belongs to another upload
+        except (FileAlreadyStored, UniqueIndexViolation, UploadInProgress):
+            self._record = None  # it was not inserted: a stored record under the id belongs to another upload
             raise
         except (OutcomeUnknown, asyncio.CancelledError):
             # This task is cancelled only if the server has not answered in time. It may still insert the record.
