@@ -211,7 +211,11 @@ async def clean_up(work: Coroutine[Any, Any, object], cause: BaseException | Non
     An error of it is noted on `cause`, with what may be `left`, or raised if there is no cause. After a cancellation or
     a time limit it may take `SETTLE_SECONDS`, less the time that the write took since the cancellation.
     """
-    seconds = seconds_for_clean_up(cause)
+    try:
+        seconds = seconds_for_clean_up(cause)
+    except RuntimeError:  # there is no event loop of asyncio, so nothing was done
+        work.close()
+        raise AsyncioRequired from None
     failure: Exception
     if asyncio.current_task() in _given_up or seconds == 0:
         work.close()

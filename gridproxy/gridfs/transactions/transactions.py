@@ -235,6 +235,7 @@ async def with_transaction(client: Client, callback: Callable[[Transaction], Awa
     """
     require_asyncio()
     clock = asyncio.get_running_loop().time
+    _refuse_nested(client, _current.get())
     left = seconds_left(client)
     deadline = clock() + (RETRY_SECONDS if left is None else min(RETRY_SECONDS, left))
     pause = _PAUSE
