@@ -105,7 +105,7 @@ async def run_to_completion(
         raise asyncio.CancelledError
     if client is not None and not client.topology_description.has_writable_server():
         try:
-            await reach_server(client)
+            await interruptible(reach_server(client))
         except BaseException:
             work.close()
             raise
