@@ -76,9 +76,8 @@ class EmbeddedServer:
     ```
 
     Args:
-        storage_path: A folder for the data, which is created if it is missing. A later server can reopen it. Other users
-            of the machine cannot read it. By default the data is in a temporary folder that is deleted when the server
-            stops.
+        storage_path: A folder for the data, which is created if it is missing. Others cannot read it. A later server
+            can reopen it. By default the data is in a temporary folder that is deleted when the server stops.
         sync_on_commit: Whether acknowledged writes survive `kill()`. Writes are faster without it.
         port: The port on 127.0.0.1, or 0 for a free one.
         start_timeout: The number of seconds after which `start()` fails.

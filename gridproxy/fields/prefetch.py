@@ -70,7 +70,7 @@ async def load_infos(files: Iterable[AsyncGridFile], session: Session | None) ->
         infos = await stat_many(store, [file.id for file in group], session)
         for file in group:
             if file.id in infos:
-                file.state.on_info(file.id, store.session_for(session))(infos[file.id])
+                file.state.on_info(store, file.id, store.session_for(session))(infos[file.id])
 
 
 async def _load_contents(files: list[AsyncGridFile], session: Session | None) -> None:

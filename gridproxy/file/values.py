@@ -17,7 +17,7 @@ from gridproxy.gridfs.upload.staging import Staged
 
 from .connection import store_for
 from .options import FileOptions
-from .state import HasState
+from .state import FileState, HasState
 
 F = TypeVar("F", bound=HasState)
 
@@ -205,7 +205,7 @@ def _moved(file: F, options: FileOptions) -> F:
     if state.options is options:
         return file
     movable = state.id is None and state.busy is None and state.is_free
-    if not movable and not _same_place(state.options, options):
+    if not movable and not _same_place(state, options):
         raise BadId(
             f"{file!r} is in {_place(state.options)} and this field keeps its files in {_place(options)}: "
             "put its content here instead, `await field.put(file)`"
@@ -215,11 +215,14 @@ def _moved(file: F, options: FileOptions) -> F:
     return file
 
 
-def _same_place(one: FileOptions, other: FileOptions) -> bool:
-    if (one.bucket, one.db_alias) == (other.bucket, other.db_alias):
+def _same_place(state: FileState, other: FileOptions) -> bool:
+    one = state.options
+    if state.home is None and (one.bucket, one.db_alias) == (other.bucket, other.db_alias):
         return True
     try:
-        return store_for(one.bucket, one.db_alias).same_as(store_for(other.bucket, other.db_alias))
+        field = store_for(other.bucket, other.db_alias)
+        # A file of a `using` block keeps its database when the field is in the block of another one.
+        return store_for(one.bucket, one.db_alias, state.home).same_as(field)
     except NotConnected:
         return False  # a Bucket and a name cannot be compared without a database
 

@@ -90,6 +90,8 @@ class GridFileResponse(Response):
                 f"content_disposition_type must be 'inline' or 'attachment', not {content_disposition_type!r}"
             )
         self.file = file
+        # The response is sent after its route has returned, and so after a `using` block in it.
+        self._store = file.state.overriding_store()
         self.status_code = status_code
         self.background = background
         self.filename = filename
@@ -102,7 +104,7 @@ class GridFileResponse(Response):
         self.security_policy = security_policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(ReadAhead(self.file)) as reader:
+        async with aclosing(ReadAhead(self.file, self._store)) as reader:
             try:
                 reply, first = await self._begin(scope, reader)
             except FileMissing as error:

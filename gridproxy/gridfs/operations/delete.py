@@ -27,6 +27,8 @@ async def remove_file(store: Store, id: object, session: Session | None = None) 
 async def _remove_file(
     store: Store, id: object, session: Session | None, matching: Mapping[str, Any] | None = None
 ) -> bool:
+    if matching is None and store.only:
+        matching = store.only
     record = await store.delete_record(id, session, matching)
     if record is None and matching is not None:
         return False  # a file under this id is another one

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -70,6 +71,8 @@ class Store:
         read_concern: ReadConcern | None = None,
         read_preference: _ServerMode | None = None,
     ) -> None:
+        self.origin: object = None  # the connection of an alias that gave the database
+        self.only: Mapping[str, Any] = {}  # what a record must match, too: see `only_variants_of`
         self.database: AsyncDatabase[Any] = store_database(database)
         self.client: Client = database.client
         _check_name(name)
@@ -106,7 +109,13 @@ class Store:
 
     def same_as(self, other: Store) -> bool:
         """Return whether both are the same bucket of the same client."""
-        return self.client is other.client and self.key == other.key
+        return self.client is other.client and self.key == other.key and self.only == other.only
+
+    def only_variants_of(self, picture: object) -> Store:
+        """Return the same bucket, in which only the files exist that name this picture as theirs."""
+        restricted = copy(self)
+        restricted.only = {"metadata.variant_of": id_filter(picture)}
+        return restricted
 
     def __repr__(self) -> str:
         return f"{self.database.name}.{self.name}"
@@ -165,11 +174,11 @@ class Store:
         if primary and not in_transaction(session):
             files = files.with_options(read_preference=ReadPreference.PRIMARY)
         async with lock(session):
-            return await files.find_one({"_id": id_filter(id)}, session=session)
+            return await files.find_one({"_id": id_filter(id), **self.only}, session=session)
 
     async def find_records(self, ids: list[Any], session: Session | None = None) -> list[Record]:
         """Return the `files` documents with these plain ids, in any order."""
-        found = self.files.find({"_id": {"$in": ids}}, session=session).batch_size(len(ids) + 1)
+        found = self.files.find({"_id": {"$in": ids}, **self.only}, session=session).batch_size(len(ids) + 1)
         async with lock(session), found as cursor:
             return await cursor.to_list()
 
@@ -214,7 +223,7 @@ class Store:
         """Update the record and return its new version, or None if there is no such record."""
         async with lock(session):
             found: Record | None = await self.files.find_one_and_update(
-                {"_id": id_filter(id)}, update, return_document=ReturnDocument.AFTER, session=session
+                {"_id": id_filter(id), **self.only}, update, return_document=ReturnDocument.AFTER, session=session
             )
         return found
 
