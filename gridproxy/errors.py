@@ -78,8 +78,26 @@ def type_name(value: object) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+_LONGEST_VALUE = 200
+_LONGEST_MESSAGE = 2000
+
+
+def shown(value: object) -> str:
+    """Return the `repr` of a value from outside for an error message, shortened to about 200 characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of more than 4300 digits, a value that contains itself
+        return f"<{type_name(value)}>"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}... ({len(text)} characters)"
+
+
 class GridProxyError(Exception):
     """The base class of all errors that this package raises itself."""
+
+    def __str__(self) -> str:
+        # Messages name ids and names from outside, and may be sent back to a client.
+        text = super().__str__()
+        return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}... ({len(text)} characters)"
 
     def __reduce__(self) -> tuple[object, ...]:
         # The constructors do not accept `args`, and data pipelines pickle errors to send them to other processes.
@@ -99,7 +117,7 @@ class FileMissing(GridProxyError, NoFile):
         hint = ""
         if isinstance(id, str) and ObjectId.is_valid(id):
             hint = f". This id is a str, and ids are ObjectIds by default: try ObjectId({id!r})"
-        super().__init__(message or f"no file is stored under the id {id!r}{place}{hint}")
+        super().__init__(message or f"no file is stored under the id {shown(id)}{place}{hint}")
 
 
 class FileAlreadyStored(GridProxyError, FileExists):
@@ -111,7 +129,7 @@ class FileAlreadyStored(GridProxyError, FileExists):
 
     def __init__(self, id: object, *, message: str | None = None) -> None:
         self.id = id
-        super().__init__(message or f"a file is already stored under the id {id!r}. It was not changed")
+        super().__init__(message or f"a file is already stored under the id {shown(id)}. It was not changed")
 
 
 class CorruptFile(GridProxyError, CorruptGridFile):
@@ -125,7 +143,7 @@ class CorruptFile(GridProxyError, CorruptGridFile):
     def __init__(self, id: object, reason: str) -> None:
         self.id = id
         self.reason = reason
-        super().__init__(f"file {id!r} is corrupt: {reason}")
+        super().__init__(f"file {shown(id)} is corrupt: {reason}")
 
 
 class FileVanished(FileMissing, CorruptFile):
@@ -135,7 +153,7 @@ class FileVanished(FileMissing, CorruptFile):
         self.id = id
         self.reason = "it was deleted while it was being read"
         # Each parent's constructor would call the other one with the wrong arguments.
-        GridProxyError.__init__(self, f"file {id!r}: {self.reason}")
+        GridProxyError.__init__(self, f"file {shown(id)}: {self.reason}")
 
 
 class BadSource(GridProxyError, TypeError):
@@ -259,7 +277,7 @@ class OutcomeUnknown(GridProxyError, PyMongoError):
     def __init__(self, id: object) -> None:
         self.id = id
         super().__init__(
-            f"the server did not say whether the file {id!r} was stored, so nothing was removed. "
+            f"the server did not say whether the file {shown(id)} was stored, so nothing was removed. "
             "Call stat() when the server answers again"
         )
 
@@ -277,7 +295,7 @@ class CommitUnknown(GridProxyError, PyMongoError):
     def __init__(self, ids: list[object]) -> None:
         self.ids = ids
         super().__init__(
-            f"the server did not say whether the transaction was committed, so no chunk of the files {ids!r} was "
+            f"the server did not say whether the transaction was committed, so no chunk of the files {shown(ids)} was "
             "removed. Call stat() when the server answers again, and reload() the documents",
             error_labels=["UnknownTransactionCommitResult"],
         )

@@ -8,7 +8,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
-from gridproxy.errors import BadId, BadOption, FileClosed, FileMissing
+from gridproxy.errors import BadId, BadOption, FileClosed, FileMissing, shown
 from gridproxy.gridfs.content.variants import named_variants, thumbnail_id
 from gridproxy.gridfs.download.download import load_info, read_range, read_ranges
 from gridproxy.gridfs.download.reader import DownloadStream, Reader, text_decoder
@@ -105,9 +105,9 @@ class AsyncGridFile:
 
     def __repr__(self) -> str:
         id, info = self.state.ref
-        name = "" if info is None else f" {info.filename!r} {info.length} bytes"
+        name = "" if info is None else f" {shown(info.filename)} {info.length} bytes"
         doing = f", {self.state.busy}" if self.state.busy else ""
-        return f"<{type(self).__name__} {'empty' if id is None else f'id={id!r}'}{name}{doing}>"
+        return f"<{type(self).__name__} {'empty' if id is None else f'id={shown(id)}'}{name}{doing}>"
 
     # Copies and pydantic
 

@@ -119,13 +119,20 @@ class FileState:
         self.reader = None
 
     def store(self) -> Store:
-        """Return the two collections that the file is in, at this moment."""
+        """Return the two collections that the file is in, at this moment. A variant has to name its picture there."""
+        store = self.whole_store()
+        return store if self.picture is None else store.only_variants_of(self.picture)
+
+    def whole_store(self) -> Store:
+        """Return the same collections without this condition: check `may_have`."""
         bucket = self.options.bucket
         if bucket is None or isinstance(bucket, str):
-            store = store_for(bucket, self.options.db_alias, self.home)
-        else:
-            store = bucket.store
-        return store if self.picture is None else store.only_variants_of(self.picture)
+            return store_for(bucket, self.options.db_alias, self.home)
+        return bucket.store
+
+    def may_have(self, info: FileInfo) -> bool:
+        """Return whether a record is that of this file: the one of a variant names its picture."""
+        return self.picture is None or info.metadata.get("variant_of") == self.picture
 
     def limits(self) -> Limits:
         """Return the limits of the field that holds the file."""

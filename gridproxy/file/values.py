@@ -9,7 +9,7 @@ from typing import TypeVar
 from bson import ObjectId
 from bson.errors import InvalidId
 
-from gridproxy.errors import BadId, BadSource, CorruptFile, NotConnected, ValidationError, type_name
+from gridproxy.errors import BadId, BadSource, CorruptFile, NotConnected, ValidationError, shown, type_name
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.records.ids import is_plain_id
 from gridproxy.gridfs.upload.sources import Source, open_source
@@ -61,7 +61,7 @@ def parse_input(kind: type[F], value: object, options: FileOptions) -> F:
         if isinstance(id, str) and ObjectId.is_valid(id):  # from JSON
             id = ObjectId(id)
         if id is None or not is_plain_id(id):
-            raise BadId(f"a snapshot of a file is a mapping with the file's id under '_id', not {value!r}")
+            raise BadId(f"a snapshot of a file is a mapping with the file's id under '_id', not {shown(value)}")
         try:
             info = FileInfo.from_snapshot({**value, "_id": id})
         except CorruptFile as error:
@@ -132,10 +132,10 @@ def assign(current: F, value: object, options: FileOptions) -> F:
             return kind(ObjectId(value), options=options)
         except InvalidId:
             raise BadId(
-                f"{value!r} is not a file's id (24 hex digits). For content assign bytes, a path or an open file"
+                f"{shown(value)} is not a file's id (24 hex digits). For content assign bytes, a path or an open file"
             ) from None
     if isinstance(value, Mapping):
-        raise BadId(f"a file's id cannot be a mapping: {value!r}")
+        raise BadId(f"a file's id cannot be a mapping: {shown(value)}")
     content = _content(value)
     current.state.check_idle()
     current.state.content = content

@@ -109,7 +109,7 @@ class Store:
 
     def same_as(self, other: Store) -> bool:
         """Return whether both are the same bucket of the same client."""
-        return self.client is other.client and self.key == other.key and self.only == other.only
+        return self.client is other.client and self.key == other.key
 
     def only_variants_of(self, picture: object) -> Store:
         """Return the same bucket, in which only the files exist that name this picture as theirs."""
