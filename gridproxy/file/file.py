@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
@@ -18,7 +19,9 @@ from gridproxy.gridfs.operations.copy import copy_file
 from gridproxy.gridfs.operations.pictures import upload_picture
 from gridproxy.gridfs.operations.update import rename_file, update_file
 from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.records.media_types import TYPE_KEYS
 from gridproxy.gridfs.store.collections import Session, Store
+from gridproxy.gridfs.upload.content_check import check_stored
 from gridproxy.gridfs.upload.options import TransferOptions, UploadRequest, split_metadata, upload_request
 from gridproxy.gridfs.upload.sources import Data, Source, SourceLike, open_source
 from gridproxy.gridfs.upload.staging import Staged
@@ -849,6 +852,7 @@ class AsyncGridFile:
         Raises:
             FileMissing: The file is empty or was deleted.
             BadMetadata: A value cannot be stored, a key is given twice, or the key is `sha256`.
+            ContentTypeRefused: A key names a type that the `content_types` of the field or the content refuse.
 
         ```python
         info = await file.update_metadata(place="Alps", unset=["owner"])
@@ -857,7 +861,22 @@ class AsyncGridFile:
         """
         store, id = self.state.require_stored()
         self.state.enlist(store.session_for(session))
+        unset = unset if isinstance(unset, str | bytes) else list(unset)
+        if isinstance(changes, Mapping | None):  # update_file refuses others
+            await self._check_retyped({**(changes or {}), **more}, unset, session)
         return self._edited(store, await update_file(store, id, changes, unset, more, session))
+
+    async def _check_retyped(
+        self, changes: Mapping[str, Any], unset: Iterable[object] = (), session: Session | None = None
+    ) -> None:
+        """Check a new type against the content, if the field has checked the old one."""
+        limits = self.state.limits()
+        if limits.content_types is None or TYPE_KEYS.isdisjoint([*changes, *unset]):
+            return
+        store, id = self.state.require_stored()
+        info = await load_info(store, id, session)
+        metadata = {key: value for key, value in {**info.metadata, **changes}.items() if key not in unset}
+        await check_stored(store, replace(info, metadata=metadata), limits)
 
     async def rename(self, filename: str, *, session: Session | None = None) -> FileInfo:
         """Give the stored file another name.
@@ -910,6 +929,11 @@ class AsyncGridFile:
         known, metadata = split_metadata(options)  # type: ignore[assignment]  # a TypedDict is a dict
         if fixed := known.keys() & {"chunk_size", "encoding"}:
             raise BadOption(f"copy() keeps the chunks of the original: {min(fixed)}= cannot be given")
+        given = known.get("metadata")
+        named = {**(given if isinstance(given, Mapping) else {}), **metadata}
+        if known.get("content_type") is not None:
+            named["content_type"] = known["content_type"]
+        await self._check_retyped(named, session=session)
         store, id = self.state.require_stored()
         info = await copy_file(store, id, **known, more_metadata=metadata, session=session)
         copied = AsyncGridFile(info.id, options=self.options, info=info)
