@@ -182,10 +182,14 @@ def _origin(origin: object, alias: str | None, advice: str) -> _Connection:
     assert isinstance(origin, _Connection)
     if not origin.overriding:  # `connect` may have replaced the client since
         return _connections.get(name) or (origin if override is not None else _known(alias, advice))
-    if override is not None and override is not origin:
-        here, there = override.database(), origin.database()
-        if here.client is not there.client or here.name != there.name:
-            raise _elsewhere(there.name, here.name)
+    present = override or _connections.get(name)
+    if present is None or present is origin:
+        return origin
+    here, there = present.database(), origin.database()
+    if here == there:  # by the addresses of their clients: the one of the block may be closed
+        return present
+    if override is not None:
+        raise _elsewhere(there.name, here.name)
     return origin
 
 
