@@ -175,10 +175,10 @@ def _origin(origin: object, alias: str | None, advice: str) -> _Connection:
     name = DEFAULT_ALIAS if alias is None else alias
     override = (_overrides.get() or {}).get(name)
     if isinstance(origin, PickledOrigin):
-        present = _known(alias, advice)
-        if origin.name not in (None, present.database().name):
-            raise _elsewhere(origin.name, present.database().name)
-        return present
+        known = _known(alias, advice)
+        if origin.name not in (None, known.database().name):
+            raise _elsewhere(origin.name, known.database().name)
+        return known
     assert isinstance(origin, _Connection)
     if not origin.overriding:  # `connect` may have replaced the client since
         return _connections.get(name) or (origin if override is not None else _known(alias, advice))

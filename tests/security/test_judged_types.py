@@ -92,7 +92,6 @@ async def test_an_edit_or_a_copy_does_not_change_the_type_to_another(bucket: Buc
     for kind in ("text/html", "image/svg+xml", "text/javascript"):
         works: list[Awaitable[object]] = [
             file.update_metadata({key: kind}),
-            file.update_metadata(**{key: kind}),
             file.copy(content_type=kind) if key == "content_type" else file.copy(metadata={key: kind}),
         ]
         for work in works:

@@ -286,6 +286,15 @@ async def test_what_a_page_of_the_site_shows(database: AsyncDatabase[dict[str, o
             f"/files/{id}",
         )
         assert played == "played"
+        id = await stored(bucket, rows["PDF"], "application/pdf")
+        saved: list[str] = []
+        page.on("download", lambda download: saved.append(download.url))
+        loaded = await page.evaluate(
+            """(url) => new Promise((end) => { const frame = document.createElement('iframe'); frame.src = url;
+               frame.onload = () => end('loaded'); document.body.append(frame); })""",
+            f"/files/{id}",
+        )
+        assert (loaded, saved) == ("loaded", [])
         # An SVG or HTML in a frame is saved, and never a document of the site.
         for name, kind in (("SVG", "image/svg+xml"), ("HTML", "text/html"), ("XML", "text/xml")):
             id = await stored(bucket, rows[name], kind) if name != "SVG" else "SVG-image_svg_xml"
