@@ -45,6 +45,7 @@ _LONG = [
     "tests/faults/test_broken_links.py",
     "tests/adapters/test_document_cancelled.py",
     "tests/bucket/test_bucket.py",
+    "tests/bucket/test_sharding.py",
     "tests/faults/test_cancelled_downloads.py",
     "tests/gridfs/test_interop.py",
     "tests/faults/test_cancelled_operations.py",

@@ -1,4 +1,4 @@
-"""The command line: ls, put, get, rm, stat, verify, check, gc. Needs the extra `cli` (click and rich).
+"""The command line: ls, put, get, rm, stat, verify, check, gc, shard. Needs the extra `cli` (click and rich).
 
 `gridproxy --help` and `gridproxy put --help` list the arguments, their units, and the exit codes. The entry point is
 `gridproxy.__main__`.

@@ -10,11 +10,12 @@ import click
 from .arguments import connection_options
 from .files import get, ls, put, rm, stat
 from .running import EXIT_CODES, Connection
+from .sharding import shard
 from .upkeep import check, gc, verify
 
 
 @click.group(
-    commands=(ls, put, get, rm, stat, verify, check, gc),
+    commands=(ls, put, get, rm, stat, verify, check, gc, shard),
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )

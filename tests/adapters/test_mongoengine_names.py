@@ -63,7 +63,10 @@ async def test_meta_names_the_database(database: Database) -> None:
     ("meta", "keywords", "message"),
     [
         ({"indexes": ["name"]}, {}, "not 'indexes'"),
-        ({"allow_inheritance": True}, {}, "not 'allow_inheritance'"),
+        ({"abstract": True}, {}, "not 'abstract'"),
+        ({"allow_inheritance": "yes"}, {}, "is a bool, not 'yes'"),
+        ({"allow_inheritance": True}, {"allow_inheritance": True}, "Give one of the two"),
+        ({}, {"collection": ""}, "is a str, not ''"),
         ({"collection": 7}, {}, "is a str, not 7"),
         ({"collection": ""}, {}, "is a str, not ''"),
         ({"collection": "a"}, {"collection": "b"}, "Give one of the two"),

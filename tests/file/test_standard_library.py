@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from gridproxy import Bucket
+from gridproxy import AsyncGridFile, Bucket
+
+from ..observing import contents
 
 TEXT = "marmot;Alps\r\n" * 1000
 DATA = TEXT.encode()
@@ -119,6 +121,16 @@ async def test_the_standard_library_writes_into_a_writer(way: str, bucket: Bucke
         assert not writer.closed
     assert writer.info is not None
     assert read(await bucket.read(writer.info.id)) == DATA
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'AsyncGridFile.seek' was never awaited")  # zipfile calls it, and gives up
+async def test_a_field_with_a_new_file_refuses_the_standard_library(bucket: Bucket) -> None:
+    file = AsyncGridFile(bucket=bucket)
+    with pytest.raises(AttributeError, match="flush"):
+        async with file.new_file():
+            zipfile.ZipFile(file, "w").close()  # type: ignore[call-overload]  # what is tried
+    assert not file
+    assert await contents(bucket.database) == (0, 0)
 
 
 async def test_awaiting_flush_makes_room_for_more_writes(bucket: Bucket) -> None:

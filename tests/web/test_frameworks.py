@@ -13,6 +13,7 @@ from fastapi import BackgroundTasks, Cookie, FastAPI, HTTPException
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
@@ -130,6 +131,22 @@ async def test_a_middleware_that_wraps_responses_gets_all_of_it(watched_bucket: 
         part = await browser.get("/file", headers={"Range": "bytes=-5"})
     assert (whole.headers["x-marked"], whole.content) == ("yes", content)
     assert (part.status_code, part.content) == (206, content[-5:])
+
+
+async def test_gzip_middleware_compresses_whole_answers_unless_they_are_marked(watched_bucket: Watched) -> None:
+    file = await watched_bucket.file(HELLO * 1000, filename="hello.txt")
+    plain, marked = GridFileResponse(file), GridFileResponse(file, headers={"Content-Encoding": "identity"})
+    routes = [Mount("/plain", plain), Mount("/marked", marked)]
+    app = Starlette(routes=routes, middleware=[Middleware(GZipMiddleware)])
+    async with browsing(app) as browser:
+        whole = await browser.get("/plain/")
+        part = await browser.get("/plain/", headers={"Range": "bytes=0-4999"})
+        identity = await browser.get("/marked/")
+    assert (whole.headers["content-encoding"], whole.content) == ("gzip", HELLO * 1000)
+    assert (identity.headers["content-encoding"], identity.content) == ("identity", HELLO * 1000)
+    assert identity.headers["content-length"] == str(len(HELLO) * 1000)
+    assert whole.headers["etag"] == part.headers["etag"] == identity.headers["etag"]
+    assert (part.status_code, part.headers.get("content-encoding")) == (206, None)
 
 
 async def test_elsewhere_a_missing_file_is_a_plain_404(watched_bucket: Watched) -> None:

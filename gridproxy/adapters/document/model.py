@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
@@ -22,7 +21,7 @@ from .base import BaseDocument, DocumentState, Raw, copied
 from .fields import Field
 from .file_fields import FileField
 from .query import Objects
-from .schema import Schema
+from .schema import Hierarchy, Schema
 
 
 class Document(BaseDocument):
@@ -31,6 +30,10 @@ class Document(BaseDocument):
     The collection is named after the class in snake case, or `class Animal(Document, collection="zoo")`. The database
     is that of `gridproxy.connect`, for `db_alias` if the class names one. Two saved documents of one class and id are
     equal. A document is not hashable. `Animal.objects` is the `QuerySet` of all of them.
+
+    A subclass has the fields of its base class and a collection of its own. With `allow_inheritance=True` a class and
+    its subclasses share one collection. Each document has the name of its class as `_cls`, as in MongoEngine, and a
+    query finds the documents of a class and of its subclasses. `meta = {...}` may give the three keywords.
 
     Fields are given as keywords, or assigned. Neither does any I/O, and a field that is not given has its default.
     Methods accept `session=`, and calls on one document take turns. They raise `NotConnected` if no database is known,
@@ -62,9 +65,13 @@ class Document(BaseDocument):
 
     document_alias: ClassVar[str | None]
 
-    def __init_subclass__(cls, *, collection: str | None = None, db_alias: str | None = None) -> None:
+    def __init_subclass__(
+        cls, *, collection: str | None = None, db_alias: str | None = None, allow_inheritance: bool | None = None
+    ) -> None:
         super().__init_subclass__()
-        collection, db_alias = _with_meta(cls, collection, db_alias)
+        settings = _settings(
+            cls, {"collection": collection, "db_alias": db_alias, "allow_inheritance": allow_inheritance}
+        )
         fields: dict[str, Field[Any, Any]] = {}
         for base in reversed(cls.__mro__):
             for name, value in vars(base).items():
@@ -76,9 +83,11 @@ class Document(BaseDocument):
                 raise BadOption(
                     f"{cls.__name__}: a field cannot be called {name!r}, a member of Document has this name"
                 )
-        if db_alias is not None:
-            cls.document_alias = db_alias
-        cls.document_schema = Schema(cls, fields, collection or _collection_name(cls.__name__), cls.document_alias)
+        if settings["db_alias"] is not None:
+            cls.document_alias = settings["db_alias"]
+        hierarchy = _hierarchy(cls, settings)
+        collection = hierarchy.collection if hierarchy else settings["collection"] or _collection_name(cls.__name__)
+        cls.document_schema = Schema(cls, fields, collection, cls.document_alias, hierarchy)
 
     def __init__(self, *, id: object = None, **values: Any) -> None:
         try:
@@ -275,19 +284,23 @@ class Document(BaseDocument):
 
     @classmethod
     def from_raw(cls, raw: Raw) -> Self:
-        """Return the document of what its collection holds, as queries load it.
+        """Return the document of what its collection holds, as queries load it: of a subclass if `_cls` names one.
 
         Args:
             raw: The stored document.
+
+        Raises:
+            ValidationError: The class allows inheritance, and `_cls` names a class that is not one of its subclasses.
 
         ```python
         assert Animal.from_raw({"_id": 1, "genus": "Marmota"}).genus == "Marmota"
         ```
         """
-        document = cls.__new__(cls)
+        kind: type[Self] = cls.document_schema.kind_of(raw)  # type: ignore[assignment]  # this class or a subclass
+        document = kind.__new__(kind)
         cls._begin(document, raw.get("_id"))
         document.document_state.stored = raw
-        for name, field in cls.document_schema.fields.items():
+        for name, field in kind.document_schema.fields.items():
             document.document_state.values[name] = field.loaded(document, copied(raw.get(name)))
         return document
 
@@ -310,26 +323,54 @@ def _kept(current: AsyncGridFile, loaded: AsyncGridFile) -> AsyncGridFile:
 
 def _collection_name(name: str) -> str:
     """Return MongoEngine's name for the collection of a class: `PDFReport` is in "p_d_f_report"."""
-    return re.sub(r"(?=[A-Z])", "_", name).strip("_").lower()
+    return "".join(f"_{each}" if each.isupper() else each for each in name).strip("_").lower()
 
 
-def _with_meta(cls: type, collection: str | None, db_alias: str | None) -> tuple[str | None, str | None]:
-    """Return both options of a class, also from MongoEngine's `meta`. Raises `BadOption` for any other key of it."""
+def _settings(cls: type, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of a class, also from MongoEngine's `meta`. Raises `BadOption` for any other key of it."""
+    given = dict(keywords)
     meta = vars(cls).get("meta")
-    if not isinstance(meta, Mapping):
-        return collection, db_alias
-    given = {"collection": collection, "db_alias": db_alias}
-    for key, value in meta.items():
+    for key, value in meta.items() if isinstance(meta, Mapping) else ():
         if key not in given:
             raise BadOption(
-                f"{cls.__name__}: meta has the keys collection and db_alias here, not {key!r}. Use pymongo for indexes "
+                f"{cls.__name__}: meta has the keys {', '.join(given)} here, not {key!r}. Use pymongo for indexes "
                 "and other settings of the collection"
             )
-        if not isinstance(value, str) or not value:
-            raise BadOption(f"{cls.__name__}: meta[{key!r}] is a str, not {value!r}")
         if given[key] is not None:
             raise BadOption(
                 f"{cls.__name__}: {key} is given in meta and as a keyword of the class. Give one of the two"
             )
         given[key] = value
-    return given["collection"], given["db_alias"]
+    for key in ("collection", "db_alias"):
+        if given[key] is not None and (not isinstance(given[key], str) or not given[key]):
+            raise BadOption(f"{cls.__name__}: {key} is a str, not {given[key]!r}")
+    if not isinstance(given["allow_inheritance"], bool | None):
+        raise BadOption(f"{cls.__name__}: allow_inheritance is a bool, not {given['allow_inheritance']!r}")
+    return given
+
+
+def _hierarchy(cls: type[Document], settings: Mapping[str, Any]) -> Hierarchy | None:
+    """Return the place of a class among those in its collection, or None if it has a collection of its own."""
+    schemas = [base.document_schema for base in cls.__bases__ if hasattr(base, "document_schema")]
+    parents = [schema for schema in schemas if schema.hierarchy is not None]
+    if not parents:
+        if not settings["allow_inheritance"]:
+            return None
+        collection = settings["collection"] or _collection_name(cls.__name__)
+        hierarchy = Hierarchy(cls.__name__, collection, {})
+    elif len(parents) > 1:
+        names = " and ".join(schema.name for schema in parents)
+        raise BadOption(
+            f"{cls.__name__}: a document has one place in one collection, so it cannot inherit from {names}"
+        )
+    else:
+        parent = parents[0].hierarchy
+        own = [key for key in ("collection", "db_alias") if settings[key] is not None]
+        if own or settings["allow_inheritance"] is False:
+            raise BadOption(
+                f"{cls.__name__}: it is in the collection of {parents[0].name}, which allows inheritance, so it cannot "
+                f"have {' and '.join(own) or 'allow_inheritance=False'} of its own"
+            )
+        hierarchy = Hierarchy(f"{parent.name}.{cls.__name__}", parent.collection, parent.classes)
+    hierarchy.classes[hierarchy.name] = cls
+    return hierarchy

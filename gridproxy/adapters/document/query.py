@@ -215,9 +215,10 @@ class QuerySet(Generic[D]):
         return self._schema.collection()
 
     def _query(self) -> Mapping[str, Any]:
-        if len(self._filters) < 2:
-            return self._filters[0] if self._filters else {}
-        return {"$and": list(self._filters)}
+        filters = [*self._schema.conditions(), *self._filters]
+        if len(filters) < 2:
+            return filters[0] if filters else {}
+        return {"$and": filters}
 
     def _with(self, **changes: Any) -> QuerySet[D]:
         other = QuerySet(self._model)

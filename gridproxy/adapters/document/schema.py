@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import bson
@@ -25,15 +26,40 @@ from .fields import Field, ListField
 from .file_fields import FileField
 
 
+@dataclass(frozen=True)
+class Hierarchy:
+    """The place of a class among the classes that share its collection, as MongoEngine's `_cls` names it.
+
+    Args:
+        name: The names of the classes from the first one to this one, such as "Animal.Dog".
+        collection: The collection of all of them.
+        classes: All of them by their names. Each new subclass is added.
+    """
+
+    name: str
+    collection: str
+    classes: dict[str, type[BaseDocument]]
+
+    def names(self) -> list[str]:
+        """Return the name of the class and those of its subclasses."""
+        return [name for name in self.classes if name == self.name or name.startswith(f"{self.name}.")]
+
+
 class Schema:
     """The fields, the collection and the database alias of one class of documents."""
 
     def __init__(
-        self, kind: type[BaseDocument], fields: dict[str, Field[Any, Any]], collection: str, alias: str | None
+        self,
+        kind: type[BaseDocument],
+        fields: dict[str, Field[Any, Any]],
+        collection: str,
+        alias: str | None,
+        hierarchy: Hierarchy | None,
     ) -> None:
         self.name: str = kind.__name__
         self.fields = fields
         self.alias = alias
+        self.hierarchy = hierarchy
         self._kind = kind
         self._collection = collection
 
@@ -60,6 +86,24 @@ class Schema:
         if name not in self.fields:
             raise self.unknown(name)
         return name
+
+    def conditions(self) -> list[Mapping[str, Any]]:
+        """Return the conditions of every query: the classes of its documents, if several share the collection."""
+        if self.hierarchy is None:
+            return []
+        names = self.hierarchy.names()
+        return [{"_cls": names[0] if len(names) == 1 else {"$in": names}}]
+
+    def kind_of(self, raw: Raw) -> type[BaseDocument]:
+        """Return the class of a stored document: this one or a subclass. Raises `ValidationError` for others."""
+        if self.hierarchy is None or "_cls" not in raw:
+            return self._kind
+        names = self.hierarchy.names()
+        if (name := raw["_cls"]) not in names:
+            raise ValidationError(
+                "_cls", f"{name!r} is not {self.name} or a subclass that has been imported ({', '.join(names)})"
+            )
+        return self.hierarchy.classes[name]
 
     def condition(self, name: str, value: Any) -> Mapping[str, Any]:
         """Return the query for a field that equals a value."""
@@ -110,7 +154,7 @@ class Schema:
         # The id is kept after a failure: a second save must not make another document if the first insert succeeded.
         if state.id is None:
             state.id, state.made_id = ObjectId(), True
-        document = {"_id": state.id, **now}
+        document = {"_id": state.id, **({"_cls": self.hierarchy.name} if self.hierarchy else {}), **now}
         inserted = await self._inserted_before(state, session)
         if inserted is None:
             try:
