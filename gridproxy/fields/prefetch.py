@@ -98,7 +98,8 @@ def _by_store(files: Iterable[AsyncGridFile]) -> list[tuple[Store, list[AsyncGri
         # A query cannot compare other than plain ids with a list.
         if file.id is None or file.state.busy is not None or not is_plain_id(file.id):
             continue
-        store = file.state.whole_store()  # one query for the variants of many pictures
+        store = file.state.store()
+        store = store.whole or store  # one query for the variants of many pictures
         same = next((group for other, group in groups if other.same_as(store)), None)
         if same is None:
             groups.append((store, [file]))

@@ -120,15 +120,12 @@ class FileState:
 
     def store(self) -> Store:
         """Return the two collections that the file is in, at this moment. A variant has to name its picture there."""
-        store = self.whole_store()
-        return store if self.picture is None else store.only_variants_of(self.picture)
-
-    def whole_store(self) -> Store:
-        """Return the same collections without this condition: check `may_have`."""
         bucket = self.options.bucket
         if bucket is None or isinstance(bucket, str):
-            return store_for(bucket, self.options.db_alias, self.home)
-        return bucket.store
+            store = store_for(bucket, self.options.db_alias, self.home)
+        else:
+            store = bucket.store
+        return store if self.picture is None else store.only_variants_of(self.picture)
 
     def may_have(self, info: FileInfo) -> bool:
         """Return whether a record is that of this file: the one of a variant names its picture."""

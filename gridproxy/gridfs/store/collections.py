@@ -73,6 +73,7 @@ class Store:
     ) -> None:
         self.origin: object = None  # the connection of an alias that gave the database
         self.only: Mapping[str, Any] = {}  # what a record must match, too: see `only_variants_of`
+        self.whole: Store | None = None  # the same bucket without that condition
         self.database: AsyncDatabase[Any] = store_database(database)
         self.client: Client = database.client
         _check_name(name)
@@ -114,6 +115,7 @@ class Store:
     def only_variants_of(self, picture: object) -> Store:
         """Return the same bucket, in which only the files exist that name this picture as theirs."""
         restricted = copy(self)
+        restricted.whole = self
         restricted.only = {"metadata.variant_of": id_filter(picture)}
         return restricted
 
