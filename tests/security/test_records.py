@@ -23,6 +23,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from gridproxy import (
     AsyncGridFile,
     BadId,
+    BadMetadata,
     BadOption,
     Bucket,
     CorruptFile,
@@ -201,6 +202,19 @@ async def test_records_with_keys_of_other_kinds_than_ours(bucket: Bucket, databa
     other = await bucket.upload(b"other")
     await bucket.delete("planted")
     assert await bucket.read(other.id) == b"other"
+
+
+@pytest.mark.parametrize("metadata", [False, "text", [1], 5, [{"a": 1}]], ids=repr)
+async def test_metadata_that_are_no_document_are_not_edited(
+    bucket: Bucket, database: Database, metadata: object
+) -> None:
+    """The fuzz test found an error of the server's here."""
+    await plant(database, metadata=metadata, length=0)
+    for call in (bucket.update_metadata("planted", {"a": 1}), bucket.file("planted").update_metadata(a=1)):
+        with pytest.raises(BadMetadata, match="not a document"):
+            await call
+    assert (await database["fs.files"].find_one({}) or {})["metadata"] == metadata
+    assert (await bucket.rename("planted", "b")).metadata == {}
 
 
 async def test_dates_that_python_cannot_say_end_no_listing(bucket: Bucket) -> None:

@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from bson.errors import InvalidDocument
+from pymongo.errors import OperationFailure
 
-from gridproxy.errors import BadMetadata, FileMissing
+from gridproxy.errors import BadMetadata, FileMissing, shown
 from gridproxy.gridfs.content.variants import variant_ids
 from gridproxy.gridfs.download.download import load_info
 from gridproxy.gridfs.records.file_info import REFERENCED_AT, FileInfo
@@ -20,6 +21,9 @@ from gridproxy.runtime.tasks import run_to_completion
 # The garbage collector removes no file that was uploaded or referenced within the last hour. The other half of the hour
 # is for the save that follows.
 _YOUNG = timedelta(minutes=30)
+
+# The server's code for `$mergeObjects` of another value.
+_NOT_AN_OBJECT = 40400
 
 
 async def update_file(
@@ -87,6 +91,12 @@ async def _update(store: Store, id: object, update: Any, session: Session | None
         record = await run_to_completion(store.update_record(id, update, store.session_for(session)))
     except (InvalidDocument, OverflowError, ValueError) as error:
         raise BadMetadata(f"the metadata cannot be stored: {error}") from error
+    except OperationFailure as error:
+        if error.code != _NOT_AN_OBJECT:
+            raise
+        raise BadMetadata(
+            f"the metadata of the file {shown(id)}, which another program stored, are not a document: no key can be set"
+        ) from error
     if record is None:
         raise FileMissing(id, bucket=store.description)
     return FileInfo.from_record(record)
