@@ -148,6 +148,12 @@ async def database(client: AsyncMongoClient[dict[str, Any]]) -> AsyncIterator[As
 
 
 @pytest.fixture
+def database_without_server() -> AsyncDatabase[dict[str, Any]]:
+    """Return a database for what is checked before any command is sent."""
+    return AsyncMongoClient[dict[str, Any]]("mongodb://127.0.0.1:1", connect=False)["zoo"]
+
+
+@pytest.fixture
 def connected(database: AsyncDatabase[dict[str, Any]]) -> Iterator[None]:
     """Connect the test's database, for files and documents without one of their own."""
     gridproxy.connect(database)

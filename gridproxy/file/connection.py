@@ -82,7 +82,7 @@ def connect(database: AsyncDatabase[Any] | DatabaseFactory, alias: str = DEFAULT
         alias: The name for `db_alias` of documents and options.
 
     Raises:
-        BadOption: `database` is another object, such as a client, or `alias` is not a str.
+        BadOption: `database` is another object, such as a client or a database of Motor's, or `alias` is not a str.
 
     ```python
     connect(client["archive"], alias="archive")
@@ -150,13 +150,16 @@ def is_overridden(alias: str | None) -> bool:
     return (DEFAULT_ALIAS if alias is None else alias) in (_overrides.get() or {})
 
 
-def store_for(bucket: BucketLike | str | None, alias: str | None, origin: object = None) -> Store:
+def store_for(
+    bucket: BucketLike | str | None, alias: str | None, origin: object = None, *, indexes: bool = True
+) -> Store:
     """Return the present collections of a file with this bucket and alias.
 
     Args:
         bucket: The bucket or its name.
         alias: The alias of the database.
         origin: The `Store.origin` from which the file's record was loaded, or None if it was not loaded.
+        indexes: Whether uploads check the indexes.
 
     Raises:
         NotConnected: There is no database, or it is another one than that of the file's record.
@@ -165,7 +168,7 @@ def store_for(bucket: BucketLike | str | None, alias: str | None, origin: object
         return bucket.store
     advice = _ADVICE if alias is None else ""
     connection = _known(alias, advice) if origin is None else _origin(origin, alias, advice)
-    store = Store(connection.database(), DEFAULT_NAME if bucket is None else bucket)
+    store = Store(connection.database(), DEFAULT_NAME if bucket is None else bucket, indexes=indexes)
     store.origin = connection
     return store
 
@@ -228,9 +231,10 @@ def _checked_alias(alias: object) -> str:
 
 
 def _connection(database: Any, *, overriding: bool = False) -> _Connection:
-    # Databases and clients of pymongo are callable, as all their attributes are.
-    if not isinstance(database, AsyncDatabase) and (
-        not callable(database) or type(database).__module__.startswith("pymongo.")
-    ):
+    # Databases, collections and clients of pymongo and Motor are callable, as all their attributes are.
+    is_factory = callable(database) and not any(
+        base.__module__.startswith(("pymongo.", "motor.")) for base in type(database).__mro__
+    )
+    if not is_factory:
         store_database(database)
     return _Connection(database, overriding)

@@ -120,11 +120,11 @@ class FileState:
 
     def store(self) -> Store:
         """Return the two collections that the file is in, at this moment. A variant has to name its picture there."""
-        bucket = self.options.bucket
-        if bucket is None or isinstance(bucket, str):
-            store = store_for(bucket, self.options.db_alias, self.home)
+        options = self.options
+        if options.bucket is None or isinstance(options.bucket, str):
+            store = store_for(options.bucket, options.db_alias, self.home, indexes=options.indexes)
         else:
-            store = bucket.store
+            store = options.bucket.store
         return store if self.picture is None else store.only_variants_of(self.picture)
 
     def may_have(self, info: FileInfo) -> bool:

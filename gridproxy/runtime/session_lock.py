@@ -15,6 +15,8 @@ from typing import TypeVar
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from gridproxy.errors import AsyncioRequired, BadOption, describe_object
+
 from .weak_identity_map import WeakIdentityMap
 
 T = TypeVar("T")
@@ -47,10 +49,35 @@ _locks: weakref.WeakKeyDictionary[AsyncClientSession, _ReentrantLock] = weakref.
 _owner_locks: WeakIdentityMap[object, _ReentrantLock] = WeakIdentityMap()
 
 
+def require_asyncio() -> None:
+    """Raise `AsyncioRequired` if no event loop of asyncio is running."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise AsyncioRequired from None
+
+
+def check_session(session: object) -> None:
+    """Raise `BadOption` for an object that is not a session of pymongo's `AsyncMongoClient`."""
+    if not isinstance(session, AsyncClientSession):
+        raise BadOption(
+            "session is a session of pymongo's AsyncMongoClient (client.start_session()), "
+            f"not {describe_object(session)}"
+        )
+
+
 def lock(session: AsyncClientSession | None) -> AbstractAsyncContextManager[None]:
-    """Return the lock for one operation in this session, or a null context without a session."""
+    """Return the lock for one operation in this session, or a null context without a session.
+
+    Raises `BadOption` for the session of another driver, and `AsyncioRequired` without an event loop.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise AsyncioRequired from None
     if session is None:
         return nullcontext()
+    check_session(session)
     session_lock = _locks.get(session)
     if session_lock is None:
         session_lock = _locks[session] = _ReentrantLock()

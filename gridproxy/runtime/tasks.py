@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
+from gridproxy.errors import AsyncioRequired
+
 from .session_lock import fresh_context
 
 T = TypeVar("T")
@@ -26,7 +28,12 @@ _running: set[asyncio.Task[Any]] = set()
 
 def spawn(work: Coroutine[Any, Any, T], *, context: contextvars.Context | None = None) -> asyncio.Task[T]:
     """Start `work` in a task that is referenced until it ends. Awaiting the task raises its error."""
-    task = asyncio.get_running_loop().create_task(work, context=context)
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        work.close()
+        raise AsyncioRequired from None
+    task = loop.create_task(work, context=context)
     _running.add(task)
     task.add_done_callback(_forget)
     return task
@@ -67,7 +74,11 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 async def both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:
     """Run two reads at once. The first error is raised as it is, and the other read is cancelled."""
-    tasks = spawn(first), spawn(second)
+    try:
+        tasks = spawn(first), spawn(second)
+    except AsyncioRequired:
+        second.close()
+        raise
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in tasks:

@@ -81,6 +81,8 @@ class Download:
         ahead: int = 1,
         on_info: Callable[[FileInfo], None] | None = None,
     ) -> None:
+        self._fetching: deque[tuple[ChunkRange, asyncio.Future[list[Record]]]] = deque()  # first, for `__del__`
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.store = store
         self.id = id
         self.info = info
@@ -94,8 +96,6 @@ class Download:
         self._on_info = on_info
         self._upload_id: object = None
         self._plan: Iterator[ChunkRange] | None = None
-        self._fetching: deque[tuple[ChunkRange, asyncio.Future[list[Record]]]] = deque()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     def __del__(self) -> None:

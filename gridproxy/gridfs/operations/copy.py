@@ -1,4 +1,4 @@
-"""A copy of a file, made by the server without sending any byte to the client."""
+"""A copy of a file, made inside the server if it has `$merge`, so that no byte is sent to the client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.records.ids import id_key
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
-from gridproxy.gridfs.upload.commit import DUPLICATE_KEY, check_id_is_free, id_in_progress
+from gridproxy.gridfs.upload.commit import check_id_is_free, duplicate_chunk, id_in_progress, is_duplicate_key
 from gridproxy.gridfs.upload.options import UploadOptions, UploadRequest, check_record, upload_request
 from gridproxy.gridfs.upload.undo_log import UndoLog
 from gridproxy.runtime.sessions import in_transaction
@@ -188,7 +188,7 @@ class _Copy:
                 self._store.copy_chunks(self._source, first, ids, self._id, self._undo_log.upload_id)
             )
         except OperationFailure as error:
-            if error.code != DUPLICATE_KEY:
+            if not is_duplicate_key(error):
                 raise
-            raise id_in_progress(self._id) from None
+            raise duplicate_chunk(self._store, self._id, error) from error
         return first + len(ids)

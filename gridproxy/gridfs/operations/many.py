@@ -17,7 +17,7 @@ from gridproxy.gridfs.records.ids import is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
 from gridproxy.gridfs.store.server_clock import server_now
-from gridproxy.gridfs.upload.commit import insert_small_files, same_encoding, withdraw_record
+from gridproxy.gridfs.upload.commit import insert_small_files, withdraw_record
 from gridproxy.gridfs.upload.options import UploadRequest, check_record
 from gridproxy.gridfs.upload.sources import Source, open_source
 from gridproxy.gridfs.upload.upload import check_repeatable, open_prepared, upload_source
@@ -172,12 +172,10 @@ class _GroupedUpload:
 
     def _fits_group(self, request: UploadRequest, data: bytes) -> bool:
         few_chunks = len(data) <= _CHUNKS_PER_FILE * (request.chunk_size or self._store.chunk_size)
-        shared = few_chunks and self._session is None and self._store.state.bulk_write
-        # The bulk write uses the codec options of the client instead of the database's.
-        return shared and same_encoding(self._store, request.record(ObjectId(), 0, 1, None))
+        return few_chunks and self._session is None
 
     async def flush(self) -> None:
-        """Send the group in one request."""
+        """Send the group in one request, or in two if the server has no client bulk write."""
         if self._group:
             await run_to_completion(self._insert_group())
             group, self._group, self._group_bytes = self._group, [], 0

@@ -18,17 +18,19 @@ from pymongo import AsyncMongoClient, WriteConcern
 from pymongo.errors import InvalidOperation, OperationFailure, PyMongoError, WriteConcernError
 
 from gridproxy.errors import (
+    STANDALONE,
     BadOption,
     CommitUnknown,
     NestedTransaction,
     TransactionsUnsupported,
     UploadInProgress,
-    type_name,
+    describe_object,
 )
 from gridproxy.gridfs.store.collections import Session
+from gridproxy.runtime.capabilities import Feature, is_missing
 from gridproxy.runtime.client_state import Client, state_of
-from gridproxy.runtime.session_lock import lock
-from gridproxy.runtime.sessions import bound_session, in_transaction
+from gridproxy.runtime.session_lock import lock, require_asyncio
+from gridproxy.runtime.sessions import bound_session, has_transactions, in_transaction
 from gridproxy.runtime.tasks import run_to_completion
 
 from .transaction_log import TransactionLog
@@ -174,7 +176,7 @@ def transaction(client: Client) -> AbstractAsyncContextManager[Transaction]:
         client: The `AsyncMongoClient` of a replica set (also of one node) or of a mongos.
 
     Raises:
-        TransactionsUnsupported: The server is a standalone one.
+        TransactionsUnsupported: The server is a standalone one, or has no transactions for another reason.
         NestedTransaction: Another transaction is open around the call.
         BadOption: `client` is not an `AsyncMongoClient`.
         UploadInProgress: A new file was still open at the end of the block.
@@ -216,6 +218,7 @@ async def with_transaction(client: Client, callback: Callable[[Transaction], Awa
     await gridproxy.with_transaction(client, store)
     ```
     """
+    require_asyncio()
     clock = asyncio.get_running_loop().time
     deadline = clock() + RETRY_SECONDS
     pause = _PAUSE
@@ -250,8 +253,8 @@ async def _transaction(client: Client, *, repeated: bool) -> AsyncIterator[Trans
         failure = await run_to_completion(running.end(error), fresh=True)
         if failure is not error and failure is not None:
             raise failure  # noqa: B904  # it already has a cause: the server's answer
-        if isinstance(error, OperationFailure) and _is_standalone_error(error):
-            raise TransactionsUnsupported from error
+        if isinstance(error, OperationFailure) and (reason := _why_unsupported(error)):
+            raise TransactionsUnsupported(reason) from error
         raise
     else:
         failure = await run_to_completion(running.end(None), fresh=True)
@@ -262,27 +265,26 @@ async def _transaction(client: Client, *, repeated: bool) -> AsyncIterator[Trans
 
 
 def _refuse_nested(client: object, outer: _Running | None) -> None:
+    require_asyncio()
     if not isinstance(client, AsyncMongoClient):
-        raise BadOption(f"a transaction needs pymongo's AsyncMongoClient, not {type_name(client)}")
+        raise BadOption(f"a transaction needs pymongo's AsyncMongoClient, not {describe_object(client)}")
     bound = bound_session(client)
     if (outer is not None and outer.is_open_for(client)) or in_transaction(bound):
         raise NestedTransaction("a transaction is already open around this call, and MongoDB cannot nest transactions")
 
 
 async def _check_server(client: Client) -> None:
-    state = state_of(client)
-    if not state.transactions:
-        # In a new session, so that the command does not join a session that is bound around the caller.
-        async with client.start_session(causal_consistency=False) as session:
-            hello = await client.admin.command("hello", session=session)
-        if "setName" not in hello and hello.get("msg") != "isdbgrid":
-            raise TransactionsUnsupported
-        state.transactions = True
+    if not await has_transactions(client):
+        raise TransactionsUnsupported(state_of(client).capabilities.missing[Feature.TRANSACTIONS])
 
 
 def _is_unknown(error: PyMongoError) -> bool:
     return error.has_error_label(_UNKNOWN) or isinstance(error, WriteConcernError)
 
 
-def _is_standalone_error(error: OperationFailure) -> bool:
-    return error.code == _ILLEGAL_OPERATION and "Transaction numbers" in str(error)
+def _why_unsupported(error: OperationFailure) -> str | None:
+    if error.code == _ILLEGAL_OPERATION and "Transaction numbers" in str(error):
+        return STANDALONE
+    if is_missing(Feature.TRANSACTIONS, error) and "startTransaction" in str(error):
+        return str((error.details or {}).get("errmsg", error))
+    return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from gridproxy.errors import FileAlreadyStored, OutcomeUnknown, UploadInProgress
+from gridproxy.errors import FileAlreadyStored, OutcomeUnknown, UniqueIndexViolation, UploadInProgress
 from gridproxy.gridfs.records.chunks import object_ids
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.runtime.tasks import run_to_completion
@@ -54,8 +54,8 @@ class UndoLog:
         self._record = record
         try:
             await insert
-        except (FileAlreadyStored, UploadInProgress):
-            self._record = None  # the stored record belongs to another upload
+        except (FileAlreadyStored, UniqueIndexViolation, UploadInProgress):
+            self._record = None  # it was not inserted: a stored record under the id belongs to another upload
             raise
         except OutcomeUnknown:
             self._outcome_unknown = True
