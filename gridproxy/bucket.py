@@ -326,7 +326,9 @@ class Bucket:
         expires_after: timedelta | float | None = None,
         session: Session | None = None,
     ) -> FileInfo:
-        """Make a second file with the same bytes. The server copies them. What is not given stays as in the original.
+        """Make a second file with the same bytes. What is not given stays as in the original.
+
+        The server copies the bytes, or the client if the server has no `$merge`.
 
         Args:
             id: The id of the original.

@@ -901,7 +901,7 @@ class AsyncGridFile:
         return info
 
     async def copy(self, *, session: Session | None = None, **options: Any) -> AsyncGridFile:
-        """Make a second file with the same bytes. The server copies them.
+        """Make a second file with the same bytes. The server copies them if it has `$merge`.
 
         Args:
             session: A session of pymongo's. It must not be in a transaction.

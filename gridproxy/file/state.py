@@ -177,8 +177,7 @@ class FileState:
         attachment = self.attachment
         if attachment is not None and attachment.belongs_to(owner, field):
             if proof is Proof.LOADED:
-                attachment.own(self.id)
-                attachment.referenced = self.id
+                self.is_loaded_into(owner, field)
         elif attachment is not None and attachment.unowned:
             attachment.bind(owner, field)
             attachment.prove(proof)
@@ -186,6 +185,15 @@ class FileState:
             self.attachment = Attachment(self, owner, field, proof)
         else:
             attachment.shared = True
+
+    def is_loaded_into(self, owner: object, field: str) -> bool:
+        """Take the document's load as proof, if the file is attached to this field. Return whether it is."""
+        attachment = self.attachment
+        if attachment is None or not attachment.belongs_to(owner, field):
+            return False
+        attachment.own(self.id)
+        attachment.referenced = self.id
+        return True
 
     def attach_unowned(self, proof: Proof = Proof.NONE) -> None:
         """Keep a replaced file until `finalize()`: the model has no save of its own, or `attach` names it later."""

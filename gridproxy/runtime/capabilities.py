@@ -18,6 +18,7 @@ class Feature(enum.StrEnum):
     """What some servers or clients do not have."""
 
     BULK_WRITE = "client bulk write"
+    LOOKUP = "$lookup"
     MERGE = "$merge"
     BINARY_SIZE = "$binarySize"
     SESSIONS = "sessions"
@@ -26,6 +27,7 @@ class Feature(enum.StrEnum):
 
 _INSTEAD = {
     Feature.BULK_WRITE: "chunks are inserted first, then records",
+    Feature.LOOKUP: "a file's record and its first chunks are read by two commands",
     Feature.MERGE: "copies are sent through the client",
     Feature.BINARY_SIZE: "chunks are read to learn their sizes",
     Feature.SESSIONS: "commands are sent without a session",
@@ -46,10 +48,12 @@ _MISSING = frozenset(
 # them does not know a word in it.
 _MISSING_FEATURE: Mapping[Feature, frozenset[int]] = {
     Feature.BULK_WRITE: frozenset({40415}),  # MongoDB 7.0 does not know the field `errorsOnly`
+    # 9: no pipeline beside two fields (MongoDB 4.4). 28769: no sharded collection (MongoDB 5.0).
+    Feature.LOOKUP: frozenset({9, 168, 28769, 40324}),
     Feature.MERGE: frozenset({168, 40324}),  # unrecognized stage
     # 168, 31325: unknown expression. 2, 9: no expressions in projections (MongoDB 4.2).
     Feature.BINARY_SIZE: frozenset({2, 9, 168, 31325, 40324}),
-    # 9, 40415: unknown field `startTransaction`. 20: no transaction numbers on a standalone server. 263: not supported.
+    # 9, 40415: unknown field `startTransaction`. 20: no transaction numbers on a standalone server.
     Feature.TRANSACTIONS: frozenset({9, 20, 40415}),
 }
 _TRANSIENT = ("TransientTransactionError", "RetryableWriteError")

@@ -10,9 +10,27 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 
 from .capabilities import Capabilities, Feature
+from .machine import available_memory
 from .weak_identity_map import WeakIdentityMap
+from .weighted_limit import WeightedLimit
+
+_DECODED_BYTES = 1024 * 1024 * 1024
 
 Client = AsyncMongoClient[Any]
+
+
+class DecodingLimits:
+    """How much of this machine the pictures of one client may use at once."""
+
+    def __init__(self) -> None:
+        # Small pictures are decoded in threads. More of them than cores save no time.
+        self.threads: asyncio.Semaphore = asyncio.Semaphore(os.cpu_count() or 1)
+        # More processes than cores, so that a few slow pictures do not block the others.
+        most = max(8, 2 * (os.cpu_count() or 1))
+        self.processes: WeightedLimit = WeightedLimit(most, most * 3 // 4)
+        # Bytes of decoded pixels, and what decoders and encoders need beside them.
+        memory = min(_DECODED_BYTES, available_memory() // 2)
+        self.memory: WeightedLimit = WeightedLimit(memory, memory * 3 // 4)
 
 
 class ClientState:
@@ -22,10 +40,9 @@ class ClientState:
         pool = int(client.options.pool_options.max_pool_size or 0)
         # One connection stays free, so that file transfers never starve the application's other queries.
         self.limit: asyncio.Semaphore = asyncio.Semaphore(max(1, pool - 1)) if pool else asyncio.Semaphore(2**31)
-        # A decoded picture takes many times the memory of its bytes, and more tasks than cores save no time.
-        self.decoding: asyncio.Semaphore = asyncio.Semaphore(os.cpu_count() or 1)
         self.indexed: dict[tuple[str, str], float] = {}  # until when a bucket's indexes need no look (monotonic)
         self.had_indexes: set[tuple[str, str]] = set()  # the buckets in which both indexes were seen or created
+        self.decoding: DecodingLimits = DecodingLimits()
         self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.clock_offset: float = 0.0  # seconds from this machine's clock to the server's
         self.clock_base: float | None = None  # this machine's clock less its steady clock when that was measured

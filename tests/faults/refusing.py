@@ -76,6 +76,17 @@ def _transaction(code: int, text: str) -> Refusal:
     )
 
 
+def _concise_lookup(code: int, text: str) -> Refusal:
+    """Refuse a `$lookup` that has fields and a pipeline."""
+
+    def concerns(command: dict[str, Any]) -> bool:
+        stages = command.get("pipeline")
+        lookups = [each["$lookup"] for each in stages if "$lookup" in each] if isinstance(stages, list) else []
+        return any("pipeline" in each and "localField" in each for each in lookups)
+
+    return Refusal(concerns, code, text)
+
+
 @dataclass(frozen=True)
 class Profile:
     """How a server, or a client, differs from MongoDB 8. It is the `Rules` of a `Link`."""
@@ -129,8 +140,11 @@ PROFILES = [
     Profile(
         "MongoDB 4.4",
         hello={"maxWireVersion": 9},
-        refusals=(command("bulkWrite", 59, "no such command: 'bulkWrite'"),),
-        missing=frozenset({Feature.BULK_WRITE}),
+        refusals=(
+            command("bulkWrite", 59, "no such command: 'bulkWrite'"),
+            _concise_lookup(9, "$lookup with 'pipeline' may not specify 'localField' or 'foreignField'"),
+        ),
+        missing=frozenset({Feature.BULK_WRITE, Feature.LOOKUP}),
     ),
     Profile(
         "standalone MongoDB 8",
@@ -145,6 +159,7 @@ PROFILES = [
             command("bulkWrite", 303, "Feature not supported: bulkWrite"),
             word("$merge", 304, "Aggregation stage not supported: '$merge'"),
             word("$binarySize", 303, "Feature not supported: '$binarySize'"),
+            _concise_lookup(303, "Feature not supported: $lookup on multiple join conditions"),
             option("findAndModify.update", 9, _PLAIN_UPDATES, of=list),
             # The client has to say retryWrites=false.
             Refusal(
@@ -154,7 +169,7 @@ PROFILES = [
             ),
         ),
         options={"retryWrites": False},
-        missing=frozenset({Feature.BULK_WRITE, Feature.MERGE, Feature.BINARY_SIZE}),
+        missing=frozenset({Feature.BULK_WRITE, Feature.LOOKUP, Feature.MERGE, Feature.BINARY_SIZE}),
     ),
     Profile(
         "Azure Cosmos DB (RU)",
@@ -163,11 +178,12 @@ PROFILES = [
             command("bulkWrite", 115, "Command bulkWrite not supported"),
             word("$merge", 40324, "Unrecognized pipeline stage name: $merge"),
             word("$binarySize", 168, "Unrecognized expression '$binarySize'"),
+            _concise_lookup(115, "pipeline is not supported in $lookup"),
             option("findAndModify.update", 9, _PLAIN_UPDATES, of=list),
             option("find.min", 115, "min is not supported"),
         ),
         options={"retryWrites": False},
-        missing=frozenset({Feature.BULK_WRITE, Feature.MERGE, Feature.BINARY_SIZE}),
+        missing=frozenset({Feature.BULK_WRITE, Feature.LOOKUP, Feature.MERGE, Feature.BINARY_SIZE}),
     ),
     Profile(
         "FerretDB 1",
@@ -213,6 +229,7 @@ PROFILES = [
             command("hello", 59, "no such command: 'hello'"),
             command("bulkWrite", 59, "no such command: 'bulkWrite'"),
             word("$binarySize", 168, "Unrecognized expression '$binarySize'"),
+            _concise_lookup(9, "Failed to parse $lookup"),
             option("findAndModify.update", 9, "Update argument must be an object", of=list),
             Refusal(lambda command: "lsid" in command, 9, "unknown field 'lsid'"),
         ),

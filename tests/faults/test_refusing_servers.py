@@ -265,6 +265,7 @@ async def test_more_than_a_thousand_documents_are_checked_on_a_server_that_ignor
 async def use_everything(bucket: Bucket) -> None:
     """Let the client learn what the server does not have."""
     info = await bucket.upload(SMALL)
+    assert await bucket.read(info.id) == SMALL
     await bucket.copy(info.id)
     assert await findings(bucket) == set()
     with suppress(TransactionsUnsupported):

@@ -88,7 +88,8 @@ def test_a_fallback_is_kept_with_its_reason_and_logged_once(caplog: pytest.LogCa
 async def test_sessions_are_decided_by_the_first_command_of_a_client(mongodb_uri: str) -> None:
     async with AsyncMongoClient[dict[str, Any]](mongodb_uri) as client:
         capabilities = Bucket(client["zoo"]).capabilities
-        assert capabilities.sessions is None  # the client has not asked any server yet
+        unknown = capabilities.sessions, capabilities.transactions
+        assert unknown == (None, None)  # the client has not asked any server yet
         async with own_session(client) as session:
             assert session is not None
         assert (capabilities.sessions, capabilities.transactions) == (True, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 from collections.abc import Awaitable, Callable
@@ -330,6 +331,21 @@ async def test_the_thumbnail_of_a_snapshot_is_a_file_that_names_its_picture(buck
     assert (await bucket.stat("victim")).metadata == victim.metadata
     await held.variants["b"].delete()
     assert not await bucket.file(own.id).exists()
+
+
+async def test_reads_at_once_do_not_lend_each_other_a_file(bucket: Bucket) -> None:
+    """Reads of one bucket share queries."""
+    await bucket.upload(b"secret", id="victim")
+    mine = await bucket.upload(b"mine")
+    forged = FileInfo.from_record({**mine.to_record(), "metadata": {"thumbnail_id": "victim"}})
+
+    async def through_a_snapshot() -> bytes:
+        with pytest.raises(FileMissing):
+            await AsyncGridFile(mine.id, bucket=bucket, info=forged).thumbnail.read()
+        return b"secret"
+
+    reads = [bucket.read("victim") if at % 2 else through_a_snapshot() for at in range(40)]
+    assert set(await asyncio.gather(*reads)) == {b"secret"}
 
 
 async def test_a_top_level_thumbnail_is_removed_only_if_it_is_one(bucket: Bucket, database: Database) -> None:

@@ -28,7 +28,9 @@ from gridproxy.gridfs.records.chunks import (
 from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.server_clock import server_now
-from gridproxy.runtime.tasks import both, end_tasks, gather, spawn
+from gridproxy.runtime.tasks import end_tasks, gather, spawn
+
+from .head import SharedReads, read_head
 
 IN_FLIGHT = 4
 # The first range is small enough to arrive soon, and most files fit into it completely.
@@ -183,11 +185,11 @@ class Download:
         count = max(1, min(-(-end // self._guess) - self._start // self._guess, RANGE_BYTES // self._guess))
         # One more chunk than needed detects a surplus one. A read that ends at `stop` needs no other chunk.
         beyond = 0 if self._stop is not None and end >= self._stop else 1
-        record, documents = await both(
-            self.store.find_record(self.id, self._session),
-            self.store.find_first_chunks(self.id, first, first + count + beyond),
+        record, documents, count = await read_head(
+            self.store, self.id, first, count, beyond, self._guess, self._session
         )
         info = await _visible(self.store, record, self.id)
+        SharedReads.of(self.store).note(info.length)
         self._upload_id = None if record is None else record.get(UPLOAD_ID)
         documents = self._own(documents)
         fetched = self._usable_range(info, first, documents, count)

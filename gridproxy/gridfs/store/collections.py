@@ -25,6 +25,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import InvalidName, OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
+from pymongo.topology_description import TOPOLOGY_TYPE
 
 from gridproxy.errors import AsyncioRequired, BadOption, UnacknowledgedWriteConcern, describe_object
 from gridproxy.gridfs.records.chunks import (
@@ -55,6 +56,8 @@ _MARK = "removing"
 # What a delete needs of a record: the upload that stored the file, and the names of a picture's variants.
 _FOR_DELETE = {"metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1, UPLOAD_ID: 1}
 CHUNKS_PER_PAGE = 10_000
+# The chunks in the answer of `find_head`. No record has a key of this name.
+_CHUNKS = "gridproxy_chunks"
 # The size of a chunk whose data field is not binary.
 NOT_BYTES = -1
 _SIZE = {"$cond": [{"$eq": [{"$type": "$data"}, "binData"]}, {"$binarySize": "$data"}, NOT_BYTES]}
@@ -144,6 +147,16 @@ class Store:
         restricted.whole = self
         restricted.only = {"metadata.variant_of": id_filter(picture)}
         return restricted
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the client talks to routers, as far as it knows. They send a plain query to the shard that has it."""
+        return self.client.topology_description.topology_type == TOPOLOGY_TYPE.Sharded
+
+    @cached_property
+    def read_options(self) -> tuple[CodecOptions[Record], _ServerMode, ReadConcern]:
+        """What two bucket objects have in common if they read the same."""
+        return self.files.codec_options, self.files.read_preference, self.files.read_concern
 
     def __repr__(self) -> str:
         return f"{self.database.name}.{self.name}"
@@ -320,14 +333,20 @@ class Store:
                     break
             return found
 
-    async def find_chunks_of(self, ids: list[Any]) -> list[Record]:
-        """Return all chunks of these small files, which have plain ids, with their `files_id`."""
-        projection = {"_id": 0, "files_id": 1, "n": 1, "data": 1}
+    async def find_chunks_of(self, ids: list[Any], below: int | None = None) -> list[Record]:
+        """Return the chunks of these small files, which have plain ids, with their `files_id`.
+
+        `below` limits them to chunks with a lower `n`.
+        """
+        query: dict[str, Any] = {"files_id": {"$in": ids}}
+        if below is not None:
+            query["n"] = {"$gte": 0, "$lt": below}
+        projection = {"_id": 0, "files_id": 1, "n": 1, "data": 1, UPLOAD_ID: 1}
         async with (
             self.state.limit,
             self.own_session() as session,
             # One reply for all of them, because the first batch has 101 chunks by default.
-            self.chunks.find({"files_id": {"$in": ids}}, projection, session=session).batch_size(10_000) as cursor,
+            self.chunks.find(query, projection, session=session).batch_size(10_000) as cursor,
         ):
             return await cursor.to_list()
 
@@ -440,6 +459,32 @@ class Store:
                 await self.chunks.delete_many({"files_id": id_filter(id), "_id": some}, session=session)
 
     # Both
+
+    async def find_head(self, id: object, first: int, stop: int) -> tuple[Record | None, list[Record]]:
+        """Return the record with this ordinary id and chunks `first` to `stop` (exclusive) in one command.
+
+        It costs the client half the processor time of two commands. The chunks have to fit into one document.
+        """
+        stages: list[Mapping[str, Any]] = [
+            {"$match": {"_id": id, **self.only}},
+            {
+                "$lookup": {
+                    "from": self.chunks.name,
+                    # Not a condition in the pipeline: servers look up each equality of these two keys in the index.
+                    "localField": "_id",
+                    "foreignField": "files_id",
+                    "pipeline": [{"$match": {"n": {"$gte": first, "$lt": stop}}}],
+                    "as": _CHUNKS,
+                }
+            },
+        ]
+        async with self.state.limit, await self.files.aggregate(stages) as cursor:
+            found = await cursor.to_list()
+        if not found:
+            return None, []
+        chunks: list[Record] = found[0].pop(_CHUNKS)
+        chunks.sort(key=place)
+        return found[0], chunks
 
     async def insert_small_files(self, chunks: Sequence[Record], records: Sequence[Record]) -> None:
         """Insert chunks, then records, in one round trip (client bulk write, MongoDB 8.0), which is not atomic."""
@@ -556,6 +601,12 @@ class Store:
         async with self.own_session() as session:
             await self.files.drop(session=session)
             await self.chunks.drop(session=session)
+
+
+def place(chunk: Record) -> float:
+    """Return the `n` of a chunk, to sort by."""
+    n = chunk["n"]
+    return n if isinstance(n, int | float) else -1  # a decimal, which the reader refuses
 
 
 def _check_name(name: object) -> None:
