@@ -58,7 +58,8 @@ async def read_head(
     """
     stop = first + wanted + beyond
     in_one = session is None and _is_ordinary(id) and (stop - first) * (chunk_size + _OVERHEAD) <= _DOCUMENT_BYTES
-    if first == 0 and session is None and _is_ordinary(id) and not has_own_deadline():
+    # Reads with a condition on the record do not share a query with others.
+    if first == 0 and session is None and _is_ordinary(id) and not store.only and not has_own_deadline():
         reads = SharedReads.of(store)
         if reads.average <= store.chunk_size:
             head = await reads.join(store, id)

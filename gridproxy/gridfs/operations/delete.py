@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gridproxy.gridfs.content.variants import variant_ids
+from gridproxy.gridfs.content.variants import legacy_thumbnail, variant_ids
 from gridproxy.gridfs.records.file_info import UPLOAD_ID
 from gridproxy.gridfs.records.ids import id_filter, id_key, is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
@@ -25,6 +25,8 @@ async def remove_file(store: Store, id: object, session: Session | None = None) 
 async def _remove_file(
     store: Store, id: object, session: Session | None, matching: Mapping[str, Any] | None = None
 ) -> bool:
+    if matching is None and store.only:
+        matching = store.only
     record = await store.delete_record(id, session, matching)
     if record is None and matching is not None:
         return False  # a file under this id is another one
@@ -36,15 +38,18 @@ async def _remove_file(
         _delete_on_commit(store, [record], session)
     else:
         await store.delete_chunks(id, record.get(UPLOAD_ID))
-    await _remove_variants(store, record, session)
+    if matching is None:  # variants have no variants
+        await _remove_variants(store, record, session)
     return True
 
 
 async def _remove_variants(store: Store, record: Record, session: Session | None) -> None:
     """Remove the variants of a picture, but no files that its metadata only mentions."""
+    own = {"metadata.variant_of": id_filter(record["_id"])}
     for variant in variant_ids(record):
-        matching = {} if variant == record.get("thumbnail_id") else {"metadata.variant_of": id_filter(record["_id"])}
-        await _remove_file(store, variant, session, matching)
+        removed = await _remove_file(store, variant, session, own)
+        if not removed and variant == record.get("thumbnail_id"):
+            await _remove_file(store, variant, session, legacy_thumbnail())
 
 
 def _delete_on_commit(store: Store, records: Iterable[Record], session: Session | None) -> None:

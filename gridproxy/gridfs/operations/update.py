@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from bson.errors import InvalidDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from gridproxy.errors import BadMetadata, FileMissing
+from gridproxy.errors import BadMetadata, FileMissing, shown
 from gridproxy.gridfs.content.variants import variant_ids
 from gridproxy.gridfs.download.download import load_info
 from gridproxy.gridfs.records.file_info import REFERENCED_AT, FileInfo
@@ -24,6 +24,8 @@ from gridproxy.runtime.tasks import run_to_completion
 _YOUNG = timedelta(minutes=30)
 # An update, and the condition under which it applies.
 _Attempt = tuple[Mapping[str, Any], Mapping[str, Any] | None]
+# The server's code for a key that would be in a value that is not a document.
+_PATH_NOT_VIABLE = 28
 
 
 async def update_file(
@@ -102,6 +104,12 @@ async def _update(store: Store, id: object, session: Session | None, *attempts: 
         raise BadMetadata(f"the metadata cannot be stored: {error}") from error
     except DuplicateKeyError as error:
         raise violated_index(store, error) or error from error
+    except OperationFailure as error:
+        if error.code != _PATH_NOT_VIABLE:
+            raise
+        raise BadMetadata(
+            f"the metadata of the file {shown(id)}, which another program stored, are not a document: no key can be set"
+        ) from error
     if record is None:
         raise FileMissing(id, bucket=store.description)
     return FileInfo.from_record(record)

@@ -99,6 +99,9 @@ class Store:
         read_preference: _ServerMode | None = None,
         indexes: bool = True,
     ) -> None:
+        self.origin: object = None  # the connection of an alias that gave the database
+        self.only: Mapping[str, Any] = {}  # what a record must match, too: see `only_variants_of`
+        self.whole: Store | None = None  # the same bucket without that condition
         self.database: AsyncDatabase[Any] = store_database(database)
         self.client: Client = database.client
         _check_name(name)
@@ -138,6 +141,13 @@ class Store:
     def same_as(self, other: Store) -> bool:
         """Return whether both are the same bucket of the same client."""
         return self.client is other.client and self.key == other.key
+
+    def only_variants_of(self, picture: object) -> Store:
+        """Return the same bucket, in which only the files exist that name this picture as theirs."""
+        restricted = copy.copy(self)
+        restricted.whole = self
+        restricted.only = {"metadata.variant_of": id_filter(picture)}
+        return restricted
 
     @property
     def is_sharded(self) -> bool:
@@ -215,11 +225,11 @@ class Store:
         if primary and not in_transaction(session):
             files = files.with_options(read_preference=ReadPreference.PRIMARY)
         async with lock(session):
-            return await interruptible(files.find_one({"_id": id_filter(id)}, session=session))
+            return await interruptible(files.find_one({"_id": id_filter(id), **self.only}, session=session))
 
     async def find_records(self, ids: list[Any], session: Session | None = None) -> list[Record]:
         """Return the `files` documents with these plain ids, in any order."""
-        found = self.files.find({"_id": {"$in": ids}}, session=session).batch_size(len(ids) + 1)
+        found = self.files.find({"_id": {"$in": ids}, **self.only}, session=session).batch_size(len(ids) + 1)
         async with lock(session), found as cursor:
             return await interruptible(cursor.to_list())
 
@@ -272,7 +282,7 @@ class Store:
         matching: Mapping[str, Any] | None = None,
     ) -> Record | None:
         """Update the record if it matches, and return its new version, or None if none matched."""
-        query = {"_id": id_filter(id), **(matching or {})}
+        query = {"_id": id_filter(id), **(matching or {}), **self.only}
         async with lock(session):
             found: Record | None = await self.files.find_one_and_update(
                 query, update, return_document=ReturnDocument.AFTER, session=session
@@ -457,7 +467,7 @@ class Store:
         It costs the client half the processor time of two commands. The chunks have to fit into one document.
         """
         stages: list[Mapping[str, Any]] = [
-            {"$match": {"_id": id}},
+            {"$match": {"_id": id, **self.only}},
             {
                 "$lookup": {
                     "from": self.chunks.name,
