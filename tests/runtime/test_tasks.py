@@ -160,8 +160,10 @@ async def test_an_upload_of_a_silent_pipe_can_be_cancelled(bucket: Bucket, datab
     assert scope.cancelled_caught
     writer = await asyncio.to_thread(os.open, pipe, os.O_WRONLY)  # the first thread opens the pipe now, and closes it
     os.close(writer)
-    task = asyncio.create_task(bucket.upload(pipe))
-    writer = await asyncio.to_thread(os.open, pipe, os.O_WRONLY)
+    other = tmp_path / "other"
+    os.mkfifo(other)
+    task = asyncio.create_task(bucket.upload(other))
+    writer = await asyncio.to_thread(os.open, other, os.O_WRONLY)
     os.write(writer, b"some")
     await asyncio.sleep(0.1)
     task.cancel()  # waits for more, in read()
