@@ -479,8 +479,13 @@ class Store:
                 }
             },
         ]
-        async with self.state.limit, await self.files.aggregate(stages) as cursor:
-            found = await cursor.to_list()
+
+        async def joined() -> list[Record]:
+            async with await self.files.aggregate(stages) as cursor:
+                return await cursor.to_list()
+
+        async with self.state.limit:
+            found = await interruptible(joined())
         if not found:
             return None, []
         chunks: list[Record] = found[0].pop(_CHUNKS)
