@@ -27,7 +27,7 @@ async def ensure_clock(store: Store) -> None:
 
 
 async def measure_clock(store: Store) -> None:
-    """Ask for the server's time, and for whether it has transactions."""
+    """Ask for the server's time."""
     sent = local_time()
     async with store.own_session() as session:
         admin = store.client.get_database("admin", codec_options=_PLAIN)
@@ -40,5 +40,3 @@ async def measure_clock(store: Store) -> None:
     offset = reported.timestamp() - (sent + received) / 2 if isinstance(reported, datetime) else 0.0
     # What the time of the answer explains is not a difference of the clocks. The server cuts its time to milliseconds.
     store.set_clock(0.0 if abs(offset) <= received - sent + 0.001 else offset)
-    if "setName" in hello or hello.get("msg") == "isdbgrid":
-        store.state.transactions = True
