@@ -79,7 +79,7 @@ def _transaction(code: int, text: str) -> Refusal:
 def _concise_lookup(code: int, text: str) -> Refusal:
     """Refuse a `$lookup` that has fields and a pipeline."""
 
-    def concerns(command: dict[str, Any]) -> bool:
+    def concerns(command: Command) -> bool:
         stages = command.get("pipeline")
         lookups = [each["$lookup"] for each in stages if "$lookup" in each] if isinstance(stages, list) else []
         return any("pipeline" in each and "localField" in each for each in lookups)
