@@ -58,7 +58,7 @@ from tests.web.asgi import Exchange
 
 SECONDS = float(os.environ.get("GRIDPROXY_FUZZ_SECONDS", "0"))
 QUICK = settings(
-    max_examples=120,
+    max_examples=100,
     derandomize=True,
     database=None,
     deadline=None,
@@ -135,13 +135,15 @@ DATES = (
 SNAPSHOTS = st.one_of(
     VALUES,
     st.fixed_dictionaries(
-        {"_id": st.just(ObjectId(b"a" * 12)) | VALUES},
+        {
+            "_id": st.just(ObjectId(b"a" * 12)) | SCALARS,
+            "length": st.integers(0, 100) | SCALARS,
+            "chunk_size": st.integers(1, 100),
+            "upload_date": DATES,
+        },
         optional={
             "filename": VALUES,
-            "length": st.integers(0, 100) | VALUES,
-            "chunk_size": st.integers(1, 100) | VALUES,
             "content_type": VALUES,
-            "upload_date": DATES,
             "metadata": st.dictionaries(KEYS, VALUES, max_size=5) | VALUES,
         },
     ),
@@ -260,13 +262,10 @@ FIELD = st.one_of(
 RANGES = st.sampled_from(["bytes=0-4", "bytes=-5", "bytes=5-", "bytes=0-1,3-4,3-9", "bytes=99-"]) | FIELD
 CONDITIONS = st.sampled_from([format_date(MODIFIED), SERVED.etag, f"W/{SERVED.etag}", "*"]) | FIELD
 FIELDS = st.fixed_dictionaries(
-    {},
-    optional={
-        "range": RANGES,
-        **dict.fromkeys(
-            ("if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"), CONDITIONS
-        ),
-    },
+    {"range": RANGES},
+    optional=dict.fromkeys(
+        ("if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"), CONDITIONS
+    ),
 )
 
 
@@ -282,7 +281,11 @@ def test_no_request_makes_an_answer_fail() -> None:
         if "if-range" in request and reply.status == 206:
             assert request["if-range"] == SERVED.etag, "a date is weak"
 
-    fuzz(work, st.tuples(st.sampled_from(["GET", "HEAD", "POST", "x"]), st.integers(0, 100), FIELDS))
+    fuzz(
+        work,
+        st.tuples(st.sampled_from(["GET", "GET", "HEAD", "POST"]), st.integers(0, 100), FIELDS),
+        settings(QUICK, max_examples=400),
+    )
 
 
 # Names
@@ -461,4 +464,8 @@ def test_a_hostile_picture_is_stored_or_refused(bucket: Bucket, portal: Blocking
 
     for content in CORPUS:
         portal.call(put, (content, []))
-    fuzz(lambda given: portal.call(put, given), st.tuples(st.sampled_from(CORPUS), CHANGES), ON_A_SERVER)
+    fuzz(
+        lambda given: portal.call(put, given),
+        st.tuples(st.sampled_from(CORPUS), CHANGES),
+        settings(QUICK, max_examples=10),
+    )
