@@ -54,10 +54,10 @@ _locks: weakref.WeakKeyDictionary[AsyncClientSession, _ReentrantLock] = weakref.
 _owner_locks: WeakIdentityMap[object, _ReentrantLock] = WeakIdentityMap()
 
 
-def require_asyncio() -> None:
-    """Raise `AsyncioRequired` if no event loop of asyncio is running."""
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop that runs this task. Raises `AsyncioRequired` if it is not one of asyncio's."""
     try:
-        asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
         raise AsyncioRequired from None
 

@@ -20,7 +20,7 @@ from gridproxy.gridfs.store.collections import Record, Session, Store, place
 from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.client_state import Client
 from gridproxy.runtime.deadlines import seconds_left
-from gridproxy.runtime.session_lock import fresh_context
+from gridproxy.runtime.session_lock import fresh_context, running_loop
 from gridproxy.runtime.tasks import both, end_tasks, spawn
 from gridproxy.runtime.weak_identity_map import WeakIdentityMap
 
@@ -104,7 +104,7 @@ class SharedReads:
     def __init__(self, store: Store) -> None:
         self.average: float = store.chunk_size  # length of the files, in bytes
         # pymongo refuses a client in a second event loop, so a read there must not join.
-        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = running_loop()
         self.options = store.read_options
         self._waiting: deque[_Waiting] = deque()
         self._running = 0
@@ -118,7 +118,7 @@ class SharedReads:
             of_client = {}
             _shared.set(store.client, of_client)
         reads = of_client.get(store.key)
-        if reads is None or reads.options != store.read_options or reads.loop is not asyncio.get_running_loop():
+        if reads is None or reads.options != store.read_options or reads.loop is not running_loop():
             if len(of_client) >= _BUCKETS:
                 del of_client[next(iter(of_client))]
             reads = of_client[store.key] = SharedReads(store)

@@ -31,7 +31,7 @@ from gridproxy.runtime import tasks
 from gridproxy.runtime.capabilities import Feature, is_missing
 from gridproxy.runtime.client_state import Client, state_of
 from gridproxy.runtime.deadlines import seconds_left
-from gridproxy.runtime.session_lock import lock, require_asyncio
+from gridproxy.runtime.session_lock import lock, running_loop
 from gridproxy.runtime.sessions import bound_session, has_transactions, in_transaction
 from gridproxy.runtime.tasks import run_to_completion, seconds_for_clean_up
 
@@ -233,7 +233,7 @@ async def with_transaction(client: Client, callback: Callable[[Transaction], Awa
     await gridproxy.with_transaction(client, store)
     ```
     """
-    require_asyncio()
+    running_loop()
     clock = asyncio.get_running_loop().time
     _refuse_nested(client, _current.get())
     left = seconds_left(client)
@@ -287,7 +287,7 @@ async def _transaction(client: Client, *, repeated: bool) -> AsyncIterator[Trans
 
 
 def _refuse_nested(client: object, outer: _Running | None) -> None:
-    require_asyncio()
+    running_loop()
     if not isinstance(client, AsyncMongoClient):
         raise BadOption(f"a transaction needs pymongo's AsyncMongoClient, not {describe_object(client)}")
     bound = bound_session(client)
