@@ -373,7 +373,12 @@ async def interruptible(work: Coroutine[Any, Any, T] | Awaitable[T]) -> T:
     async def awaited() -> T:
         return await work
 
-    task = spawn(awaited())
+    try:
+        task = spawn(awaited())
+    except AsyncioRequired:
+        if isinstance(work, Coroutine):
+            work.close()
+        raise
     try:
         await asyncio.wait({task})
         return task.result()
