@@ -111,8 +111,24 @@ def server_text(error: OperationFailure) -> str:
     return str((error.details or {}).get("errmsg") or error)
 
 
+_LONGEST_MESSAGE = 2000
+
+
+def shown(value: object) -> str:
+    """Return the `repr` of a value from outside for an error message, without its middle if it is long."""
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):  # an int of more than 4300 digits, a value that contains itself
+        return f"<{type_name(value)}>"
+
+
 class GridProxyError(Exception):
     """The base class of all errors that this package raises itself."""
+
+    def __str__(self) -> str:
+        # Messages name ids and names from outside, and may be sent back to a client.
+        text = super().__str__()
+        return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}... ({len(text)} characters)"
 
     def __reduce__(self) -> tuple[object, ...]:
         # The constructors do not accept `args`, and data pipelines pickle errors to send them to other processes.
@@ -132,7 +148,7 @@ class FileMissing(GridProxyError, NoFile):
         hint = ""
         if isinstance(id, str) and ObjectId.is_valid(id):
             hint = f". This id is a str, and ids are ObjectIds by default: try ObjectId({id!r})"
-        super().__init__(message or f"no file is stored under the id {id!r}{place}{hint}")
+        super().__init__(message or f"no file is stored under the id {shown(id)}{place}{hint}")
 
 
 class FileAlreadyStored(GridProxyError, FileExists):
@@ -144,7 +160,7 @@ class FileAlreadyStored(GridProxyError, FileExists):
 
     def __init__(self, id: object, *, message: str | None = None) -> None:
         self.id = id
-        super().__init__(message or f"a file is already stored under the id {id!r}. It was not changed")
+        super().__init__(message or f"a file is already stored under the id {shown(id)}. It was not changed")
 
 
 class CorruptFile(GridProxyError, CorruptGridFile):
@@ -158,7 +174,7 @@ class CorruptFile(GridProxyError, CorruptGridFile):
     def __init__(self, id: object, reason: str) -> None:
         self.id = id
         self.reason = reason
-        super().__init__(f"file {id!r} is corrupt: {reason}")
+        super().__init__(f"file {shown(id)} is corrupt: {reason}")
 
 
 class FileVanished(FileMissing, CorruptFile):
@@ -168,7 +184,7 @@ class FileVanished(FileMissing, CorruptFile):
         self.id = id
         self.reason = "it was deleted while it was being read"
         # Each parent's constructor would call the other one with the wrong arguments.
-        GridProxyError.__init__(self, f"file {id!r}: {self.reason}")
+        GridProxyError.__init__(self, f"file {shown(id)}: {self.reason}")
 
 
 class BadSource(GridProxyError, TypeError):
@@ -332,7 +348,7 @@ class OutcomeUnknown(GridProxyError, PyMongoError):
     def __init__(self, id: object) -> None:
         self.id = id
         super().__init__(
-            f"the server did not say whether the file {id!r} was stored, so nothing was removed. "
+            f"the server did not say whether the file {shown(id)} was stored, so nothing was removed. "
             "Call stat() when the server answers again"
         )
 
@@ -350,7 +366,7 @@ class CommitUnknown(GridProxyError, PyMongoError):
     def __init__(self, ids: list[object]) -> None:
         self.ids = ids
         super().__init__(
-            f"the server did not say whether the transaction was committed, so no chunk of the files {ids!r} was "
+            f"the server did not say whether the transaction was committed, so no chunk of the files {shown(ids)} was "
             "removed. Call stat() when the server answers again, and reload() the documents",
             error_labels=["UnknownTransactionCommitResult"],
         )

@@ -323,8 +323,10 @@ async def test_an_open_reader_stays_with_the_bucket_that_it_was_opened_on(databa
     async with file.open() as reader:
         with gridproxy.using(database.client[f"{database.name}_elsewhere"]):
             assert await reader.read() == b"0123456789"
+            assert await file.read() == b"0123456789", "its record was loaded from there"
             with pytest.raises(FileMissing):
-                await file.read()
+                await AsyncGridFile(file.id).read()
+    await file.seek(0)
     assert await file.read() == b"0123456789"
 
 

@@ -107,6 +107,7 @@ async def test_a_picture_of_mongoengine_is_read_and_removed(database: Database) 
     thumbnail, photo = [(await bucket.upload(data)).id for data in (b"thumbnail", b"photo")]
     measures = {"width": 4, "height": 3, "format": "PNG", "thumbnail_id": thumbnail}
     await files.update_one({"_id": photo}, {"$set": measures})
+    await files.update_one({"_id": thumbnail}, {"$set": {"width": 2, "height": 1, "format": "PNG"}})
     file = AsyncGridFile(photo)
     await file.stat()
     assert (file.width, file.height, file.format) == (4, 3, "PNG")

@@ -12,7 +12,7 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from gridproxy.errors import BadOption, CorruptFile, FileClosed, FileMissing, FileVanished
+from gridproxy.errors import BadOption, CorruptFile, FileClosed, FileMissing, FileVanished, shown
 from gridproxy.gridfs.records.chunks import (
     RANGE_BYTES,
     Block,
@@ -58,7 +58,7 @@ async def _visible(store: Store, record: Record | None, id: object) -> FileInfo:
 def check_offset(value: object, name: str) -> int:
     """Return a position in a file (bytes), or raise `BadOption` if it is negative or not a whole number."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise BadOption(f"{name} is a whole number of bytes from the file's start, not {value!r}")
+        raise BadOption(f"{name} is a whole number of bytes from the file's start, not {shown(value)}")
     return value
 
 

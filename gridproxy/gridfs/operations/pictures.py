@@ -77,7 +77,8 @@ async def _read_picture(source: object, request: UploadRequest, session: Session
 
 
 def _check_type(limits: Limits, request: UploadRequest, data: bytearray) -> None:
-    limits.checked_type(request.content_type, bytes(data[:HEAD_BYTES]), request.guesses, request.filename)
+    kind = limits.checked_type(request.content_type, bytes(data[:HEAD_BYTES]), request.guesses, request.filename)
+    limits.check_other_types(kind, request.metadata)
 
 
 class _PictureUpload:

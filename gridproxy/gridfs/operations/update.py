@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from bson.errors import InvalidDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from gridproxy.errors import BadMetadata, FileMissing
+from gridproxy.errors import BadMetadata, FileMissing, shown
 from gridproxy.gridfs.content.variants import variant_ids
 from gridproxy.gridfs.download.download import load_info
 from gridproxy.gridfs.records.file_info import REFERENCED_AT, FileInfo
@@ -24,6 +24,8 @@ from gridproxy.runtime.tasks import run_to_completion
 _YOUNG = timedelta(minutes=30)
 # An update, and the condition under which it applies.
 _Attempt = tuple[Mapping[str, Any], Mapping[str, Any] | None]
+# The server's code for a key that would be in a value that is not a document.
+_PATH_NOT_VIABLE = 28
 
 
 async def update_file(
@@ -65,8 +67,9 @@ async def rename_files(store: Store, filename: str, new: str, session: Session |
     """Rename every revision and return their number. Raises `FileMissing` if there are none (GridFS spec)."""
     check_filename(filename)
     check_filename(new)
+    work = store.rename_records(filename, new, store.session_for(session))
     try:
-        changed = await run_to_completion(store.rename_records(filename, new, store.session_for(session)))
+        changed = await run_to_completion(work, client=store.client)
     except DuplicateKeyError as error:
         raise violated_index(store, error) or error from error
     if not changed:
@@ -86,7 +89,7 @@ async def touch_record(store: Store, id: object, session: Session | None, info: 
         return
     session = store.session_for(session)
     update = {"$currentDate": {REFERENCED_AT: True}}
-    record = await run_to_completion(store.update_record(id, update, session))
+    record = await run_to_completion(store.update_record(id, update, session), client=store.client)
     if record is None:
         raise FileMissing(id, bucket=store.description)
     for variant in variant_ids(record):  # the collector looks at each of them, too
@@ -95,11 +98,18 @@ async def touch_record(store: Store, id: object, session: Session | None, info: 
 
 async def _update(store: Store, id: object, session: Session | None, *attempts: _Attempt) -> FileInfo:
     try:
-        record = await run_to_completion(_first_match(store, id, store.session_for(session), attempts))
+        work = _first_match(store, id, store.session_for(session), attempts)
+        record = await run_to_completion(work, client=store.client)
     except (InvalidDocument, OverflowError, ValueError) as error:
         raise BadMetadata(f"the metadata cannot be stored: {error}") from error
     except DuplicateKeyError as error:
         raise violated_index(store, error) or error from error
+    except OperationFailure as error:
+        if error.code != _PATH_NOT_VIABLE:
+            raise
+        raise BadMetadata(
+            f"the metadata of the file {shown(id)}, which another program stored, are not a document: no key can be set"
+        ) from error
     if record is None:
         raise FileMissing(id, bucket=store.description)
     return FileInfo.from_record(record)
