@@ -33,7 +33,7 @@ from gridproxy.gridfs.upload.writer import Writer
 from gridproxy.runtime.capabilities import Capabilities
 from gridproxy.runtime.progress import Progress
 from gridproxy.runtime.session_lock import lock
-from gridproxy.runtime.tasks import run_to_completion
+from gridproxy.runtime.tasks import interruptible, run_to_completion
 from gridproxy.upkeep.bucket_scanner import check_age
 from gridproxy.upkeep.check import check_bucket
 from gridproxy.upkeep.collect_garbage import collect_bucket_garbage
@@ -531,12 +531,13 @@ class Bucket:
         session = self.store.session_for(session)
         now = await server_now(self.store)
         async with lock(session):
-            record = await self.store.files.find_one(
+            found = self.store.files.find_one(
                 {"filename": filename, "expires_at": {"$not": {"$lte": now}}},
                 sort=[(key, ASCENDING if revision >= 0 else DESCENDING) for key in ("uploadDate", "_id")],
                 skip=revision if revision >= 0 else -revision - 1,
                 session=session,
             )
+            record = await interruptible(found)
         if record is None:
             asked = "" if revision == -1 else f" and the revision {revision}"
             raise FileMissing(message=f"no file in {self.store!r} has the name {filename!r}{asked}")
@@ -779,7 +780,7 @@ class Bucket:
         await Bucket(client["zoo"], "old").drop()
         ```
         """
-        await run_to_completion(self.store.drop())
+        await run_to_completion(self.store.drop(), client=self.store.client)
 
 
 def _order(sort: str | Sequence[tuple[str, int]] | None) -> Sequence[tuple[str, int]] | None:

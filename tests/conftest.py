@@ -43,6 +43,8 @@ _LONG = [
     "tests/faults/test_cancelled_uploads.py",
     "tests/web/test_gallery.py",
     "tests/faults/test_broken_links.py",
+    "tests/faults/test_deadlines.py",
+    "tests/faults/test_settling.py",
     "tests/adapters/test_document_cancelled.py",
     "tests/bucket/test_bucket.py",
     "tests/bucket/test_sharding.py",

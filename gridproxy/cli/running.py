@@ -108,11 +108,11 @@ def run(connection: Connection, work: Work) -> int:
     try:
         with _show_warnings(connection, screen):
             return asyncio.run(_run_until_signal(connection, work, screen))
-    except KeyboardInterrupt:
-        screen.failure("Interrupted", "interrupted, and the unfinished operation was rolled back")
+    except KeyboardInterrupt as error:
+        screen.failure("Interrupted", f"interrupted, and {_what_is_left(error.__context__)}")
         return _INTERRUPTED
-    except asyncio.CancelledError:
-        screen.failure("Terminated", "terminated, and the unfinished operation was rolled back")
+    except asyncio.CancelledError as error:
+        screen.failure("Terminated", f"terminated, and {_what_is_left(error)}")
         return _TERMINATED
     except BrokenPipeError:
         # Python flushes stdout again at exit, which would print the same error.
@@ -146,6 +146,12 @@ async def _run_until_signal(connection: Connection, work: Work, screen: Screen) 
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with connection.client() as client:
         return await work(connection.bucket_of(client), screen) or 0
+
+
+def _what_is_left(cancelled: BaseException | None) -> str:
+    if getattr(cancelled, "__notes__", None):
+        return "the server did not answer. What was sent may still happen. `gridproxy gc` removes what is left"
+    return "the unfinished operation was rolled back"
 
 
 def _code_of(error: Exception) -> int:

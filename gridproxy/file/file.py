@@ -954,7 +954,8 @@ class AsyncGridFile:
             state.content = None
             if state.id is not None:
                 # As one step, because a cancellation is raised only after the removal has ended.
-                await run_to_completion(state.remove(state.store(), state.id, session))
+                store = state.store()
+                await run_to_completion(state.remove(store, state.id, session), client=store.client)
 
     async def finalize(self, *, session: Session | None = None) -> None:
         """Remove the files that this one replaced, because the caller has saved the document that holds it.

@@ -11,6 +11,7 @@ from pymongo import AsyncMongoClient
 
 from .capabilities import Capabilities, Feature
 from .machine import available_memory
+from .tasks import Limit, SharedTask
 from .weak_identity_map import WeakIdentityMap
 from .weighted_limit import WeightedLimit
 
@@ -39,11 +40,11 @@ class ClientState:
     def __init__(self, client: Client) -> None:
         pool = int(client.options.pool_options.max_pool_size or 0)
         # One connection stays free, so that file transfers never starve the application's other queries.
-        self.limit: asyncio.Semaphore = asyncio.Semaphore(max(1, pool - 1)) if pool else asyncio.Semaphore(2**31)
+        self.limit: asyncio.Semaphore = Limit(max(1, pool - 1) if pool else 2**31, client)
         self.indexed: dict[tuple[str, str], float] = {}  # until when a bucket's indexes need no look (monotonic)
         self.had_indexes: set[tuple[str, str]] = set()  # the buckets in which both indexes were seen or created
         self.decoding: DecodingLimits = DecodingLimits()
-        self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self.indexing: dict[tuple[str, str], SharedTask[None]] = {}
         self.clock_offset: float = 0.0  # seconds from this machine's clock to the server's
         self.clock_base: float | None = None  # this machine's clock less its steady clock when that was measured
         self.capabilities: Capabilities = Capabilities()

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from contextvars import ContextVar
 from typing import TypeGuard
 
-from pymongo import ReadPreference, WriteConcern, _csot
+from pymongo import ReadPreference, WriteConcern
 from pymongo.asynchronous import client_session
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import ConfigurationError, OperationFailure
@@ -34,11 +34,6 @@ def bound_session(client: Client | None) -> AsyncClientSession | None:
 def in_transaction(session: AsyncClientSession | None) -> TypeGuard[AsyncClientSession]:
     """Return whether the session is in a transaction that has not ended."""
     return session is not None and session.in_transaction
-
-
-def has_own_deadline() -> bool:
-    """Return whether the caller set a deadline by `pymongo.timeout`. pymongo has no public way to read it."""
-    return _csot.get_timeout() is not None
 
 
 def own_session(client: Client) -> AbstractAsyncContextManager[AsyncClientSession | None]:

@@ -22,6 +22,7 @@ from gridproxy.gridfs.records.file_info import utc_milliseconds
 from gridproxy.gridfs.records.ids import id_filter, id_key, is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.server_clock import measure_clock
+from gridproxy.runtime.tasks import interruptible, released
 
 # Chunks without a record that are younger than this may belong to a running upload.
 MIN_AGE = timedelta(hours=1)
@@ -154,10 +155,9 @@ class BucketScanner:
         """Yield all ids in `files_id` in batches. The server skips from id to id in the index."""
         order = {"files_id": ASCENDING, "n": ASCENDING}
         stages: list[Mapping[str, Any]] = [{"$sort": order}, {"$group": {"_id": "$files_id"}}]
-        async with await self._chunks.aggregate(
-            stages, session=self.session, allowDiskUse=True, batchSize=_DOCUMENTS_PER_PAGE
-        ) as cursor:
-            while rows := await cursor.to_list(IDS_PER_QUERY):
+        found = self._chunks.aggregate(stages, session=self.session, allowDiskUse=True, batchSize=_DOCUMENTS_PER_PAGE)
+        async with released(await found) as cursor:
+            while rows := await interruptible(cursor.to_list(IDS_PER_QUERY)):
                 yield [row["_id"] for row in rows]
 
     async def stored(self, ids: Iterable[object]) -> set[Hashable]:

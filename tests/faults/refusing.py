@@ -79,9 +79,9 @@ def _transaction(code: int, text: str) -> Refusal:
 def _concise_lookup(code: int, text: str) -> Refusal:
     """Refuse a `$lookup` that has fields and a pipeline."""
 
-    def concerns(command: dict[str, Any]) -> bool:
-        stages = command.get("pipeline")
-        lookups = [each["$lookup"] for each in stages if "$lookup" in each] if isinstance(stages, list) else []
+    def concerns(command: Mapping[str, Any]) -> bool:
+        stages = command.get("pipeline") or []
+        lookups = [stage["$lookup"] for stage in stages if "$lookup" in stage]
         return any("pipeline" in each and "localField" in each for each in lookups)
 
     return Refusal(concerns, code, text)

@@ -35,11 +35,11 @@ SAYS_MISSING: dict[str, tuple[PyMongoError, set[Feature]]] = {
     ),
     "unknown stage": (
         OperationFailure("Unrecognized pipeline stage name: $merge", 40324),
-        {Feature.MERGE, Feature.BINARY_SIZE},
+        {Feature.LOOKUP, Feature.MERGE, Feature.BINARY_SIZE},
     ),
     "unknown operator": (
         OperationFailure("Unrecognized expression '$binarySize'", 168),
-        {Feature.MERGE, Feature.BINARY_SIZE},
+        {Feature.LOOKUP, Feature.MERGE, Feature.BINARY_SIZE},
     ),
     "standalone": (OperationFailure("Transaction numbers are only allowed", 20), {Feature.TRANSACTIONS}),
     "old driver": (InvalidOperation("requires MongoDB server version 8.0+."), {Feature.BULK_WRITE}),
@@ -82,7 +82,7 @@ def test_a_fallback_is_kept_with_its_reason_and_logged_once(caplog: pytest.LogCa
     assert [record.getMessage() for record in caplog.records] == [
         "client bulk write is not available (no such command: 'bulkWrite'): chunks are inserted first, then records"
     ]
-    assert "client bulk write: chunks are inserted first, then records, $merge: native" in repr(capabilities)
+    assert "client bulk write: chunks are inserted first, then records, $lookup: native" in repr(capabilities)
 
 
 async def test_sessions_are_decided_by_the_first_command_of_a_client(mongodb_uri: str) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from gridproxy.runtime.session_lock import iterate_locked, lock
-from gridproxy.runtime.tasks import run_to_completion
+from gridproxy.runtime.session_lock import lock
+from gridproxy.runtime.tasks import iterate_locked, run_to_completion
 
 
 class Session(AsyncClientSession):

@@ -39,7 +39,7 @@ def rotated_png(side: int) -> bytes:
 
 def apng(side: int, frames: int) -> bytes:
     """One frame, and the claim of many."""
-    return png(side, side, png_chunk(b"acTL", struct.pack(">II", frames, 0)))
+    return png(side, side, png_chunk(b"acTL", struct.pack(">II", frames, 0)), rows=1)
 
 
 def png_of_texts(count: int) -> bytes:

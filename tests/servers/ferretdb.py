@@ -66,6 +66,7 @@ FERRETDB = Lane(
         "test_hostile_ids.py::test_an_id_of_any_bson_type_is_the_id_of_one_file[Decimal128": _TYPES,
         "test_hostile_ids.py::test_an_id_of_any_bson_type_is_the_id_of_one_file[MinKey": _TYPES,
         "test_codec_options.py::test_the_types_of_the_application_are_encoded": _TYPES,
+        "test_sharding.py::test_the_page_shows": _TRANSACTIONS,
         "test_codec_options.py::test_a_transaction_works_with_decoders": _TRANSACTIONS,
         "test_unique_indexes.py::test_a_taken_name": _NAMELESS,
         "test_unique_indexes.py::test_so_it_is_in_a_transaction": _TRANSACTIONS,

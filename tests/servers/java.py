@@ -68,6 +68,7 @@ MONGO_JAVA_SERVER = Lane(
         "test_check.py::test_it_takes_no_part_in_a_bound_transaction": _SESSIONS,
         "test_collect_garbage.py::test_it_takes_no_part_in_a_bound_transaction": _SESSIONS,
         "test_collect_garbage.py::test_a_transaction_that_was_aborted_leaves": _SESSIONS,
+        "test_sharding.py::test_the_page_shows": _SESSIONS,
         "test_codec_options.py::test_a_transaction_works_with_decoders": _SESSIONS,
         "test_unique_indexes.py::test_so_it_is_in_a_transaction": _SESSIONS,
     },

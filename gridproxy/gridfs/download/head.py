@@ -19,8 +19,8 @@ from gridproxy.gridfs.records.ids import id_key
 from gridproxy.gridfs.store.collections import Record, Session, Store, place
 from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.client_state import Client
-from gridproxy.runtime.session_lock import fresh_context
-from gridproxy.runtime.sessions import has_own_deadline
+from gridproxy.runtime.deadlines import seconds_left
+from gridproxy.runtime.session_lock import fresh_context, running_loop
 from gridproxy.runtime.tasks import both, end_tasks, spawn
 from gridproxy.runtime.weak_identity_map import WeakIdentityMap
 
@@ -59,7 +59,7 @@ async def read_head(
     stop = first + wanted + beyond
     in_one = session is None and _is_ordinary(id) and (stop - first) * (chunk_size + _OVERHEAD) <= _DOCUMENT_BYTES
     # Reads with a condition on the record do not share a query with others.
-    if first == 0 and session is None and _is_ordinary(id) and not store.only and not has_own_deadline():
+    if first == 0 and session is None and _is_ordinary(id) and not store.only and seconds_left() is None:
         reads = SharedReads.of(store)
         if reads.average <= store.chunk_size:
             head = await reads.join(store, id)
@@ -104,7 +104,7 @@ class SharedReads:
     def __init__(self, store: Store) -> None:
         self.average: float = store.chunk_size  # length of the files, in bytes
         # pymongo refuses a client in a second event loop, so a read there must not join.
-        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = running_loop()
         self.options = store.read_options
         self._waiting: deque[_Waiting] = deque()
         self._running = 0
@@ -118,7 +118,7 @@ class SharedReads:
             of_client = {}
             _shared.set(store.client, of_client)
         reads = of_client.get(store.key)
-        if reads is None or reads.options != store.read_options or reads.loop is not asyncio.get_running_loop():
+        if reads is None or reads.options != store.read_options or reads.loop is not running_loop():
             if len(of_client) >= _BUCKETS:
                 del of_client[next(iter(of_client))]
             reads = of_client[store.key] = SharedReads(store)

@@ -17,6 +17,7 @@ from typing import BinaryIO, Protocol, runtime_checkable
 from gridproxy.errors import BadSource, type_name
 from gridproxy.runtime.progress import Progress, report
 from gridproxy.runtime.tasks import in_thread
+from gridproxy.runtime.thread_guard import ThreadGuard
 
 _ROOT = 0
 # As the kernel of Linux has it.
@@ -89,17 +90,18 @@ async def _save_to_path(
     blocks: AsyncIterator[bytes], path: str | os.PathLike[str], total: int, progress: Progress | None
 ) -> None:
     part = _PartFile(path)
+    guard = ThreadGuard(part.discard)
     try:
-        await in_thread(part.open)
+        await in_thread(functools.partial(guard.run, part.open))
         done = 0
         async for block in blocks:
-            await in_thread(functools.partial(part.write, block))
+            await in_thread(functools.partial(guard.run, functools.partial(part.write, block)))
             done += len(block)
             await report(progress, done, total)
-        await in_thread(part.commit)
+        await in_thread(functools.partial(guard.run, part.commit))
     except BaseException:
         # Not in a thread, so that no cancellation can interrupt it. Deleting one file is fast.
-        part.discard()
+        guard.finish()
         raise
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from bson import ObjectId
-from pymongo.errors import PyMongoError
 
 from gridproxy.errors import BadId, CorruptFile, FileVanished, OutcomeUnknown
 from gridproxy.gridfs.download.download import IN_FLIGHT, Download, read_all
@@ -22,7 +22,7 @@ from gridproxy.gridfs.upload.options import UploadRequest, check_record
 from gridproxy.gridfs.upload.sources import Source, open_source
 from gridproxy.gridfs.upload.upload import check_repeatable, open_prepared, upload_source
 from gridproxy.runtime.progress import Progress, report
-from gridproxy.runtime.tasks import gather, run_to_completion
+from gridproxy.runtime.tasks import clean_up, gather, run_to_completion
 
 from .delete import remove_files
 
@@ -177,7 +177,7 @@ class _GroupedUpload:
     async def flush(self) -> None:
         """Send the group in one request, or in two if the server has no client bulk write."""
         if self._group:
-            await run_to_completion(self._insert_group())
+            await run_to_completion(self._insert_group(), client=self._store.client)
             group, self._group, self._group_bytes = self._group, [], 0
             await self._add_stored([FileInfo.from_record(each.record) for each in group])
 
@@ -188,8 +188,8 @@ class _GroupedUpload:
         # Note the outcome inside `run_to_completion`: outside, a cancellation would hide it.
         try:
             await insert_small_files(self._store, [(each.chunks, each.record) for each in self._group])
-        except OutcomeUnknown:
-            self._outcome_unknown = True
+        except (OutcomeUnknown, asyncio.CancelledError):
+            self._outcome_unknown = True  # cancelled: the server has not answered in time
             raise
 
     async def _add_stored(self, infos: list[FileInfo]) -> None:
@@ -199,10 +199,7 @@ class _GroupedUpload:
 
     async def rollback(self, cause: BaseException) -> None:
         """Remove what this call has stored. A failure of the clean-up is noted on `cause`."""
-        try:
-            await run_to_completion(self._remove(), fresh=True)
-        except PyMongoError as error:
-            cause.add_note(f"The clean-up failed too ({error!r}): files of this call may be left in {self._store!r}.")
+        await clean_up(self._remove(), cause, f"files of this call may be left in {self._store!r}.")
 
     async def _remove(self) -> None:
         if not self._outcome_unknown:

@@ -67,8 +67,9 @@ async def rename_files(store: Store, filename: str, new: str, session: Session |
     """Rename every revision and return their number. Raises `FileMissing` if there are none (GridFS spec)."""
     check_filename(filename)
     check_filename(new)
+    work = store.rename_records(filename, new, store.session_for(session))
     try:
-        changed = await run_to_completion(store.rename_records(filename, new, store.session_for(session)))
+        changed = await run_to_completion(work, client=store.client)
     except DuplicateKeyError as error:
         raise violated_index(store, error) or error from error
     if not changed:
@@ -88,7 +89,7 @@ async def touch_record(store: Store, id: object, session: Session | None, info: 
         return
     session = store.session_for(session)
     update = {"$currentDate": {REFERENCED_AT: True}}
-    record = await run_to_completion(store.update_record(id, update, session))
+    record = await run_to_completion(store.update_record(id, update, session), client=store.client)
     if record is None:
         raise FileMissing(id, bucket=store.description)
     for variant in variant_ids(record):  # the collector looks at each of them, too
@@ -97,7 +98,8 @@ async def touch_record(store: Store, id: object, session: Session | None, info: 
 
 async def _update(store: Store, id: object, session: Session | None, *attempts: _Attempt) -> FileInfo:
     try:
-        record = await run_to_completion(_first_match(store, id, store.session_for(session), attempts))
+        work = _first_match(store, id, store.session_for(session), attempts)
+        record = await run_to_completion(work, client=store.client)
     except (InvalidDocument, OverflowError, ValueError) as error:
         raise BadMetadata(f"the metadata cannot be stored: {error}") from error
     except DuplicateKeyError as error:

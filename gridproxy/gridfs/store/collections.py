@@ -41,6 +41,7 @@ from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.client_state import Client, ClientState, state_of
 from gridproxy.runtime.session_lock import check_session, lock
 from gridproxy.runtime.sessions import BOUND_SESSION, bound_session, in_transaction, own_session
+from gridproxy.runtime.tasks import interruptible, released
 
 DEFAULT_NAME = "fs"
 DEFAULT_CHUNK_SIZE = 255 * 1024
@@ -224,13 +225,13 @@ class Store:
         if primary and not in_transaction(session):
             files = files.with_options(read_preference=ReadPreference.PRIMARY)
         async with lock(session):
-            return await files.find_one({"_id": id_filter(id), **self.only}, session=session)
+            return await interruptible(files.find_one({"_id": id_filter(id), **self.only}, session=session))
 
     async def find_records(self, ids: list[Any], session: Session | None = None) -> list[Record]:
         """Return the `files` documents with these plain ids, in any order."""
         found = self.files.find({"_id": {"$in": ids}, **self.only}, session=session).batch_size(len(ids) + 1)
         async with lock(session), found as cursor:
-            return await cursor.to_list()
+            return await interruptible(cursor.to_list())
 
     async def insert_records(self, records: Sequence[Record]) -> None:
         """Insert several `files` documents in order. Some may be stored when this raises."""
@@ -265,7 +266,7 @@ class Store:
     async def find_ids(self, query: Mapping[str, Any], session: Session | None) -> list[object]:
         """Return the ids of all matching records, also of invalid ones."""
         async with lock(session), self.files.find(query, {"_id": 1}, session=session) as cursor:
-            return [record["_id"] async for record in cursor]
+            return [record["_id"] for record in await interruptible(cursor.to_list())]
 
     async def rename_records(self, filename: str, new: str, session: Session | None) -> int:
         """Rename every file with this name and return their number."""
@@ -478,8 +479,13 @@ class Store:
                 }
             },
         ]
-        async with self.state.limit, await self.files.aggregate(stages) as cursor:
-            found = await cursor.to_list()
+
+        async def joined() -> list[Record]:
+            async with await self.files.aggregate(stages) as cursor:
+                return await cursor.to_list()
+
+        async with self.state.limit:
+            found = await interruptible(joined())
         if not found:
             return None, []
         chunks: list[Record] = found[0].pop(_CHUNKS)
@@ -578,7 +584,7 @@ class Store:
         if Feature.BINARY_SIZE not in capabilities.missing:
             try:
                 found = chunks.find(query, {**keys, "size": _SIZE}, sort=sort, limit=limit, session=session)
-                async with found.batch_size(_SIZES_PER_BATCH) as cursor:
+                async with released(found.batch_size(_SIZES_PER_BATCH)) as cursor:
                     async for row in cursor:
                         if "size" not in row:
                             capabilities.replace(Feature.BINARY_SIZE, "the server ignores it")
@@ -589,7 +595,8 @@ class Store:
             except OperationFailure as error:
                 if not capabilities.is_refused(Feature.BINARY_SIZE, error):
                     raise
-        async with chunks.find(query, {**keys, "data": 1}, sort=sort, limit=limit, session=session) as cursor:
+        found = chunks.find(query, {**keys, "data": 1}, sort=sort, limit=limit, session=session)
+        async with released(found) as cursor:
             async for row in cursor:
                 data = row.pop("data", None)
                 yield {**row, "size": len(data) if isinstance(data, bytes) else NOT_BYTES}

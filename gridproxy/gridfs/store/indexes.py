@@ -5,16 +5,14 @@ A client looks once per bucket, and again after a minute, because another client
 
 from __future__ import annotations
 
-import contextvars
 import time
-from typing import Any
 
 from pymongo import ASCENDING, IndexModel, ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 
 from gridproxy.errors import IndexesNotAllowed
-from gridproxy.runtime.tasks import both, run_to_completion, spawn
+from gridproxy.runtime.tasks import SharedTask, both
 
 from .collections import Record, Session, Store
 from .server_clock import ensure_clock, measure_clock
@@ -36,31 +34,28 @@ async def ensure_indexes(store: Store, *, force: bool = False, asked: bool = Fal
         return await ensure_clock(store)
     if not force and state.indexed.get(store.key, 0.0) > time.monotonic():
         return await ensure_clock(store)
+    # Several first uploads share one task. A deadline of one of them must hold for it, and not end it for the others.
     task = state.indexing.get(store.key)
-    if task is None or force:
-        task = state.indexing[store.key] = spawn(_create(store, force), context=contextvars.Context())
-    # Several first uploads share one task, and the cancellation of one must not end it for the others.
-    await run_to_completion(_wait_for(task))
-
-
-async def _wait_for(task: Any) -> None:
-    await task
+    if task is None or force or task.is_over:
+        task = state.indexing[store.key] = SharedTask(_create(store, force))
+    try:
+        await task.wait(f"the indexes of {store.description}")
+    finally:
+        if task.is_over and state.indexing.get(store.key) is task:
+            del state.indexing[store.key]
 
 
 async def _create(store: Store, force: bool) -> None:
     state = store.state
-    try:
-        async with store.own_session() as session:
-            files = store.files.with_options(read_preference=ReadPreference.PRIMARY)
-            first = files.find_one({}, {"_id": 1}, session=session)
-            # At once, so that the first upload takes no longer. Later ones know the server's clock.
-            found, _ = (await first, None) if store.knows_clock else await both(first, measure_clock(store))
-            if force or found is None or await _have_vanished(store, session):
-                await _create_all(store, session)
-                state.had_indexes.add(store.key)
-        state.indexed[store.key] = time.monotonic() + _SECONDS
-    finally:
-        state.indexing.pop(store.key, None)
+    async with store.own_session() as session:
+        files = store.files.with_options(read_preference=ReadPreference.PRIMARY)
+        first = files.find_one({}, {"_id": 1}, session=session)
+        # At once, so that the first upload takes no longer. Later ones know the server's clock.
+        found, _ = (await first, None) if store.knows_clock else await both(first, measure_clock(store))
+        if force or found is None or await _have_vanished(store, session):
+            await _create_all(store, session)
+            state.had_indexes.add(store.key)
+    state.indexed[store.key] = time.monotonic() + _SECONDS
 
 
 async def _create_all(store: Store, session: Session | None) -> None:

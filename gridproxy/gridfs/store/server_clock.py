@@ -8,6 +8,7 @@ from bson.codec_options import CodecOptions
 from pymongo.errors import OperationFailure
 
 from gridproxy.gridfs.records.file_info import local_time
+from gridproxy.runtime.tasks import interruptible
 
 from .collections import Store
 
@@ -23,7 +24,7 @@ async def server_now(store: Store) -> datetime:
 async def ensure_clock(store: Store) -> None:
     """Measure the server's clock unless that was done, and again if this machine's clock was set or it slept."""
     if not store.knows_clock:
-        await measure_clock(store)
+        await interruptible(measure_clock(store))
 
 
 async def measure_clock(store: Store) -> None:

@@ -14,9 +14,11 @@ from pymongo.errors import (
     ConnectionFailure,
     DuplicateKeyError,
     InvalidOperation,
+    NetworkTimeout,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
 )
 
 from gridproxy.errors import CorruptFile, FileAlreadyStored, OutcomeUnknown, UniqueIndexViolation, UploadInProgress
@@ -26,10 +28,13 @@ from gridproxy.gridfs.records.ids import id_key
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.unique_indexes import DUPLICATE_KEY, violated_index
 from gridproxy.gridfs.transactions.transaction_log import transaction_log_of
+from gridproxy.runtime import tasks
 from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import both
 
+# Errors after which it is certain that nothing was sent.
+_NOT_SENT = (ServerSelectionTimeoutError, WaitQueueTimeoutError)
 _ATTEMPTS = 4
 _PAUSE = 0.1  # seconds before the first repetition, doubled for each further one
 # Seconds of a pause after which an upload verifies all of its chunks. The garbage collector spares chunks younger than
@@ -100,8 +105,8 @@ async def insert_record(
             found = await store.find_record(record["_id"], primary=True) if retry else None
             if found is None or not await _is_same(store, found, record, chunk_ids):
                 raise await _duplicate(store, record["_id"], error) from error
-        except ServerSelectionTimeoutError:
-            raise  # nothing was sent
+        except _NOT_SENT:
+            raise
         except ConnectionFailure:
             retry = True
             raise
@@ -204,7 +209,7 @@ async def insert_small_files(
 
     Raises the errors of `insert_record`, and `UploadInProgress` if an id has chunks of another upload.
     """
-    retry = False
+    retry, until = False, None
     records = [record for _, record in files]
     # A bulk write uses the codec options of the client instead of the database's.
     alike = store.encodes_as_client or all(_same_encoding(store, record) for record in records)
@@ -212,7 +217,7 @@ async def insert_small_files(
         try:
             await store.insert_small_files([chunk for chunks, _ in files for chunk in chunks], records)
         except (InvalidOperation, OperationFailure, ConnectionFailure) as error:
-            retry = _outcome_unknown(store, error)
+            retry, until = _outcome_unknown(store, error), _end_after(error)
         else:
             if verify is not Verify.NONE:
                 for chunks, record in files:
@@ -221,7 +226,7 @@ async def insert_small_files(
     if not retry and len(files) > 1:
         return await _insert_together(store, files, verify)
     for chunks, record in files:
-        await _insert_in_steps(store, chunks, record, retry, verify)
+        await _insert_in_steps(store, chunks, record, retry, verify, until)
 
 
 async def _insert_together(store: Store, files: Sequence[tuple[Sequence[Record], Record]], verify: Verify) -> None:
@@ -229,8 +234,8 @@ async def _insert_together(store: Store, files: Sequence[tuple[Sequence[Record],
     await _until_answered(lambda: _insert_missing(store, [chunk for chunks, _ in files for chunk in chunks]))
     try:
         await store.insert_records([record for _, record in files])
-    except ServerSelectionTimeoutError:
-        raise  # nothing was sent
+    except _NOT_SENT:
+        raise
     except (BulkWriteError, ConnectionFailure) as error:
         if isinstance(error, BulkWriteError) and not error.details.get("writeErrors"):
             raise  # the records are stored, but not as safely as the write concern demands
@@ -243,9 +248,11 @@ async def _insert_together(store: Store, files: Sequence[tuple[Sequence[Record],
                 await _check_inserted(store, record, _joined_ids(chunks), None, verify)
 
 
-async def _insert_in_steps(store: Store, chunks: Sequence[Record], record: Record, retry: bool, verify: Verify) -> None:
+async def _insert_in_steps(
+    store: Store, chunks: Sequence[Record], record: Record, retry: bool, verify: Verify, until: float | None
+) -> None:
     try:
-        await _until_answered(lambda: _insert_missing(store, chunks))
+        await _until_answered(lambda: _insert_missing(store, chunks), until)
     except ConnectionFailure as error:
         if not retry:
             raise
@@ -280,16 +287,31 @@ def _same_encoding(store: Store, record: Record) -> bool:
         return False
 
 
-async def _until_answered(work: Callable[[], Awaitable[None]]) -> None:
-    """Repeat `work` while it gets no answer. Raises the last failure."""
-    for attempt in range(_ATTEMPTS - 1):
+async def _until_answered(work: Callable[[], Awaitable[None]], until: float | None = None) -> None:
+    """Repeat `work` while it gets no answer. Raises the last failure.
+
+    After a time limit of the driver all repetitions together have 10 seconds, or end at `until` (the loop's time).
+    """
+    failure: ConnectionFailure | None = None
+    for attempt in range(_ATTEMPTS):
         try:
-            return await work()
-        except ServerSelectionTimeoutError:
-            raise  # the client's own time limit for finding a server is over
-        except ConnectionFailure:
+            async with asyncio.timeout_at(until):
+                return await work()
+        except _NOT_SENT:
+            raise  # the client's own time limit for finding a server or a connection is over
+        except TimeoutError:
+            raise failure or NetworkTimeout("the server did not answer in time") from None
+        except ConnectionFailure as error:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            failure, until = error, until or _end_after(error)
             await asyncio.sleep(_PAUSE * 2**attempt)
-    await work()
+
+
+def _end_after(failure: PyMongoError) -> float | None:
+    cause = failure.error if isinstance(failure, ClientBulkWriteException) else failure
+    timed_out = isinstance(cause, PyMongoError) and cause.timeout
+    return asyncio.get_running_loop().time() + tasks.SETTLE_SECONDS if timed_out else None
 
 
 async def _is_same(store: Store, found: Record, record: Record, chunk_ids: bytes | bytearray) -> bool:
@@ -342,7 +364,7 @@ def _outcome_unknown(store: Store, error: Exception) -> bool:
             first = error.write_errors[0]
             if first["code"] == DUPLICATE_KEY:  # type: ignore[index]  # pymongo declares a WriteError but returns a dict
                 return True
-    if isinstance(error, ConnectionFailure) and not isinstance(error, ServerSelectionTimeoutError):
+    if isinstance(error, ConnectionFailure) and not isinstance(error, _NOT_SENT):
         return True
     if store.state.capabilities.is_refused(Feature.BULK_WRITE, error):
         return False

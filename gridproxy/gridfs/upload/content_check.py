@@ -99,6 +99,6 @@ async def _head(store: Store, info: FileInfo) -> bytes:
 async def _verdict(validator: Validator, info: FileInfo, head: bytes) -> object:
     if inspect.iscoroutinefunction(validator):
         return await validator(info, head)
-    # Use a thread, since a validator may parse for long.
-    verdict = await in_thread(partial(validator, info, head))
+    # Use a thread, since a validator may parse for long. It uses nothing that a cancelled upload changes.
+    verdict = await in_thread(partial(validator, info, head), abandon=True)
     return await verdict if inspect.isawaitable(verdict) else verdict

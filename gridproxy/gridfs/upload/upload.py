@@ -238,7 +238,7 @@ class Upload:
             raise
 
     async def _publish(self) -> Record:
-        # The upload may have been shielded from anyio's cancellation so far, and from here on it is.
+        # The upload may have been shielded from anyio's cancellation so far. From here on it waits for its answer.
         await anyio.lowlevel.checkpoint_if_cancelled()
         if self._is_small():
             self._batch_rest()
