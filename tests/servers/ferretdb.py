@@ -49,6 +49,7 @@ _KEYS = "it stores no keys with a dot or with a dollar sign at the start"
 _TYPES = "it closes the connection for a Decimal128, a MinKey or another type that it does not know"
 _BINARY_SIZE = "it has no $binarySize, so the content has to be read"
 _MERGE = "it has no $merge, so a copy goes through the client"
+_LOOKUP = "it has no $lookup, so the first read of a file is two commands"
 _NAMELESS = "its refusals do not name the unique index, and those of updates are not even duplicate keys"
 _INFINITE = "it stores no infinite numbers"
 
@@ -76,6 +77,7 @@ FERRETDB = Lane(
         "test_unique_indexes.py::test_a_unique_index_on_chunks": _NAMELESS,
         "test_interop.py::test_metadata_with_keys_that_are_refused_here_are_read_and_copied": _KEYS,
         "test_update.py::test_a_value_that_looks_like_an_expression_is_a_value": _KEYS,
+        "test_stream.py::test_a_range_fetches_only_its_chunks": _LOOKUP,
         "test_copy.py::test_a_copy_moves_no_byte_through_the_client": _MERGE,
         "test_cli.py::test_a_record_is_shown": _INFINITE,
         "test_check.py::test_whole_files_of_every_length_and_every_kind_of_id_have_no_findings": _TYPES,
