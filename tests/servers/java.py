@@ -39,6 +39,7 @@ _MESSAGE = "pymongo cannot read a batch of more than its message size, which it 
 _PIPELINES = "it has no updates by pipelines, with which the test prepares its data"
 _DROP_INDEX = "it cannot drop an index that was made on a collection that was read before"
 _BINARY_SIZE = "it has no $binarySize, so the content has to be read"
+_LOOKUP = "it does not have all of $lookup, so the first read of a file is two commands"
 _CREATES = "it creates a collection that is read, so that a mistyped name seems right"
 
 MONGO_JAVA_SERVER = Lane(
@@ -57,6 +58,7 @@ MONGO_JAVA_SERVER = Lane(
         "test_interop.py::test_metadata_with_keys_that_are_refused_here_are_read_and_copied": _PIPELINES,
         "test_check.py::test_a_chunk_that_is_there_twice": _DROP_INDEX,
         "test_check.py::test_check_transfers_no_content": _BINARY_SIZE,
+        "test_stream.py::test_a_range_fetches_only_its_chunks": _LOOKUP,
         "test_copy.py::test_a_copy_moves_no_byte_through_the_client": _BINARY_SIZE,
         "test_collect_garbage.py::test_a_reference_that_looks_mistyped_removes_nothing": _CREATES,
         "test_cli.py::test_unreferenced_files_need_references": _CREATES,
