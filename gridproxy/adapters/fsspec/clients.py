@@ -19,7 +19,7 @@ Database = AsyncDatabase[Any]
 Loop = asyncio.AbstractEventLoop
 
 # Seconds for which a client may talk to the server when it is closed at the end of the program.
-_CLOSING = 1.0
+_CLOSING = 3.0
 # A forked process cannot close the clients of its parent, and they warn if they are dropped open.
 _inherited: list[AsyncMongoClient[Any]] = []
 

@@ -16,8 +16,10 @@ from fsspec.spec import _Cached
 from fsspec.utils import isfilelike
 from pymongo.asynchronous.database import AsyncDatabase
 
+from gridproxy.bucket import Bucket
 from gridproxy.errors import BadOption
 from gridproxy.gridfs.download.download import read_range, read_ranges
+from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import DEFAULT_CHUNK_SIZE
 from gridproxy.gridfs.upload.options import UploadOptions, upload_request
 from gridproxy.runtime.tasks import gather
@@ -133,6 +135,10 @@ class GridFSFileSystem(AsyncFileSystem, metaclass=_Instances):
         """
         await self.clients.aclose()
 
+    def close(self) -> None:
+        """Close the client of the blocking methods. The next use makes another one. The end of the program does so."""
+        sync(self.loop, self.aclose)
+
     def __reduce__(self) -> tuple[Any, ...]:
         if any(isinstance(value, AsyncDatabase) for value in (*self.storage_args, *self.storage_options.values())):
             raise TypeError("a file system with a database object cannot be pickled: make it with uri= and a name")
@@ -203,9 +209,11 @@ class GridFSFileSystem(AsyncFileSystem, metaclass=_Instances):
     # Reading
 
     async def _cat_file(self, path: Path_, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
-        bucket, info = await self.files.file(self._path(path))
-        first, stop, _step = slice(start, end).indices(info.length)
-        return await read_range(bucket.store, info.id, first, max(first, stop), info=info)
+        async def read(bucket: Bucket, info: FileInfo) -> bytes:
+            first, stop, _step = slice(start, end).indices(info.length)
+            return await read_range(bucket.store, info.id, first, max(first, stop), info=info)
+
+        return await self.files.read_newest(self._path(path), read)
 
     async def _cat_ranges(
         self,
@@ -228,10 +236,12 @@ class GridFSFileSystem(AsyncFileSystem, metaclass=_Instances):
             places.setdefault(path, []).append(place)
 
         async def read(path: str) -> list[bytes] | Exception:
-            try:
-                bucket, info = await self.files.file(self._path(path))
+            async def read_slices(bucket: Bucket, info: FileInfo) -> list[bytes]:
                 slices = [slice(begins[place], stops[place]).indices(info.length)[:2] for place in places[path]]
                 return await read_ranges(bucket.store, info.id, slices, info=info)
+
+            try:
+                return await self.files.read_newest(self._path(path), read_slices)
             except Exception as error:  # noqa: BLE001  # the caller gets it in the place of the content
                 return error
 

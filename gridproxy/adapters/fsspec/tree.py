@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Literal, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Literal, Protocol, TypeVar
 
 from gridproxy.bucket import Bucket
-from gridproxy.errors import CorruptFile, FileMissing
+from gridproxy.errors import CorruptFile, FileMissing, FileVanished
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import DEFAULT_CHUNK_SIZE
 from gridproxy.gridfs.store.server_clock import server_now
@@ -34,6 +35,10 @@ from .paths import (
 )
 
 Revisions = Literal["replace", "keep"]
+T = TypeVar("T")
+
+# How often a read by name looks for the newest revision.
+_LOOKS = 4
 
 # Names in one page of a search for directories. Each directory in a page costs no request of its own.
 _NAMES_PER_PAGE = 1000
@@ -83,6 +88,13 @@ class Tree:
         hint = "" if name else f". A URL is {PROTOCOL}://BUCKET/NAME"
         raise IsADirectoryError(errno.EISDIR, f"this is a directory and not a file{hint}", f"{PROTOCOL}://{path}")
 
+    async def read_newest(self, path: str, read: Callable[[Bucket, FileInfo], Awaitable[T]]) -> T:
+        """Read the newest revision, and look again if another client has replaced it in between."""
+        for _ in range(_LOOKS - 1):
+            with suppress(FileVanished):
+                return await read(*await self.file(path))
+        return await read(*await self.file(path))
+
     async def entry(self, path: str) -> dict[str, Any]:
         """Return what is known about a file or a directory. Raises `FileNotFoundError`."""
         try:
@@ -105,7 +117,9 @@ class Tree:
         return missing(name, f"the database {database!r} has no bucket of this name. A URL is {PROTOCOL}://BUCKET/NAME")
 
     async def _has_files(self, bucket: Bucket, name: str) -> bool:
-        return bool(await self._names(bucket, {"filename": beginning(f"{name}/")}, limit=1))
+        return bool(
+            await self._names(bucket, {"filename": beginning(f"{name}/"), **await _not_expired(bucket)}, limit=1)
+        )
 
     # Listing
 

@@ -30,6 +30,14 @@ def options(mongodb_uri: str, synchronous: Database[dict[str, Any]]) -> dict[str
 
 @pytest.fixture
 def fs(options: dict[str, Any]) -> Iterator[GridFSFileSystem]:
-    """Make a file system, and forget it and its client afterwards."""
+    """Make a file system. Its client, and those of all others that a test makes, are closed afterwards."""
     yield GridFSFileSystem(**options)
+    close_all()
+
+
+def close_all() -> None:
+    """Close the clients of all file systems with blocking methods, and forget the file systems."""
+    for made in list(GridFSFileSystem._cache.values()):
+        if not made.asynchronous:
+            made.close()
     GridFSFileSystem.clear_instance_cache()

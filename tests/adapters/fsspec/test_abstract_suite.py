@@ -11,6 +11,8 @@ from fsspec.tests import abstract
 
 from gridproxy.adapters.fsspec import GridFSFileSystem
 
+from .conftest import close_all
+
 
 @pytest.fixture(scope="module")
 def shared_fs(mongodb_uri: str) -> Iterator[GridFSFileSystem]:
@@ -19,6 +21,7 @@ def shared_fs(mongodb_uri: str) -> Iterator[GridFSFileSystem]:
     yield made
     made.rm("data", recursive=True)
     made.rmdir("data")
+    close_all()
 
 
 class GridFSFixtures(abstract.AbstractFixtures):
@@ -36,7 +39,7 @@ class GridFSFixtures(abstract.AbstractFixtures):
 
     @pytest.fixture
     def supports_empty_directories(self) -> bool:
-        """A directory is the beginning of names, so the suite puts a file into those that it needs."""
+        """Let the suite put a file into each directory: a directory is only the beginning of names."""
         return False
 
 

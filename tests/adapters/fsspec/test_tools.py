@@ -15,9 +15,13 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
+from litestar import Litestar, get
+from litestar.response import File
+from litestar.testing import TestClient
 from pymongo.database import Database
 
 from gridproxy.adapters.fsspec import GridFSFileSystem, file
+from gridproxy.gridfs.download import download
 
 Synchronous = Database[dict[str, Any]]
 
@@ -75,7 +79,7 @@ def test_one_column_of_a_parquet_file_fetches_little_more_than_arrow_asks_for(
         )
     asked: list[int] = []
     fetched: list[int] = []
-    read, fetch = file.GridFSFile.read, file.read_range
+    read, fetch = file.GridFSFile.read, download.read_range
 
     def counted_read(self: Any, length: int = -1) -> bytes:
         asked.append(len(found := read(self, length)))
@@ -103,8 +107,8 @@ def test_zarr_writes_and_reads_arrays(options: dict[str, Any], fs: GridFSFileSys
     array[:] = values
     array.attrs["place"] = "Alps"
     again = zarr.open_array(url, mode="r", storage_options=options)
-    assert (again[:] == values).all()
-    assert (again[5:40, 7] == values[5:40, 7]).all()
+    assert np.array_equal(np.asarray(again[:]), values)
+    assert np.array_equal(np.asarray(again[5:40, 7]), values[5:40, 7])
     assert again.attrs["place"] == "Alps"
     assert "data/array.zarr/zarr.json" in fs.find("data")
     # zarr made an asynchronous file system in its own event loop. Its client is closed there.
@@ -150,14 +154,14 @@ def test_rsync_copies_to_and_from_other_file_systems(
     memory.pipe({"/zoo/a/1": b"1", "/zoo/b": b"22"})
     try:
         fsspec.generic.rsync("memory:///zoo", "gridfs://data/zoo", inst_kwargs=instance)
-        assert fs.cat("data/zoo", recursive=True) == {"data/zoo/a/1": b"1", "data/zoo/b": b"22"}
+        assert fs.cat(fs.find("data/zoo")) == {"data/zoo/a/1": b"1", "data/zoo/b": b"22"}
         fsspec.generic.rsync("gridfs://data/zoo", f"file://{tmp_path}/zoo", inst_kwargs=instance)
         assert (tmp_path / "zoo" / "a" / "1").read_bytes() == b"1"
         (tmp_path / "zoo" / "b").write_bytes(b"333")
         (tmp_path / "zoo" / "c").write_bytes(b"c")
         (tmp_path / "zoo" / "a" / "1").unlink()
         fsspec.generic.rsync(f"file://{tmp_path}/zoo", "gridfs://data/zoo", inst_kwargs=instance, delete_missing=True)
-        assert fs.cat("data/zoo", recursive=True) == {"data/zoo/b": b"333", "data/zoo/c": b"c"}
+        assert fs.cat(fs.find("data/zoo")) == {"data/zoo/b": b"333", "data/zoo/c": b"c"}
         fsspec.generic.rsync("gridfs://data/zoo", "memory:///back", inst_kwargs=instance)
         assert memory.cat("/back/b") == b"333"
     finally:
@@ -175,10 +179,6 @@ def test_chained_urls_and_mappings(fs: GridFSFileSystem, options: dict[str, Any]
 
 
 def test_litestar_serves_files(fs: GridFSFileSystem) -> None:
-    from litestar import Litestar, get
-    from litestar.response import File
-    from litestar.testing import TestClient
-
     fs.pipe("data/photos/marmot.txt", b"a marmot")
     fs.pipe("data/large.bin", bytes(3_000_000))
 
