@@ -20,8 +20,8 @@ Loop = asyncio.AbstractEventLoop
 
 # Seconds for which a client may talk to the server when it is closed at the end of the program.
 _CLOSING = 3.0
-# A forked process cannot close the clients of its parent, and they warn if they are dropped open.
-_inherited: list[AsyncMongoClient[Any]] = []
+# A forked process cannot close the clients of its parent, and they and their connections warn if they are dropped open.
+_inherited: list[tuple[Loop, AsyncMongoClient[Any]]] = []
 
 
 class Clients:
@@ -79,7 +79,7 @@ class Clients:
 def _close(loop: Loop, client: AsyncMongoClient[Any], pid: int) -> None:
     """Close a client whose file system is gone, in the loop that it belongs to."""
     if pid != os.getpid():
-        _inherited.append(client)
+        _inherited.append((loop, client))
         return
     if not loop.is_running():
         return

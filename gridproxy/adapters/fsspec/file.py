@@ -193,7 +193,7 @@ def _leaves_block() -> bool:
 class CompressedFile(io.RawIOBase):
     """A file that is compressed while it is written. Codecs do not close the file that they write to."""
 
-    def __init__(self, codec: Any, file: GridFSFile) -> None:
+    def __init__(self, codec: Any, file: Any) -> None:
         self._codec = codec
         self._file = file
 
