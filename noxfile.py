@@ -44,8 +44,8 @@ def oldest(session: nox.Session) -> None:
 
 @nox.session
 def servers(session: nox.Session) -> None:
-    """Run the suite on another server than the embedded one."""
-    _run(session, "tests.second_server")
+    """Run the suite on other servers than the embedded one."""
+    _run(session, "tests.servers")
 
 
 @nox.session

@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncGridFile",
+    "AsyncioRequired",
     "BadFilename",
     "BadId",
     "BadMetadata",
@@ -45,6 +46,7 @@ __all__ = [
     "GarbageReport",
     "GridProxyError",
     "ImageOptions",
+    "IndexesNotAllowed",
     "InfoNotLoaded",
     "MultipleDocumentsFound",
     "NestedTransaction",
@@ -59,6 +61,7 @@ __all__ = [
     "Transaction",
     "TransactionsUnsupported",
     "UnacknowledgedWriteConcern",
+    "UniqueIndexViolation",
     "UploadInProgress",
     "ValidationError",
     "Writer",

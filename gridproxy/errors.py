@@ -22,11 +22,14 @@ Each class derives from `GridProxyError` and from the class that users already c
     ├── FileClosed               ValueError                         a write or a read after close()
     ├── InfoNotLoaded            RuntimeError                       the file's record was not loaded yet
     ├── UploadInProgress         RuntimeError                       the file is being written at this moment
+    ├── UniqueIndexViolation     pymongo.errors.DuplicateKeyError   a unique index of the application's has the value
+    ├── IndexesNotAllowed        pymongo.errors.OperationFailure    the user may not list or create indexes
     ├── OutcomeUnknown           pymongo.errors.PyMongoError        the server may or may not have stored the file
     ├── CommitUnknown            pymongo.errors.PyMongoError        the server may or may not have committed
     ├── NestedTransaction        pymongo.errors.InvalidOperation    a transaction inside another one
-    ├── TransactionsUnsupported  pymongo.errors.OperationFailure    a standalone server has no transactions
+    ├── TransactionsUnsupported  pymongo.errors.OperationFailure    the server has no transactions
     ├── NotConnected             RuntimeError                       no database is connected
+    ├── AsyncioRequired          RuntimeError                       trio, or no event loop, runs the call
     ├── ValidationError          ValueError                         a document's field refuses a value
     ├── StaleDocument            RuntimeError                       another client changed the file field first
     ├── DocumentMissing          LookupError                        no document matches
@@ -35,11 +38,15 @@ Each class derives from `GridProxyError` and from the class that users already c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from bson import ObjectId
 from gridfs.errors import CorruptGridFile, FileExists, NoFile
-from pymongo.errors import ConfigurationError, InvalidOperation, OperationFailure, PyMongoError
+from pymongo.errors import ConfigurationError, DuplicateKeyError, InvalidOperation, OperationFailure, PyMongoError
 
 __all__ = [
+    "AsyncioRequired",
     "BadFilename",
     "BadId",
     "BadMetadata",
@@ -57,6 +64,7 @@ __all__ = [
     "FileRefused",
     "FileVanished",
     "GridProxyError",
+    "IndexesNotAllowed",
     "InfoNotLoaded",
     "MultipleDocumentsFound",
     "NestedTransaction",
@@ -67,9 +75,14 @@ __all__ = [
     "TooLarge",
     "TransactionsUnsupported",
     "UnacknowledgedWriteConcern",
+    "UniqueIndexViolation",
     "UploadInProgress",
     "ValidationError",
 ]
+
+
+_LONGEST = 300  # characters of a value in an error message
+STANDALONE = "it is a standalone server"
 
 
 def type_name(value: object) -> str:
@@ -78,8 +91,44 @@ def type_name(value: object) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def describe_object(value: object) -> str:
+    """Return the name of a value's type, and what to use instead if it belongs to another driver than the async one."""
+    modules = [base.__module__ for base in type(value).__mro__]
+    if any(module.startswith("motor.") for module in modules):
+        return f"{type_name(value)}, which is Motor's: replace Motor's client by pymongo's AsyncMongoClient"
+    if any(module.startswith("pymongo.synchronous.") for module in modules):
+        return f"{type_name(value)}, which is synchronous: replace MongoClient by AsyncMongoClient"
+    return type_name(value)
+
+
+def shortened(text: str) -> str:
+    """Return a text for an error message, without its middle if it is long."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 100]} ... {text[-80:]}"
+
+
+def server_text(error: OperationFailure) -> str:
+    """Return what the server says in its error."""
+    return str((error.details or {}).get("errmsg") or error)
+
+
+_LONGEST_MESSAGE = 2000
+
+
+def shown(value: object) -> str:
+    """Return the `repr` of a value from outside for an error message, without its middle if it is long."""
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):  # an int of more than 4300 digits, a value that contains itself
+        return f"<{type_name(value)}>"
+
+
 class GridProxyError(Exception):
     """The base class of all errors that this package raises itself."""
+
+    def __str__(self) -> str:
+        # Messages name ids and names from outside, and may be sent back to a client.
+        text = super().__str__()
+        return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}... ({len(text)} characters)"
 
     def __reduce__(self) -> tuple[object, ...]:
         # The constructors do not accept `args`, and data pipelines pickle errors to send them to other processes.
@@ -99,7 +148,7 @@ class FileMissing(GridProxyError, NoFile):
         hint = ""
         if isinstance(id, str) and ObjectId.is_valid(id):
             hint = f". This id is a str, and ids are ObjectIds by default: try ObjectId({id!r})"
-        super().__init__(message or f"no file is stored under the id {id!r}{place}{hint}")
+        super().__init__(message or f"no file is stored under the id {shown(id)}{place}{hint}")
 
 
 class FileAlreadyStored(GridProxyError, FileExists):
@@ -111,7 +160,7 @@ class FileAlreadyStored(GridProxyError, FileExists):
 
     def __init__(self, id: object, *, message: str | None = None) -> None:
         self.id = id
-        super().__init__(message or f"a file is already stored under the id {id!r}. It was not changed")
+        super().__init__(message or f"a file is already stored under the id {shown(id)}. It was not changed")
 
 
 class CorruptFile(GridProxyError, CorruptGridFile):
@@ -125,7 +174,7 @@ class CorruptFile(GridProxyError, CorruptGridFile):
     def __init__(self, id: object, reason: str) -> None:
         self.id = id
         self.reason = reason
-        super().__init__(f"file {id!r} is corrupt: {reason}")
+        super().__init__(f"file {shown(id)} is corrupt: {reason}")
 
 
 class FileVanished(FileMissing, CorruptFile):
@@ -135,7 +184,7 @@ class FileVanished(FileMissing, CorruptFile):
         self.id = id
         self.reason = "it was deleted while it was being read"
         # Each parent's constructor would call the other one with the wrong arguments.
-        GridProxyError.__init__(self, f"file {id!r}: {self.reason}")
+        GridProxyError.__init__(self, f"file {shown(id)}: {self.reason}")
 
 
 class BadSource(GridProxyError, TypeError):
@@ -246,6 +295,46 @@ class UploadInProgress(GridProxyError, RuntimeError):
     """The file or the id is being written at this moment, or in a transaction or a save that has not ended."""
 
 
+class UniqueIndexViolation(GridProxyError, DuplicateKeyError):
+    """A unique index that the application added to the bucket already has this value. The file was not stored.
+
+    Attributes:
+        index: The name of the index, or None if the server did not name it.
+        value: The refused value, `{"filename": "a.jpg"}`, or the server's text for it, or None.
+        details: What the server answered.
+    """
+
+    def __init__(self, index: str | None, value: object, *, bucket: str, details: Mapping[str, Any]) -> None:
+        self.index = index
+        self.value = value
+        self.answer: dict[str, Any] = dict(details)
+        name = "a unique index" if index is None else f"the unique index {index!r}"
+        shown = "this value" if value is None else shortened(value if isinstance(value, str) else repr(value))
+        super().__init__(
+            f"{name} of {bucket} already has {shown}. Choose another value, or remove the file that has it", 11000
+        )
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What the server answered: `keyPattern`, `keyValue` and `errmsg`."""
+        return self.answer
+
+
+class IndexesNotAllowed(GridProxyError, OperationFailure):
+    """The user may not list or create the indexes of GridFS. Nothing was stored.
+
+    `Bucket(..., indexes=False)` and `FileOptions(indexes=False)` leave them to another user.
+    """
+
+    def __init__(self, bucket: str, error: OperationFailure) -> None:
+        super().__init__(
+            f"the indexes of {bucket} cannot be checked or created ({shortened(server_text(error))}). Let a user with "
+            "the privileges listIndexes and createIndex call ensure_indexes(), and use the bucket here with "
+            "Bucket(..., indexes=False) or FileOptions(indexes=False)",
+            error.code,
+        )
+
+
 class OutcomeUnknown(GridProxyError, PyMongoError):
     """The server did not answer the insert of the file's record, so the file may or may not be stored.
 
@@ -259,7 +348,7 @@ class OutcomeUnknown(GridProxyError, PyMongoError):
     def __init__(self, id: object) -> None:
         self.id = id
         super().__init__(
-            f"the server did not say whether the file {id!r} was stored, so nothing was removed. "
+            f"the server did not say whether the file {shown(id)} was stored, so nothing was removed. "
             "Call stat() when the server answers again"
         )
 
@@ -277,7 +366,7 @@ class CommitUnknown(GridProxyError, PyMongoError):
     def __init__(self, ids: list[object]) -> None:
         self.ids = ids
         super().__init__(
-            f"the server did not say whether the transaction was committed, so no chunk of the files {ids!r} was "
+            f"the server did not say whether the transaction was committed, so no chunk of the files {shown(ids)} was "
             "removed. Call stat() when the server answers again, and reload() the documents",
             error_labels=["UnknownTransactionCommitResult"],
         )
@@ -288,18 +377,35 @@ class NestedTransaction(GridProxyError, InvalidOperation):
 
 
 class TransactionsUnsupported(GridProxyError, OperationFailure):
-    """The server is a standalone one. MongoDB has transactions on replica sets (also of one node) and behind mongos."""
+    """The server has no transactions. MongoDB has them on replica sets (also of one node) and behind mongos.
 
-    def __init__(self) -> None:
+    Attributes:
+        reason: Why the server is known to have none.
+    """
+
+    def __init__(self, reason: str = STANDALONE) -> None:
+        self.reason = reason
         super().__init__(
             "this is a standalone server, which has no transactions: start it with --replSet and initiate a set of one "
-            "node, or do not use a transaction",
+            "node, or do not use a transaction"
+            if reason == STANDALONE
+            else f"this server has no transactions ({reason}): do not use a transaction",
             20,
         )
 
 
 class NotConnected(GridProxyError, RuntimeError):
     """No database is known for this alias. `gridproxy.connect(database)` sets one."""
+
+
+class AsyncioRequired(GridProxyError, RuntimeError):
+    """The call runs without asyncio, on which pymongo's `AsyncMongoClient` depends. Trio has no such client."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "gridproxy needs asyncio, because pymongo's AsyncMongoClient does, and no asyncio event loop is running "
+            "here: start the program with asyncio.run() or anyio.run(backend='asyncio') instead of trio"
+        )
 
 
 class ValidationError(GridProxyError, ValueError):

@@ -1,11 +1,12 @@
 """The one runner: `python -m tests` runs all that CI runs.
 
 It checks format, rules, layers and types, runs the tests and demands their coverage. Then it tries what users install:
-the wheel on each Python that is here, and the oldest versions that the extras allow.
+the wheel on each Python that is here, the oldest versions that the extras allow, and the newest Python that is here
+with the newest versions.
 
-`--fast` leaves out coverage, packaging and oldest. `--only=format,rules` runs these steps alone. Other arguments are
-pytest's: `python -m tests --fast tests/http -k ranges`. A failed step does not stop the others. The exit code is 0
-if every step passed.
+`--fast` leaves out coverage, packaging, oldest and newest. `--only=format,rules` runs these steps alone. Other
+arguments are pytest's: `python -m tests --fast tests/http -k ranges`. A failed step does not stop the others. The exit
+code is 0 if every step passed.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _CHECKS = [
 _INSTALLED = [
     ("packaging", [[*_PYTHON, "pytest", "tests/packaging"]]),
     ("oldest", [[*_PYTHON, "tests.oldest"]]),
+    ("newest", [[*_PYTHON, "tests.newest"]]),
 ]
 
 
@@ -93,7 +95,7 @@ def main(arguments: list[str]) -> int:
     if failed:
         print(f"\nNot good: {', '.join(failed)} failed ({took}).", flush=True)
         return 1
-    left_out = " (coverage, packaging and oldest left out)" if fast and not only else ""
+    left_out = " (coverage, packaging, oldest and newest left out)" if fast and not only else ""
     print(f"\nAll good: {', '.join(name for name, _ in steps)}{left_out}, in {took}.", flush=True)
     return 0
 

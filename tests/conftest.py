@@ -43,6 +43,8 @@ _LONG = [
     "tests/faults/test_cancelled_uploads.py",
     "tests/web/test_gallery.py",
     "tests/faults/test_broken_links.py",
+    "tests/faults/test_deadlines.py",
+    "tests/faults/test_settling.py",
     "tests/adapters/test_document_cancelled.py",
     "tests/bucket/test_bucket.py",
     "tests/bucket/test_sharding.py",
@@ -145,6 +147,12 @@ async def database(client: AsyncMongoClient[dict[str, Any]]) -> AsyncIterator[As
     name = f"gridproxy_test_{uuid.uuid4().hex}"
     yield client[name]
     await client.drop_database(name)
+
+
+@pytest.fixture
+def database_without_server() -> AsyncDatabase[dict[str, Any]]:
+    """Return a database for what is checked before any command is sent."""
+    return AsyncMongoClient[dict[str, Any]]("mongodb://127.0.0.1:1", connect=False)["zoo"]
 
 
 @pytest.fixture

@@ -13,6 +13,9 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import AutoReconnect
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
+from gridproxy import Bucket
+from gridproxy.runtime.capabilities import Feature
+
 Database = AsyncDatabase[dict[str, Any]]
 
 
@@ -60,6 +63,12 @@ async def orphans(database: Database, bucket: str = "fs") -> list[Any]:
     """Return the ids that have chunks and no record."""
     ids = await database[f"{bucket}.chunks"].distinct("files_id")
     return [id for id in ids if await database[f"{bucket}.files"].find_one({"_id": id}) is None]
+
+
+def without(bucket: Bucket, *features: Feature) -> None:
+    """Let the bucket's client believe that the server does not have these features."""
+    for feature in features:
+        bucket.capabilities.replace(feature, "a test says so")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ key is a reason to ask all.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import bson
@@ -72,6 +72,8 @@ def reached(name: str, command: Mapping[str, Any], keys: Mapping[str, str]) -> I
         yield from _reached_by_bulk_write(command, keys)
         return
     collection = command[name]
+    if name == "aggregate":
+        yield from _reached_by_lookup(command["pipeline"], keys)
     if collection not in keys:
         return
     key = keys[collection]
@@ -91,6 +93,14 @@ def reached(name: str, command: Mapping[str, Any], keys: Mapping[str, str]) -> I
             yield collection, _shards(key_values(statement["q"], key))
     else:
         raise AssertionError(f"how does a router send {name}? Say it here")
+
+
+def _reached_by_lookup(stages: Sequence[Mapping[str, Any]], keys: Mapping[str, str]) -> Iterator[tuple[str, Shards]]:
+    """Yield the collections that `$lookup` reads. The documents are found by the ids of those before."""
+    for lookup in (stage["$lookup"] for stage in stages if "$lookup" in stage):
+        if lookup["from"] in keys:
+            found = lookup["localField"] == "_id" and lookup["foreignField"] == keys[lookup["from"]]
+            yield lookup["from"], _shards(key_values(stages[0]["$match"], "_id") if found else None)
 
 
 def _reached_by_bulk_write(command: Mapping[str, Any], keys: Mapping[str, str]) -> Iterator[tuple[str, Shards]]:

@@ -36,12 +36,13 @@ EXTRAS = [
 ]
 
 NAMES = """
-AsyncGridFile BadFilename BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown ContentTypeRefused
-CorruptFile DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo FileMissing
-FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions InfoNotLoaded
-MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused Reader Staged StaleDocument
-Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern UploadInProgress ValidationError
-Writer connect disconnect prefetch rewrite_references transaction using with_transaction wrap_field
+AsyncGridFile AsyncioRequired BadFilename BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown
+ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo
+FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions IndexesNotAllowed
+InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused Reader Staged
+StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern UniqueIndexViolation
+UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references transaction using
+with_transaction wrap_field
 """
 
 # Each public member with its parameters, `=` where one has a default, `*` before those that go by keyword only.
@@ -100,8 +101,9 @@ writelines (lines)
 """
 
 BUCKET = """
-__init__ (database, name=, *, chunk_size=, checksum=, write_concern=, read_concern=, read_preference=)
+__init__ (database, name=, *, chunk_size=, checksum=, write_concern=, read_concern=, read_preference=, indexes=)
 by_name await (filename, revision=, *, session=)
+capabilities property
 check (*, references=, older_than=, progress=)
 collect_garbage await (older_than=, dry_run=, *, unreferenced=, references=, progress=)
 copy await (id, *, filename=, content_type=, metadata=, new_id=, expires_at=, expires_after=, session=)

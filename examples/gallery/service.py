@@ -6,7 +6,7 @@ nothing behind. Browsers can seek in the files, resume downloads and cache them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import Annotated
 
 from beanie import Document, PydanticObjectId, init_beanie
 from beanie.exceptions import RevisionIdWasChanged
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from guard import LOOPBACK, Guard
 from pydantic import BaseModel
 from pymongo import AsyncMongoClient
 
@@ -74,8 +75,8 @@ def shown(item: Item) -> Shown:
     )
 
 
-def gallery(uri: str) -> FastAPI:
-    """Create the service on the database in the address, or on "gallery"."""
+def gallery(uri: str, hosts: Iterable[str] = LOOPBACK) -> FastAPI:
+    """Create the service on the database in the address, or on "gallery", for browsers that call it by these names."""
 
     @asynccontextmanager
     async def connected(app: FastAPI) -> AsyncIterator[None]:
@@ -84,13 +85,15 @@ def gallery(uri: str) -> FastAPI:
             yield
 
     # The handlers answer 413 for too large files, 415 for other types, 404 for missing files.
+    # The pages /docs and /redoc would load scripts from other hosts.
     app = FastAPI(
-        title="Gallery", lifespan=connected, exception_handlers=exception_handlers, dependencies=[Depends(from_here)]
+        title="Gallery", lifespan=connected, exception_handlers=exception_handlers, docs_url=None, redoc_url=None
     )
+    app.add_middleware(Guard, hosts=hosts)
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(STATIC / "index.html", headers={"Content-Security-Policy": "default-src 'self'"})
+        return FileResponse(STATIC / "index.html")
 
     @app.get("/items")
     async def items() -> list[Shown]:
@@ -136,9 +139,3 @@ async def found(id: PydanticObjectId) -> Item:
     if item is None:
         raise HTTPException(404, "This item does not exist any more.")
     return item
-
-
-async def from_here(request: Request, sec_fetch_site: Annotated[str | None, Header()] = None) -> None:
-    """Refuse changes that pages of other sites request. Browsers send the site in Sec-Fetch-Site."""
-    if request.method not in ("GET", "HEAD") and sec_fetch_site not in (None, "none", "same-origin"):
-        raise HTTPException(403, "Requests from other sites are not allowed.")

@@ -179,8 +179,9 @@ async def _blocks_of(descriptor: int) -> AsyncIterator[bytes]:
 def get(id_or_destination: Sequence[str], name: str | None, revision: int) -> Work:
     """Write a file to DESTINATION. - is stdout.
 
-    Without a DESTINATION the file is written to the current folder under its own name, unless that name exists. The
-    destination is renamed from a temporary file, so it is never incomplete.
+    Without a DESTINATION the file is written to the current folder under its own name, unless that name exists. A
+    dash at its beginning becomes an underscore. The destination is renamed from a temporary file, so it is never
+    incomplete.
     """
     rest = list(id_or_destination)
     id = id_of(rest.pop(0)) if name is None and rest else None
@@ -208,6 +209,8 @@ def get(id_or_destination: Sequence[str], name: str | None, revision: int) -> Wo
 def _own_name(info: FileInfo) -> str:
     # Another client chose the name, so it must not lead to another folder or to an existing file.
     name = PurePosixPath((info.filename or "").replace("\\", "/")).name or shown_id(info.id)
+    if name.startswith("-"):  # `tar *` and others would take it for an option
+        name = f"_{name.lstrip('-')}"
     # Refuse hidden files, which a shell may execute, control characters, and drives of Windows.
     if name.startswith(".") or Path(name).name != name or not name.isprintable():
         raise Stop(USAGE, f"the name {info.filename!r} cannot be used for a local file: give a DESTINATION")

@@ -34,7 +34,7 @@ Exit codes:
   2    the arguments are invalid
   3    the file does not exist
   4    the server cannot be reached, or refuses the command
-  5    the id is in use, or an upload with it is running
+  5    the id, or a value in a unique index, is in use, or an upload with the id is running
   6    a local file cannot be read or written
   130  interrupted (143: terminated, 141: the output pipe was closed)"""
 
@@ -108,11 +108,11 @@ def run(connection: Connection, work: Work) -> int:
     try:
         with _show_warnings(connection, screen):
             return asyncio.run(_run_until_signal(connection, work, screen))
-    except KeyboardInterrupt:
-        screen.failure("Interrupted", "interrupted, and the unfinished operation was rolled back")
+    except KeyboardInterrupt as error:
+        screen.failure("Interrupted", f"interrupted, and {_what_is_left(error.__context__)}")
         return _INTERRUPTED
-    except asyncio.CancelledError:
-        screen.failure("Terminated", "terminated, and the unfinished operation was rolled back")
+    except asyncio.CancelledError as error:
+        screen.failure("Terminated", f"terminated, and {_what_is_left(error)}")
         return _TERMINATED
     except BrokenPipeError:
         # Python flushes stdout again at exit, which would print the same error.
@@ -148,11 +148,23 @@ async def _run_until_signal(connection: Connection, work: Work, screen: Screen) 
         return await work(connection.bucket_of(client), screen) or 0
 
 
+def _what_is_left(cancelled: BaseException | None) -> str:
+    if getattr(cancelled, "__notes__", None):
+        return "the server did not answer. What was sent may still happen. `gridproxy gc` removes what is left"
+    return "the unfinished operation was rolled back"
+
+
 def _code_of(error: Exception) -> int:
     if isinstance(error, Stop):
         return error.code
     codes = {errors.CorruptFile: FOUND, errors.FileMissing: MISSING, errors.FileAlreadyStored: TAKEN}
-    codes |= {errors.UploadInProgress: TAKEN, PyMongoError: SERVER, errors.BadOption: USAGE, errors.BadId: USAGE}
+    codes |= {
+        errors.UploadInProgress: TAKEN,
+        errors.UniqueIndexViolation: TAKEN,
+        PyMongoError: SERVER,
+        errors.BadOption: USAGE,
+        errors.BadId: USAGE,
+    }
     return next((code for kind, code in codes.items() if isinstance(error, kind)), LOCAL)
 
 
@@ -160,7 +172,7 @@ def _message(error: Exception) -> str:
     if isinstance(error, ServerSelectionTimeoutError):
         # The rest of the message repeats the whole topology for each server.
         return f"no server responds: {str(error).partition(', Timeout:')[0]}"
-    if isinstance(error, OperationFailure):
+    if isinstance(error, OperationFailure) and not isinstance(error, errors.GridProxyError):
         return f"the server refuses the command: {str(error).partition(', full error:')[0]}"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"

@@ -156,8 +156,9 @@ class Attacher:
         Content that can be read only once says so at the next save. A removal that fails is noted on `cause`.
         """
         stored, self._stored = self._stored, []
-        for restore, store, id in reversed(stored):
+        for restore, _, _ in reversed(stored):
             restore()
+        for _, store, id in reversed(stored):
             await delete_after_failure(store, [id], session, cause)
 
     async def save(

@@ -25,7 +25,7 @@ class DefaultDatabase:
 
     def __init__(self, database: AsyncDatabase[Any]) -> None:
         self.database = database
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[tuple[str, bool], Bucket] = {}
         self._resolved: dict[int, tuple[FileOptions, FileOptions]] = {}
 
     def options(self, options: FileOptions) -> FileOptions:
@@ -37,9 +37,10 @@ class DefaultDatabase:
             return known[1]
         name = options.bucket or DEFAULT_NAME
         assert isinstance(name, str), "a bucket is a Bucket or a name"
-        if name not in self._buckets:
-            self._buckets[name] = Bucket(self.database, name)
-        resolved = replace(options, bucket=self._buckets[name])
+        key = name, options.indexes
+        if key not in self._buckets:
+            self._buckets[key] = Bucket(self.database, name, indexes=options.indexes)
+        resolved = replace(options, bucket=self._buckets[key])
         if len(self._resolved) > 1000:  # options that are made anew for each object would grow without a bound
             self._resolved.clear()
         self._resolved[id(options)] = options, resolved

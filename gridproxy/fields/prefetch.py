@@ -69,8 +69,8 @@ async def load_infos(files: Iterable[AsyncGridFile], session: Session | None) ->
     for store, group in _by_store(unknown):
         infos = await stat_many(store, [file.id for file in group], session)
         for file in group:
-            if file.id in infos:
-                file.state.on_info(file.id, store.session_for(session))(infos[file.id])
+            if file.id in infos and file.state.may_have(infos[file.id]):
+                file.state.on_info(store, file.id, store.session_for(session))(infos[file.id])
 
 
 async def _load_contents(files: list[AsyncGridFile], session: Session | None) -> None:
@@ -99,6 +99,7 @@ def _by_store(files: Iterable[AsyncGridFile]) -> list[tuple[Store, list[AsyncGri
         if file.id is None or file.state.busy is not None or not is_plain_id(file.id):
             continue
         store = file.state.store()
+        store = store.whole or store  # one query for the variants of many pictures
         same = next((group for other, group in groups if other.same_as(store)), None)
         if same is None:
             groups.append((store, [file]))

@@ -10,13 +10,13 @@ from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
 from gridproxy.bucket import Bucket
-from gridproxy.errors import BadOption, type_name
+from gridproxy.errors import BadOption, describe_object
 from gridproxy.file.connection import store_for
 from gridproxy.file.options import FileOptions, StoreAs
 from gridproxy.gridfs.operations.many import stat_many
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.records.ids import id_filter, is_plain_id
-from gridproxy.gridfs.store.collections import Record, Session, Store
+from gridproxy.gridfs.store.collections import Record, Session, Store, plain_decoding
 from gridproxy.runtime.tasks import run_to_completion
 
 from .paths import enter_list, parse_path
@@ -62,7 +62,9 @@ async def rewrite_references(
     ```
     """
     if not isinstance(collection, AsyncCollection):
-        raise BadOption(f"an AsyncCollection such as client['zoo']['animal'] is needed, not {type_name(collection)}")
+        raise BadOption(
+            f"an AsyncCollection such as client['zoo']['animal'] is needed, not {describe_object(collection)}"
+        )
     path = parse_path(field, operators=False)
     options = FileOptions(bucket=bucket, db_alias=db_alias, store=store)
     work = _Rewriting(collection, path, store_for(options.bucket, options.db_alias), store, session)
@@ -82,8 +84,10 @@ class _Rewriting:
     def __init__(
         self, collection: AsyncCollection[Any], path: list[str], store: Store, form: StoreAs, session: Session | None
     ) -> None:
-        options = collection.codec_options.with_options(document_class=dict)
-        self.collection: AsyncCollection[Record] = collection.with_options(codec_options=options)
+        # Type decoders of the application's would change ids, and what is read here is written back.
+        self.collection: AsyncCollection[Record] = collection.with_options(
+            codec_options=plain_decoding(collection.codec_options)
+        )
         self.projection = {path[0]: 1}
         self._path = path
         self._store = store

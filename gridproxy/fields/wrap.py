@@ -282,7 +282,7 @@ class WrappedState(FileState):
         self._form = form or self._form
         if id != self._known_id:
             self._known_id = id
-            self._known_info = self.reader = None
+            self._known_info = self.reader = self.home = None
             self._attach_anew(owner)
 
     def _attach_anew(self, owner: object) -> None:

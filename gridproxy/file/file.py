@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
-from gridproxy.errors import BadId, BadOption, FileClosed, FileMissing
+from gridproxy.errors import BadId, BadOption, FileClosed, FileMissing, shown
 from gridproxy.gridfs.content.variants import named_variants, thumbnail_id
 from gridproxy.gridfs.download.download import load_info, read_range, read_ranges
 from gridproxy.gridfs.download.reader import DownloadStream, Reader, text_decoder
@@ -18,7 +19,9 @@ from gridproxy.gridfs.operations.copy import copy_file
 from gridproxy.gridfs.operations.pictures import upload_picture
 from gridproxy.gridfs.operations.update import rename_file, update_file
 from gridproxy.gridfs.records.file_info import FileInfo
-from gridproxy.gridfs.store.collections import Session
+from gridproxy.gridfs.records.media_types import TYPE_KEYS
+from gridproxy.gridfs.store.collections import Session, Store
+from gridproxy.gridfs.upload.content_check import check_stored
 from gridproxy.gridfs.upload.options import TransferOptions, UploadRequest, split_metadata, upload_request
 from gridproxy.gridfs.upload.sources import Data, Source, SourceLike, open_source
 from gridproxy.gridfs.upload.staging import Staged
@@ -105,9 +108,9 @@ class AsyncGridFile:
 
     def __repr__(self) -> str:
         id, info = self.state.ref
-        name = "" if info is None else f" {info.filename!r} {info.length} bytes"
+        name = "" if info is None else f" {shown(info.filename)} {info.length} bytes"
         doing = f", {self.state.busy}" if self.state.busy else ""
-        return f"<{type(self).__name__} {'empty' if id is None else f'id={id!r}'}{name}{doing}>"
+        return f"<{type(self).__name__} {'empty' if id is None else f'id={shown(id)}'}{name}{doing}>"
 
     # Copies and pydantic
 
@@ -268,19 +271,23 @@ class AsyncGridFile:
     def thumbnail(self) -> AsyncGridFile:
         """A picture's thumbnail, a file of its own. Empty if the picture has none."""
         info = self._record("thumbnail")
-        return self._variant(None if info is None else thumbnail_id(info.metadata, info.extra))
+        id = None if info is None else thumbnail_id(info.metadata, info.extra)
+        # MongoEngine's thumbnails do not name their picture. Only a record has its key, never a snapshot.
+        named = info is not None and info.metadata.get("thumbnail_id") is not None
+        return self._variant(id, self.state.id if named else None)
 
     @property
     def variants(self) -> Mapping[str, AsyncGridFile]:
         """A picture's variants by name, each a file of its own. Empty if there are none."""
         info = self._record("variants")
         metadata = _NO_METADATA if info is None else info.metadata
-        return {name: self._variant(id) for name, id in named_variants(metadata).items()}
+        return {name: self._variant(id, self.state.id) for name, id in named_variants(metadata).items()}
 
-    def _variant(self, id: object) -> AsyncGridFile:
+    def _variant(self, id: object, picture: object) -> AsyncGridFile:
         known = self.state.variants.get(repr(id))  # the same object each time, because it has a position
         if not isinstance(known, AsyncGridFile):
             known = AsyncGridFile(id, bucket=self.options.bucket, alias=self.options.db_alias)
+            known.state.home, known.state.picture = self.state.home, picture
             self.state.variants[repr(id)] = known
         return known
 
@@ -709,7 +716,7 @@ class AsyncGridFile:
         ```
         """
         store, id = self.state.require_stored()
-        on_info = self.state.on_info(id, store.session_for(session))
+        on_info = self.state.on_info(store, id, store.session_for(session))
         return await read_range(store, id, start, stop, session, self.state.chunk_size_hint, on_info)
 
     async def read_ranges(self, ranges: Sequence[tuple[int, int]], *, session: Session | None = None) -> list[bytes]:
@@ -781,7 +788,7 @@ class AsyncGridFile:
         ```
         """
         store, id = self.state.require_stored()
-        keep = self.state.on_info(id, store.session_for(session))
+        keep = self.state.on_info(store, id, store.session_for(session))
         info = await load_info(store, id, session)
         keep(info)
         return info
@@ -817,7 +824,7 @@ class AsyncGridFile:
         ```
         """
         store, id = self.state.require_stored()
-        keep = self.state.on_info(id, store.session_for(session))
+        keep = self.state.on_info(store, id, store.session_for(session))
         info = await verify_file(store, id, session)
         keep(info)
         return info
@@ -845,6 +852,7 @@ class AsyncGridFile:
         Raises:
             FileMissing: The file is empty or was deleted.
             BadMetadata: A value cannot be stored, a key is given twice, or the key is `sha256`.
+            ContentTypeRefused: A key names a type that the `content_types` of the field or the content refuse.
 
         ```python
         info = await file.update_metadata(place="Alps", unset=["owner"])
@@ -853,7 +861,22 @@ class AsyncGridFile:
         """
         store, id = self.state.require_stored()
         self.state.enlist(store.session_for(session))
-        return self._edited(await update_file(store, id, changes, unset, more, session))
+        unset = unset if isinstance(unset, str | bytes) else list(unset)
+        if isinstance(changes, Mapping | None):  # update_file refuses others
+            await self._check_retyped({**(changes or {}), **more}, unset, session)
+        return self._edited(store, await update_file(store, id, changes, unset, more, session))
+
+    async def _check_retyped(
+        self, changes: Mapping[str, Any], unset: Iterable[object] = (), session: Session | None = None
+    ) -> None:
+        """Check a new type against the content, if the field has checked the old one."""
+        limits = self.state.limits()
+        if limits.content_types is None or TYPE_KEYS.isdisjoint([*changes, *unset]):
+            return
+        store, id = self.state.require_stored()
+        info = await load_info(store, id, session)
+        metadata = {key: value for key, value in {**info.metadata, **changes}.items() if key not in unset}
+        await check_stored(store, replace(info, metadata=metadata), limits)
 
     async def rename(self, filename: str, *, session: Session | None = None) -> FileInfo:
         """Give the stored file another name.
@@ -871,14 +894,14 @@ class AsyncGridFile:
         """
         store, id = self.state.require_stored()
         self.state.enlist(store.session_for(session))
-        return self._edited(await rename_file(store, id, filename, session))
+        return self._edited(store, await rename_file(store, id, filename, session))
 
-    def _edited(self, info: FileInfo) -> FileInfo:
-        self.state.on_info(info.id)(info)
+    def _edited(self, store: Store, info: FileInfo) -> FileInfo:
+        self.state.on_info(store, info.id)(info)
         return info
 
     async def copy(self, *, session: Session | None = None, **options: Any) -> AsyncGridFile:
-        """Make a second file with the same bytes. The server copies them.
+        """Make a second file with the same bytes. The server copies them if it has `$merge`.
 
         Args:
             session: A session of pymongo's. It must not be in a transaction.
@@ -906,8 +929,16 @@ class AsyncGridFile:
         known, metadata = split_metadata(options)  # type: ignore[assignment]  # a TypedDict is a dict
         if fixed := known.keys() & {"chunk_size", "encoding"}:
             raise BadOption(f"copy() keeps the chunks of the original: {min(fixed)}= cannot be given")
-        info = await copy_file(*self.state.require_stored(), **known, more_metadata=metadata, session=session)
-        return AsyncGridFile(info.id, options=self.options, info=info)
+        given = known.get("metadata")
+        named = {**(given if isinstance(given, Mapping) else {}), **metadata}
+        if known.get("content_type") is not None:
+            named["content_type"] = known["content_type"]
+        await self._check_retyped(named, session=session)
+        store, id = self.state.require_stored()
+        info = await copy_file(store, id, **known, more_metadata=metadata, session=session)
+        copied = AsyncGridFile(info.id, options=self.options, info=info)
+        copied.state.home = store.origin
+        return copied
 
     async def delete(self, *, session: Session | None = None) -> None:
         """Remove the file and a picture's variants. This object is empty then. A missing file is not an error.
@@ -923,7 +954,8 @@ class AsyncGridFile:
             state.content = None
             if state.id is not None:
                 # As one step, because a cancellation is raised only after the removal has ended.
-                await run_to_completion(state.remove(state.store(), state.id, session))
+                store = state.store()
+                await run_to_completion(state.remove(store, state.id, session), client=store.client)
 
     async def finalize(self, *, session: Session | None = None) -> None:
         """Remove the files that this one replaced, because the caller has saved the document that holds it.

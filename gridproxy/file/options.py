@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypedDict, TypeVar
 
-from gridproxy.errors import BadOption, type_name
+from gridproxy.errors import BadOption, describe_object, type_name
 from gridproxy.gridfs.content.images import ImageOptions
 from gridproxy.gridfs.content.limits import NO_LIMITS, Limits, Validator, checked_content_types, checked_validators
 from gridproxy.gridfs.store.collections import Store
@@ -40,6 +40,7 @@ class FieldOptions(TypedDict, total=False):
     store: StoreAs
     on_delete: OnDelete
     on_replace: OnReplace
+    indexes: bool
     max_size: int | None
     content_types: Iterable[str] | str | None
     validators: Iterable[Validator] | Validator | None
@@ -58,6 +59,7 @@ class FileOptions:
         db_alias: The alias given to `connect`. None for that of the document, or else "default".
         store: What the document stores: the file's "id", or a "snapshot" of its metadata.
         on_delete: Whether to "keep" or "delete" the file when its document is deleted.
+        indexes: As for `Bucket`, if `bucket` is a name or None. A `Bucket` keeps its own choice.
         max_size: The largest size, in bytes. A larger upload is stopped at the first byte over it.
         content_types: The accepted types, such as "image/png" or "image/*". The first bytes of the content must agree
             with the type that its name or sender states. Needs the extra `sniff`.
@@ -84,6 +86,7 @@ class FileOptions:
     store: StoreAs = "id"
     on_delete: OnDelete = "keep"
     on_replace: OnReplace = "delete"
+    indexes: bool = True
     max_size: int | None = None
     content_types: Iterable[str] | str | None = None
     validators: Iterable[Validator] | Validator | None = None
@@ -97,6 +100,8 @@ class FileOptions:
             raise BadOption(f"on_delete is 'keep' or 'delete', not {self.on_delete!r}")
         if self.on_replace not in ("keep", "delete"):
             raise BadOption(f"on_replace is 'keep' or 'delete', not {self.on_replace!r}")
+        if not isinstance(self.indexes, bool):
+            raise BadOption(f"indexes is True or False, not {self.indexes!r}")
         if self.max_size is not None:
             _check_max_size(self.max_size)
         # By its class, since a database of pymongo's has any attribute that it is asked for.
@@ -105,7 +110,7 @@ class FileOptions:
             and not isinstance(self.bucket, str)
             and not hasattr(type(self.bucket), "open_upload")
         ):
-            raise BadOption(f"bucket is a Bucket, a bucket's name or None, not {type_name(self.bucket)}")
+            raise BadOption(f"bucket is a Bucket, a bucket's name or None, not {describe_object(self.bucket)}")
         if self.db_alias is not None and not isinstance(self.db_alias, str):
             raise BadOption(f"db_alias is a str, not {type_name(self.db_alias)}")
         if self.image is not None and not isinstance(self.image, ImageOptions):

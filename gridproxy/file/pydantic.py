@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ForwardRef, TypeVar, get_args
 
 from bson import ObjectId
 
-from gridproxy.errors import BadId, BadOption, BadSource, type_name
+from gridproxy.errors import BadId, BadOption, BadSource, shown, type_name
 
 from .attachment import Proof
 from .options import FileOptions
@@ -45,14 +45,16 @@ def file_schema(kind: type[F], options: FileOptions) -> CoreSchema:
             return file
         # Frameworks parse JSON first and validate the result as Python: a list from there is not content.
         if isinstance(value, list | tuple) and not (value and all(isinstance(each, _BYTES) for each in value)):
-            raise _refusal(f"a file's id, a snapshot, null or content is needed, not {type_name(value)} {value!r}")
+            raise _refusal(f"a file's id, a snapshot, null or content is needed, not {type_name(value)} {shown(value)}")
         loading = isinstance(value, str | Mapping) and _is_loading()
         return _given(kind, value, options, Proof.LOADED if loading else Proof.NONE)
 
     def from_json(value: object) -> F:
         if value is None or isinstance(value, str | Mapping):
             return _given(kind, value, options)
-        raise _refusal(f"a file's id (24 hex digits), a snapshot or null is needed, not {type_name(value)} {value!r}")
+        raise _refusal(
+            f"a file's id (24 hex digits), a snapshot or null is needed, not {type_name(value)} {shown(value)}"
+        )
 
     return core_schema.with_default_schema(
         core_schema.json_or_python_schema(

@@ -31,7 +31,7 @@ from gridproxy.gridfs.upload.writer import Writer
 from gridproxy.runtime.sessions import bound_session
 
 from .attachment import Attachment, AttachmentState, FileRef, Proof
-from .connection import store_for
+from .connection import is_overridden, store_for
 from .options import FileOptions
 
 
@@ -61,10 +61,12 @@ class FileState:
         "busy",
         "content",
         "default_of",
+        "home",
         "id",
         "info",
         "options",
         "outcome_unknown",
+        "picture",
         "reader",
         "tx_log",
         "variants",
@@ -84,6 +86,9 @@ class FileState:
         self.tx_log: TransactionLog | None = None  # of the last transaction that changed this file
         self.default_of: tuple[type, str] | None = None  # the field of a pydantic model whose default this file is
         self.variants: dict[str, Any] = {}  # the file objects of a picture's variants
+        # The `Store.origin` that the record was loaded from. In another database this id is another file.
+        self.home: object = None
+        self.picture: object = None  # the picture that a variant must name, since the variant's id may be from outside
         self.reader: Reader | None = None
         self.writer: Writer | None = None
         self.id = id
@@ -108,12 +113,23 @@ class FileState:
         """Point to another file, at its start."""
         self.id, self.info, self.content, self.outcome_unknown = id, info, None, False
         self.variants = {}
+        self.picture = None
+        if info is None:
+            self.home = None
         self.reader = None
 
     def store(self) -> Store:
-        """Return the two collections that the file is in, at this moment."""
-        bucket = self.options.bucket
-        return store_for(bucket, self.options.db_alias) if bucket is None or isinstance(bucket, str) else bucket.store
+        """Return the two collections that the file is in, at this moment. A variant has to name its picture there."""
+        options = self.options
+        if options.bucket is None or isinstance(options.bucket, str):
+            store = store_for(options.bucket, options.db_alias, self.home, indexes=options.indexes)
+        else:
+            store = options.bucket.store
+        return store if self.picture is None else store.only_variants_of(self.picture)
+
+    def may_have(self, info: FileInfo) -> bool:
+        """Return whether a record is that of this file: the one of a variant names its picture."""
+        return self.picture is None or info.metadata.get("variant_of") == self.picture
 
     def limits(self) -> Limits:
         """Return the limits of the field that holds the file."""
@@ -132,6 +148,8 @@ class FileState:
             "id": self.id,
             "options": self.options,
             "info": self.info,
+            "home": self.home,
+            "picture": self.picture,
             "content": self.content,
             "owned": None if self.attachment is None else self.attachment.owned,
         }
@@ -141,6 +159,8 @@ class FileState:
         """Return a new state of what `to_copy` gave."""
         state = FileState(copied["id"], copied["options"], copied["info"])
         state.content = copied["content"]
+        # Pickles of earlier versions have neither.
+        state.home, state.picture = copied.get("home"), copied.get("picture")
         if copied["owned"] is not None:
             # A copied model keeps a replaced file until it is saved, as the original does.
             state.attachment = Attachment(state, None, "")
@@ -157,8 +177,7 @@ class FileState:
         attachment = self.attachment
         if attachment is not None and attachment.belongs_to(owner, field):
             if proof is Proof.LOADED:
-                attachment.own(self.id)
-                attachment.referenced = self.id
+                self.is_loaded_into(owner, field)
         elif attachment is not None and attachment.unowned:
             attachment.bind(owner, field)
             attachment.prove(proof)
@@ -166,6 +185,15 @@ class FileState:
             self.attachment = Attachment(self, owner, field, proof)
         else:
             attachment.shared = True
+
+    def is_loaded_into(self, owner: object, field: str) -> bool:
+        """Take the document's load as proof, if the file is attached to this field. Return whether it is."""
+        attachment = self.attachment
+        if attachment is None or not attachment.belongs_to(owner, field):
+            return False
+        attachment.own(self.id)
+        attachment.referenced = self.id
+        return True
 
     def attach_unowned(self, proof: Proof = Proof.NONE) -> None:
         """Keep a replaced file until `finalize()`: the model has no save of its own, or `attach` names it later."""
@@ -179,8 +207,8 @@ class FileState:
 
     # Reading
 
-    def require_stored(self) -> tuple[Store, object]:
-        """Return the bucket and the id of a file that can be read.
+    def require_stored(self, store: Store | None = None) -> tuple[Store, object]:
+        """Return the bucket (`store` if it is given) and the id of a file that can be read.
 
         Raises `UploadInProgress` while it is being written or has assigned content, `FileMissing` if it is empty.
         """
@@ -189,24 +217,30 @@ class FileState:
             raise UploadInProgress("content was assigned here and is not stored yet: save the document, or put() it")
         if self.id is None:
             raise FileMissing(message="this file is empty: put() something first")
-        return self.store(), self.id
+        return store or self.store(), self.id
+
+    def overriding_store(self) -> Store | None:
+        """Return the bucket if a `using` block around the caller decides it, else None."""
+        named = self.options.bucket is None or isinstance(self.options.bucket, str)
+        return self.store() if named and is_overridden(self.options.db_alias) else None
 
     @property
     def chunk_size_hint(self) -> int | None:
         """The chunk size in bytes, or None if the record is not known."""
         return None if self.info is None else self.info.chunk_size
 
-    def on_info(self, id: object, session: Session | None = None) -> Callable[[FileInfo], None]:
-        """Return a callback that keeps the record of file `id`, if this is still that file."""
+    def on_info(self, store: Store, id: object, session: Session | None = None) -> Callable[[FileInfo], None]:
+        """Return a callback that keeps the record of file `id` in `store`, if this is still that file."""
         if session is not None and (tx_log := transaction_log_of(session)) is not None:
             tx_log.enlist(self, self._info_hooks, "info")  # the transaction may be aborted
         # By a weak reference: a reader of this file holds the callback, and a dropped writer should warn at once.
-        this = weakref.ref(self)
+        this, origin = weakref.ref(self), store.origin
 
         def keep(info: FileInfo) -> None:
             state = this()
             if state is not None and state.id == id:
                 state.info = info
+                state.home = origin
 
         return keep
 
@@ -222,7 +256,7 @@ class FileState:
 
     def new_reader(self, store: Store, id: object, session: Session | None, position: int = 0) -> Reader:
         """Return an independent reader."""
-        on_info = self.on_info(id, store.session_for(session))
+        on_info = self.on_info(store, id, store.session_for(session))
         return Reader(store, id, position, chunk_size=self.chunk_size_hint, session=session, on_info=on_info)
 
     def stream(self, start: int = 0, stop: int | None = None, *, session: Session | None = None) -> DownloadStream:
@@ -231,7 +265,7 @@ class FileState:
         check_offset(start, "start")
         if stop is not None:
             check_offset(stop, "stop")
-        on_info = self.on_info(id, store.session_for(session))
+        on_info = self.on_info(store, id, store.session_for(session))
         return DownloadStream(
             Download(store, id, start, stop, chunk_size=self.chunk_size_hint, session=session, on_info=on_info)
         )
@@ -265,6 +299,7 @@ class FileState:
         """Point to the new file, then remove the old one, or keep it until the document has been saved."""
         old = self.id
         self.set_file(info.id, info)
+        self.home = store.origin
         through = store.session_for(session)
         if through is not None and is_foreign_transaction(through):
             self.outcome_unknown = True  # the caller may abort it, and the package does not learn of it
@@ -333,12 +368,13 @@ class FileState:
     def restore_point(self) -> Callable[[], None]:
         """Return a function that makes this the file, and the assigned content, that it is now."""
         id, info, content, attachment = self.id, self.info, self.content, self.attachment
-        outcome_unknown = self.outcome_unknown
+        outcome_unknown, home, picture = self.outcome_unknown, self.home, self.picture
         before = attachment.snapshot() if attachment is not None else AttachmentState((id, info))
 
         def restore() -> None:
             self.set_file(id, info)
             self.content, self.outcome_unknown = content, outcome_unknown
+            self.home, self.picture = home, picture
             if self.attachment is not None:
                 # An attachment that was made since starts from the restored file.
                 self.attachment.restore(before if self.attachment is attachment else AttachmentState((id, info)))
@@ -365,11 +401,11 @@ class FileState:
         return Hooks(on_abort=on_abort, on_unknown=on_unknown)
 
     def _info_hooks(self) -> Hooks:
-        id, info = self.id, self.info
+        id, info, home = self.id, self.info, self.home
 
         def on_abort() -> None:
             if self.id == id:
-                self.info = info
+                self.info, self.home = info, home
 
         return Hooks(on_abort=on_abort)
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from bson import ObjectId
 from bson.errors import InvalidId
 
-from gridproxy.errors import BadId, BadSource, CorruptFile, NotConnected, ValidationError, type_name
+from gridproxy.errors import BadId, BadSource, CorruptFile, NotConnected, ValidationError, shown, type_name
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.records.ids import is_plain_id
 from gridproxy.gridfs.upload.sources import Source, open_source
@@ -17,7 +17,7 @@ from gridproxy.gridfs.upload.staging import Staged
 
 from .connection import store_for
 from .options import FileOptions
-from .state import HasState
+from .state import FileState, HasState
 
 F = TypeVar("F", bound=HasState)
 
@@ -61,7 +61,7 @@ def parse_input(kind: type[F], value: object, options: FileOptions) -> F:
         if isinstance(id, str) and ObjectId.is_valid(id):  # from JSON
             id = ObjectId(id)
         if id is None or not is_plain_id(id):
-            raise BadId(f"a snapshot of a file is a mapping with the file's id under '_id', not {value!r}")
+            raise BadId(f"a snapshot of a file is a mapping with the file's id under '_id', not {shown(value)}")
         try:
             info = FileInfo.from_snapshot({**value, "_id": id})
         except CorruptFile as error:
@@ -132,10 +132,10 @@ def assign(current: F, value: object, options: FileOptions) -> F:
             return kind(ObjectId(value), options=options)
         except InvalidId:
             raise BadId(
-                f"{value!r} is not a file's id (24 hex digits). For content assign bytes, a path or an open file"
+                f"{shown(value)} is not a file's id (24 hex digits). For content assign bytes, a path or an open file"
             ) from None
     if isinstance(value, Mapping):
-        raise BadId(f"a file's id cannot be a mapping: {value!r}")
+        raise BadId(f"a file's id cannot be a mapping: {shown(value)}")
     content = _content(value)
     current.state.check_idle()
     current.state.content = content
@@ -205,7 +205,7 @@ def _moved(file: F, options: FileOptions) -> F:
     if state.options is options:
         return file
     movable = state.id is None and state.busy is None and state.is_free
-    if not movable and not _same_place(state.options, options):
+    if not movable and not _same_place(state, options):
         raise BadId(
             f"{file!r} is in {_place(state.options)} and this field keeps its files in {_place(options)}: "
             "put its content here instead, `await field.put(file)`"
@@ -215,11 +215,14 @@ def _moved(file: F, options: FileOptions) -> F:
     return file
 
 
-def _same_place(one: FileOptions, other: FileOptions) -> bool:
-    if (one.bucket, one.db_alias) == (other.bucket, other.db_alias):
+def _same_place(state: FileState, other: FileOptions) -> bool:
+    one = state.options
+    if state.home is None and (one.bucket, one.db_alias) == (other.bucket, other.db_alias):
         return True
     try:
-        return store_for(one.bucket, one.db_alias).same_as(store_for(other.bucket, other.db_alias))
+        field = store_for(other.bucket, other.db_alias)
+        # A file of a `using` block keeps its database when the field is in the block of another one.
+        return store_for(one.bucket, one.db_alias, state.home).same_as(field)
     except NotConnected:
         return False  # a Bucket and a name cannot be compared without a database
 

@@ -13,7 +13,15 @@ from gridproxy import http
 from .answer import Answer, answer
 from .conditions import CONDITIONS, Validators, Verdict, evaluate, range_applies
 from .dates import format_date, parse_date
-from .description import OCTET_STREAM, can_run, checked_media_type, content_disposition, describe, repr_digest
+from .description import (
+    OCTET_STREAM,
+    can_run,
+    checked_media_type,
+    content_disposition,
+    describe,
+    is_loaded,
+    repr_digest,
+)
 from .ranges import MAX_RANGES, Multipart, Span, content_range, parse_ranges
 
 __all__ = [
@@ -33,6 +41,7 @@ __all__ = [
     "describe",
     "evaluate",
     "format_date",
+    "is_loaded",
     "parse_date",
     "parse_ranges",
     "range_applies",

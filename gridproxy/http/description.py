@@ -26,6 +26,16 @@ _RUNNABLE = re.compile(
     "|(?:multipart/|message/|text/javascript).*|.*\\+xml",
     re.DOTALL,
 )
+# The types that a page loads to run or to apply: scripts and workers, WebAssembly, style sheets, and what plug-ins ran.
+# A page of the same origin may load them under the Content-Security-Policy 'self', and as a service worker, and a
+# Content-Disposition does not prevent that.
+_LOADED = re.compile(
+    "(?:application|text)/(?:x-)?(?:ecma|java)script"
+    "|application/(?:wasm|x-shockwave-flash|xslt\\+xml|signed-exchange|webbundle)"
+    "|application/(?:x-)?(?:java-archive|java-applet|silverlight-app)"
+    "|text/(?:css|xsl|jscript|livescript|vbscript|x-component|cache-manifest|javascript.*)",
+    re.DOTALL,
+)
 # The longest file name that common file systems accept.
 _LONGEST_NAME = 255
 # The attr-char set of RFC 8187 without letters and digits.
@@ -35,9 +45,19 @@ _UNSAFE = str.maketrans(dict.fromkeys('"\\%/', "_"))
 
 
 def describe(
-    info: FileInfo, *, media_type: str | None = None, filename: str | None = None, disposition: str | None = None
+    info: FileInfo,
+    *,
+    media_type: str | None = None,
+    filename: str | None = None,
+    disposition: str | None = None,
+    cache_control: str | None = None,
+    resource_policy: str | None = None,
+    security_policy: str | None = None,
 ) -> dict[str, str]:
-    """Return the fields of a 200 response: type, validators, digest and file name, but not the length.
+    """Return the fields of a 200 response: type, validators, digest, file name and policies, but not the length.
+
+    The defaults suit files that strangers uploaded. Types that a page could load to run or to apply (scripts, style
+    sheets, WebAssembly) become `application/octet-stream`, and a browser runs no script of the file.
 
     ```python
     info = await Bucket(client["zoo"]).upload(b"a marmot", filename="marmot.txt")
@@ -46,16 +66,24 @@ def describe(
 
     Args:
         info: The record of the stored file.
-        media_type: Replaces the type in the record.
+        media_type: Replaces the type in the record, and is sent even if a page could load it as a script.
         filename: Replaces the name in the record.
-        disposition: "inline" or "attachment". By default, types that a browser can run are attachments.
+        disposition: "inline" or "attachment". By default, types that a browser can run or apply are attachments.
+        cache_control: The Cache-Control field. "private" by default, and "" for no such field.
+        resource_policy: The Cross-Origin-Resource-Policy field. "same-origin" by default, and "" for no such field.
+        security_policy: The Content-Security-Policy field, and "" for no such field. By default "sandbox", with
+            "allow-same-origin" for sound and films, and none for PDF.
 
     Returns:
         The fields, names in lower case.
     """
-    renamed = {} if media_type is None else {"content_type": media_type}
-    shown = replace(info, filename=filename or info.filename, metadata={**info.metadata, **renamed})
     kind = checked_media_type(media_type or info.content_type)
+    shown_as = disposition or ("attachment" if can_run(kind) or is_loaded(kind) else "inline")
+    sent = {"content_type": media_type} if media_type else {}
+    if not media_type and is_loaded(kind):
+        kind = OCTET_STREAM
+        sent = {"content_type": kind}  # another entity tag than the one of a response with the type itself
+    shown = replace(info, filename=filename or info.filename, metadata={**info.metadata, **sent})
     # Starlette's responses also default to UTF-8 for text, and `put` encodes a str as UTF-8.
     if kind.startswith("text/") and "charset=" not in kind.lower():
         kind += "; charset=utf-8"
@@ -64,10 +92,12 @@ def describe(
         "accept-ranges": "bytes",
         "etag": shown.etag,
         "x-content-type-options": "nosniff",
-        "content-disposition": content_disposition(
-            disposition or ("attachment" if can_run(kind) else "inline"), filename or info.filename
-        ),
+        "content-disposition": content_disposition(shown_as, filename or info.filename),
+        "cache-control": "private" if cache_control is None else cache_control,
+        "cross-origin-resource-policy": "same-origin" if resource_policy is None else resource_policy,
+        "content-security-policy": _sandbox(kind) if security_policy is None else security_policy,
     }
+    fields = {name: value for name, value in fields.items() if value}
     if info.upload_date is not None:
         fields["last-modified"] = format_date(info.upload_date)
     if info.sha256 is not None:
@@ -100,7 +130,30 @@ def can_run(media_type: str) -> bool:
     assert http.can_run("image/svg+xml") and not http.can_run("image/png")
     ```
     """
-    return _RUNNABLE.fullmatch(media_type.partition(";")[0].strip().lower()) is not None
+    return _RUNNABLE.fullmatch(_essence(media_type)) is not None
+
+
+def is_loaded(media_type: str) -> bool:
+    """Check whether a page may load a file of this type to run it or to apply it: scripts, style sheets, WebAssembly.
+
+    ```python
+    assert http.is_loaded("text/javascript") and not http.is_loaded("text/html")
+    ```
+    """
+    return _LOADED.fullmatch(_essence(media_type)) is not None
+
+
+def _sandbox(media_type: str) -> str:
+    kind = _essence(media_type)
+    # Viewers of PDF run no code in the origin of the page, and older browsers refuse to start them in a sandbox.
+    if kind == "application/pdf":
+        return ""
+    # The browser asks for more of a film that it shows as a document. Without an origin it may not ask.
+    return "sandbox allow-same-origin" if kind.startswith(("audio/", "video/")) else "sandbox"
+
+
+def _essence(media_type: str) -> str:
+    return media_type.partition(";")[0].strip().lower()
 
 
 def repr_digest(sha256: str) -> str:

@@ -1,4 +1,4 @@
-"""What the package remembers for each `AsyncMongoClient`: limits, known indexes, the server's clock and commands."""
+"""What the package remembers for each `AsyncMongoClient`: limits, known indexes, the server's clock, capabilities."""
 
 from __future__ import annotations
 
@@ -9,9 +9,29 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 
+from .capabilities import Capabilities, Feature
+from .machine import available_memory
+from .tasks import Limit, SharedTask
 from .weak_identity_map import WeakIdentityMap
+from .weighted_limit import WeightedLimit
+
+_DECODED_BYTES = 1024 * 1024 * 1024
 
 Client = AsyncMongoClient[Any]
+
+
+class DecodingLimits:
+    """How much of this machine the pictures of one client may use at once."""
+
+    def __init__(self) -> None:
+        # Small pictures are decoded in threads. More of them than cores save no time.
+        self.threads: asyncio.Semaphore = asyncio.Semaphore(os.cpu_count() or 1)
+        # More processes than cores, so that a few slow pictures do not block the others.
+        most = max(8, 2 * (os.cpu_count() or 1))
+        self.processes: WeightedLimit = WeightedLimit(most, most * 3 // 4)
+        # Bytes of decoded pixels, and what decoders and encoders need beside them.
+        memory = min(_DECODED_BYTES, available_memory() // 2)
+        self.memory: WeightedLimit = WeightedLimit(memory, memory * 3 // 4)
 
 
 class ClientState:
@@ -20,18 +40,18 @@ class ClientState:
     def __init__(self, client: Client) -> None:
         pool = int(client.options.pool_options.max_pool_size or 0)
         # One connection stays free, so that file transfers never starve the application's other queries.
-        self.limit: asyncio.Semaphore = asyncio.Semaphore(max(1, pool - 1)) if pool else asyncio.Semaphore(2**31)
-        # A decoded picture takes many times the memory of its bytes, and more tasks than cores save no time.
-        self.decoding: asyncio.Semaphore = asyncio.Semaphore(os.cpu_count() or 1)
-        self.indexed: set[tuple[str, str]] = set()
-        self.indexing: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self.transactions: bool = False  # whether the server is known to have them
+        self.limit: asyncio.Semaphore = Limit(max(1, pool - 1) if pool else 2**31, client)
+        self.indexed: dict[tuple[str, str], float] = {}  # until when a bucket's indexes need no look (monotonic)
+        self.had_indexes: set[tuple[str, str]] = set()  # the buckets in which both indexes were seen or created
+        self.decoding: DecodingLimits = DecodingLimits()
+        self.indexing: dict[tuple[str, str], SharedTask[None]] = {}
         self.clock_offset: float = 0.0  # seconds from this machine's clock to the server's
         self.clock_base: float | None = None  # this machine's clock less its steady clock when that was measured
-        # Client bulk writes are tried until the server refuses the command. pymongo (4.20) modifies their reply, which
-        # fails if replies are decoded as raw documents.
+        self.capabilities: Capabilities = Capabilities()
         kind: object = client.codec_options.document_class
-        self.bulk_write: bool = not (isinstance(kind, type) and issubclass(kind, RawBSONDocument))
+        if isinstance(kind, type) and issubclass(kind, RawBSONDocument):
+            # pymongo (4.20) modifies the reply of a bulk write.
+            self.capabilities.replace(Feature.BULK_WRITE, "the client decodes replies as raw documents")
 
 
 # By identity: clients are equal if their addresses are, but two clients in two loops must not share a limit.

@@ -15,6 +15,9 @@ from typing import TypeVar
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from gridproxy.errors import AsyncioRequired, BadOption, describe_object
+
+from .deadlines import wait_in_line
 from .weak_identity_map import WeakIdentityMap
 
 T = TypeVar("T")
@@ -33,24 +36,53 @@ class _ReentrantLock:
         if self._holder is not None and self._holder in _held.get():
             yield
             return
-        async with self._lock:
-            self._holder = object()
-            token = _held.set((*_held.get(), self._holder))
-            try:
-                yield
-            finally:
-                self._holder = None
-                _held.reset(token)
+        if self._lock.locked():
+            await wait_in_line(self._lock.acquire())
+        else:
+            await self._lock.acquire()
+        self._holder = object()
+        token = _held.set((*_held.get(), self._holder))
+        try:
+            yield
+        finally:
+            self._holder = None
+            _held.reset(token)
+            self._lock.release()
 
 
 _locks: weakref.WeakKeyDictionary[AsyncClientSession, _ReentrantLock] = weakref.WeakKeyDictionary()
 _owner_locks: WeakIdentityMap[object, _ReentrantLock] = WeakIdentityMap()
 
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop that runs this task. Raises `AsyncioRequired` if it is not one of asyncio's."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise AsyncioRequired from None
+
+
+def check_session(session: object) -> None:
+    """Raise `BadOption` for an object that is not a session of pymongo's `AsyncMongoClient`."""
+    if not isinstance(session, AsyncClientSession):
+        raise BadOption(
+            "session is a session of pymongo's AsyncMongoClient (client.start_session()), "
+            f"not {describe_object(session)}"
+        )
+
+
 def lock(session: AsyncClientSession | None) -> AbstractAsyncContextManager[None]:
-    """Return the lock for one operation in this session, or a null context without a session."""
+    """Return the lock for one operation in this session, or a null context without a session.
+
+    Raises `BadOption` for the session of another driver, and `AsyncioRequired` without an event loop.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise AsyncioRequired from None
     if session is None:
         return nullcontext()
+    check_session(session)
     session_lock = _locks.get(session)
     if session_lock is None:
         session_lock = _locks[session] = _ReentrantLock()
@@ -64,17 +96,6 @@ def lock_owner(owner: object) -> AbstractAsyncContextManager[None]:
         owner_lock = _ReentrantLock()
         _owner_locks.set(owner, owner_lock)
     return owner_lock.hold()
-
-
-async def iterate_locked(session: AsyncClientSession | None, items: AsyncIterator[T]) -> AsyncIterator[T]:
-    """Iterate over a cursor and lock the session for each fetch only, so that the caller may use it in between."""
-    while True:
-        async with lock(session):
-            try:
-                item = await anext(items)
-            except StopAsyncIteration:
-                return
-        yield item
 
 
 def fresh_context() -> contextvars.Context:

@@ -18,18 +18,17 @@ from pymongo import ASCENDING, DESCENDING, ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
 
 from gridproxy.errors import BadOption, type_name
-from gridproxy.gridfs.records.file_info import utc_milliseconds, utc_now
+from gridproxy.gridfs.records.file_info import utc_milliseconds
 from gridproxy.gridfs.records.ids import id_filter, id_key, is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
+from gridproxy.gridfs.store.server_clock import measure_clock
+from gridproxy.runtime.tasks import interruptible, released
 
 # Chunks without a record that are younger than this may belong to a running upload.
 MIN_AGE = timedelta(hours=1)
-# The size of a chunk whose data field is not binary.
-NOT_BYTES = -1
 # Servers are slow with long `$in` lists (the embedded server needs quadratic time).
 IDS_PER_QUERY = 200
 _DOCUMENTS_PER_PAGE = 1000
-_SIZE = {"$cond": [{"$eq": [{"$type": "$data"}, "binData"]}, {"$binarySize": "$data"}, NOT_BYTES]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,30 @@ class Orphan:
         return f"{self.chunks} chunks without a file, {age}"
 
 
+class _Loose:
+    """The chunks of one id without a record, counted one by one."""
+
+    def __init__(self, id: object) -> None:
+        self.id = id
+        self._chunks = 0
+        self._bytes = 0
+        self._youngest: ObjectId | None = None
+        self._timed = True
+
+    def add(self, chunk: Record) -> None:
+        """Count a chunk, given as `Store.chunk_sizes` yields it."""
+        self._chunks += 1
+        self._bytes += max(chunk["size"], 0)
+        if not isinstance(chunk["_id"], ObjectId):
+            self._timed = False
+        elif self._youngest is None or chunk["_id"] > self._youngest:
+            self._youngest = chunk["_id"]
+
+    def orphan(self) -> Orphan:
+        """Return what was counted."""
+        return Orphan(self.id, self._chunks, self._bytes, self._youngest if self._timed else None)
+
+
 def check_age(older_than: object) -> timedelta:
     """Return the age if it is valid. Raises `BadOption` otherwise."""
     if not isinstance(older_than, timedelta):
@@ -78,7 +101,7 @@ async def open_scanner(store: Store) -> AsyncIterator[BucketScanner]:
 class BucketScanner:
     """The queries. Each method makes one round trip for each page."""
 
-    def __init__(self, store: Store, session: Session) -> None:
+    def __init__(self, store: Store, session: Session | None) -> None:
         self.store = store
         self.session = session
         self.files: AsyncCollection[Record] = self.on_primary(store.files)
@@ -91,9 +114,8 @@ class BucketScanner:
 
     async def server_time(self) -> datetime:
         """Return the server's time, or the local time if the server does not report it."""
-        hello = await self.store.database.client.admin.command("hello", session=self.session)
-        now = hello.get("localTime")
-        return utc_milliseconds(now) if isinstance(now, datetime) else utc_now()
+        await measure_clock(self.store)
+        return self.store.now()
 
     async def count(self, collection: AsyncCollection[Record]) -> int:
         """Return the approximate number of documents."""
@@ -107,31 +129,35 @@ class BucketScanner:
         projection: Mapping[str, Any] | None,
         query: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[list[Record]]:
-        """Yield all matching documents in the order of their `_id`s, with one query for each page."""
-        last: Record | None = None
-        size = _DOCUMENTS_PER_PAGE
+        """Yield all matching documents, with one query for each page."""
+        page: list[Record] = []
+        last: dict[type, object] = {}  # by type, because comparisons find only ids of the same type
+        same_type = False
         while True:
-            cursor = collection.find(query or {}, projection, sort=[("_id", ASCENDING)], session=self.session)
-            if last is not None:
-                # `$gt` would only find ids of the same type.
-                cursor = cursor.min([("_id", last["_id"])]).hint([("_id", ASCENDING)])
-            async with cursor.limit(size + 1).batch_size(size + 2):
-                found = await cursor.to_list()
-            page = found if last is None else [each for each in found if id_key(each["_id"]) != id_key(last["_id"])]
+            if same_type:
+                conditions = [{"_id": {"$gt": page[-1]["_id"]}}]
+            else:
+                conditions = [{"_id": {"$not": {"$lte": id}}} for id in last.values()]
+            found = collection.find(
+                {"$and": [query or {}, *conditions]}, projection, sort=[("_id", ASCENDING)], session=self.session
+            )
+            async with found.limit(_DOCUMENTS_PER_PAGE).batch_size(_DOCUMENTS_PER_PAGE + 1) as cursor:
+                page = await cursor.to_list()
             if page:
                 yield page
-            if len(found) <= size:
+                last.update((type(document["_id"]), document["_id"]) for document in page)
+            is_full = len(page) == _DOCUMENTS_PER_PAGE
+            if not is_full and not same_type:
                 return
-            last = page[-1]
+            same_type = is_full
 
     async def owners_of_chunks(self) -> AsyncIterator[list[object]]:
         """Yield all ids in `files_id` in batches. The server skips from id to id in the index."""
         order = {"files_id": ASCENDING, "n": ASCENDING}
         stages: list[Mapping[str, Any]] = [{"$sort": order}, {"$group": {"_id": "$files_id"}}]
-        async with await self._chunks.aggregate(
-            stages, session=self.session, allowDiskUse=True, batchSize=_DOCUMENTS_PER_PAGE
-        ) as cursor:
-            while rows := await cursor.to_list(IDS_PER_QUERY):
+        found = self._chunks.aggregate(stages, session=self.session, allowDiskUse=True, batchSize=_DOCUMENTS_PER_PAGE)
+        async with released(await found) as cursor:
+            while rows := await interruptible(cursor.to_list(IDS_PER_QUERY)):
                 yield [row["_id"] for row in rows]
 
     async def stored(self, ids: Iterable[object]) -> set[Hashable]:
@@ -149,48 +175,30 @@ class BucketScanner:
     async def orphans_among(self, ids: Sequence[object]) -> list[Orphan]:
         """Find the ids that have chunks but no record."""
         stored = await self.stored(ids)
-        found = []
-        group = {
-            "_id": "$files_id",
-            "chunks": {"$sum": 1},
-            "bytes": {"$sum": {"$max": [_SIZE, 0]}},
-            "youngest": {"$max": "$_id"},
-            "untimed": {"$sum": {"$cond": [{"$eq": [{"$type": "$_id"}, "objectId"]}, 0, 1]}},
-        }
+        found: dict[Hashable, _Loose] = {}
         for query in _by_ids("files_id", [id for id in ids if id_key(id) not in stored]):
-            stages = [{"$match": query}, {"$group": group}]
-            async with await self._chunks.aggregate(stages, session=self.session, allowDiskUse=True) as cursor:
-                found += [
-                    Orphan(row["_id"], row["chunks"], row["bytes"], None if row["untimed"] else row["youngest"])
-                    async for row in cursor
-                ]
+            async for chunk in self.store.chunk_sizes(self._chunks, query, self.session):
+                found.setdefault(id_key(chunk["files_id"]), _Loose(chunk["files_id"])).add(chunk)
         # An upload inserts its record last, so it may have been inserted since the first query.
-        stored = await self.stored([orphan.id for orphan in found])
-        return [orphan for orphan in found if id_key(orphan.id) not in stored]
+        stored = await self.stored([loose.id for loose in found.values()])
+        return [loose.orphan() for key, loose in found.items() if key not in stored]
 
     async def sizes(self, ids: Sequence[object], *, primary: bool = False) -> AsyncIterator[Record]:
         """Yield `files_id`, `n` and `size` (bytes) of every chunk of these ids, ordered by `files_id` and `n`."""
         preference = ReadPreference.PRIMARY if primary else self.store.chunks.read_preference
         chunks = self._chunks.with_options(read_preference=preference)
-        projection = {"_id": 0, "files_id": 1, "n": 1, "size": _SIZE}
         order = [("files_id", ASCENDING), ("n", ASCENDING)]
         for query in _by_ids("files_id", list(ids)):
-            cursor = chunks.find(query, projection, sort=order, session=self.session).batch_size(_DOCUMENTS_PER_PAGE)
-            async with cursor:
-                async for row in cursor:
-                    yield row
+            async for row in self.store.chunk_sizes(chunks, query, self.session, sort=order):
+                yield row
 
     async def next_chunks(self, orphan: Orphan) -> list[Record]:
         """Return `_id` and `size` of an orphan's last chunks, without chunks inserted after it was found."""
-        stages: list[Mapping[str, Any]] = [
-            {"$match": {"files_id": id_filter(orphan.id), "_id": {"$lte": orphan.youngest}}},
-            # Chunk 0 is deleted last, because it prevents another upload with this id.
-            {"$sort": {"files_id": DESCENDING, "n": DESCENDING}},
-            {"$limit": _DOCUMENTS_PER_PAGE},
-            {"$project": {"size": {"$max": [_SIZE, 0]}}},
-        ]
-        async with await self._chunks.aggregate(stages, session=self.session) as cursor:
-            return await cursor.to_list()
+        query = {"files_id": id_filter(orphan.id), "_id": {"$lte": orphan.youngest}}
+        # Chunk 0 is deleted last, because it prevents another upload with this id.
+        order = [("files_id", DESCENDING), ("n", DESCENDING)]
+        found = self.store.chunk_sizes(self._chunks, query, self.session, sort=order, limit=_DOCUMENTS_PER_PAGE)
+        return [row async for row in found]
 
 
 def _by_ids(key: str, ids: list[object]) -> list[dict[str, Any]]:

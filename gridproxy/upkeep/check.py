@@ -9,10 +9,10 @@ from gridproxy.errors import CorruptFile
 from gridproxy.gridfs.records.chunks import group_by_bytes
 from gridproxy.gridfs.records.file_info import FileInfo, utc_milliseconds
 from gridproxy.gridfs.records.ids import id_key
-from gridproxy.gridfs.store.collections import Store
+from gridproxy.gridfs.store.collections import NOT_BYTES, Store
 from gridproxy.runtime.progress import Meter, Progress
 
-from .bucket_scanner import IDS_PER_QUERY, NOT_BYTES, BucketScanner, open_scanner
+from .bucket_scanner import IDS_PER_QUERY, BucketScanner, open_scanner
 from .document_paths import DocumentPath, candidates, dangling_references, estimate_work, expected_size, unreferenced
 from .findings import Finding, FindingKind
 

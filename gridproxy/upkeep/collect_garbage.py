@@ -150,7 +150,7 @@ class _Collector:
             await run_to_completion(
                 self.scanner.store.delete_chunks_by_id(orphan.id, [chunk["_id"] for chunk in chunks])
             )
-            removed += Tally(0, len(chunks), sum(chunk["size"] for chunk in chunks))
+            removed += Tally(0, len(chunks), sum(max(chunk["size"], 0) for chunk in chunks))
         if removed.chunks:
             self._count("orphans", removed)
         # Another driver may have inserted a record during the deletion. It belongs to a damaged file.

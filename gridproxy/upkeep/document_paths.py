@@ -16,7 +16,7 @@ from typing import Any
 from bson import DBRef, ObjectId
 from pymongo.asynchronous.collection import AsyncCollection
 
-from gridproxy.errors import BadOption, CorruptFile, type_name
+from gridproxy.errors import BadOption, CorruptFile, describe_object, type_name
 from gridproxy.gridfs.records.file_info import REFERENCED_AT, FileInfo
 from gridproxy.gridfs.records.ids import id_filter, id_key
 from gridproxy.gridfs.store.collections import Record, Store
@@ -74,7 +74,7 @@ def _parse_reference(store: Store, value: object) -> DocumentPath:
         collection = store.database[collection]
     if not isinstance(collection, AsyncCollection):
         raise BadOption(
-            f"the collection of a reference must be a name or an AsyncCollection, not {type_name(collection)}"
+            f"the collection of a reference must be a name or an AsyncCollection, not {describe_object(collection)}"
         )
     if collection.database.client is not store.client:
         raise BadOption(f"the collection {collection.name!r} and the bucket must have the same client")

@@ -29,11 +29,12 @@ from .interface import DRIVER, MOTOR, OURS_BARE, names
 from .plot import draw
 from .results import SERVER, STUB, Growth, Row, markdown, table
 from .servers import address, benchmark_server, moved, ping
+from .serving import measure_serving
 from .streaming import measure_streams
 from .wire import Wire, measure_wire
 from .work import FULL, QUICK, WORKS, Sizes, at_place, make_files, measure_growth, measure_works, size_text, stub_files
 
-_OTHER_WORKS = ("growth", "wire", "streams")
+_OTHER_WORKS = ("growth", "wire", "streams", "serving")
 _PICTURE = Path(__file__).with_name("benchmark.svg")
 
 
@@ -192,6 +193,10 @@ class _Run:
                     SERVER, self._uri, self._options, self._sizes.streams[-1:], streaming, 1, self._say
                 )
 
+        if self._wanted("serving"):
+            requests = 200 if self._given.quick else 1500
+            self.rows += measure_serving(self._uri, self._options, requests, self._rounds, self._say)
+
     def _wanted(self, name: str) -> bool:
         return not self._given.only or name in self._given.only
 
@@ -213,7 +218,7 @@ class _Run:
                 self.rows += await measure_works(works, place, self._rounds, self._say)
         # The same work at all distances stands together.
         order = {work.label(self._sizes): index for index, work in enumerate(self._works)}
-        self.rows.sort(key=lambda row: (order[row.label], row.subject))
+        self.rows.sort(key=lambda row: (order[row.label.removesuffix(": CPU")], row.subject))
         works = [work for work in self._works if work.stub]
         if works:
             there = stub_files(self._sizes)

@@ -95,7 +95,8 @@ class Growth:
         return statistics.linear_regression([*map(math.log, sizes)], [*map(math.log, times)]).slope
 
 
-# Issue 3's table: by work, place and round-trip time in milliseconds; with `checksum=None` under a name of its own.
+# The tables of issues 3 and 18: by work, place and round-trip time in milliseconds. Work with `checksum=None`, and the
+# processor time of a work, have names of their own.
 _GOALS: Mapping[tuple[str, str, float | None], Goal] = {
     ("upload-large", SERVER, 0): Goal(at_least=1.4),
     ("upload-large", SERVER, 25): Goal(at_least=1.8),
@@ -112,6 +113,18 @@ _GOALS: Mapping[tuple[str, str, float | None], Goal] = {
     ("download-large", SERVER, 25): Goal(at_least=1.6),
     ("stream-large", SERVER, 0): Goal(at_least=1.0),
     ("stream-large", SERVER, 25): Goal(at_least=1.6),
+    ("download-small", SERVER, 0): Goal(at_least=1.2),
+    ("download-small-cpu", SERVER, 0): Goal(at_least=1.2),
+    ("download-concurrent", SERVER, 0): Goal(at_least=2.5),
+    ("download-concurrent", SERVER, 5): Goal(at_least=2.5),
+    ("download-concurrent", SERVER, 25): Goal(at_least=2.0),
+    ("download-concurrent-cpu", SERVER, 0): Goal(at_least=2.0),
+    ("download-concurrent-cpu", SERVER, 5): Goal(at_least=2.0),
+    ("download-concurrent-cpu", SERVER, 25): Goal(at_least=2.0),
+    ("read-gathered", SERVER, 5): Goal(at_least=3.0),
+    ("serving", SERVER, 0): Goal(at_least=2.0),
+    ("serving-cpu", SERVER, 0): Goal(at_least=2.0),
+    ("serving-disk", SERVER, 0): Goal(at_least=1.0),
     ("download-small", SERVER, 5): Goal(at_least=1.8),
     ("download-small", SERVER, 25): Goal(at_least=1.8),
     ("first-byte", SERVER, 25): Goal(at_least=3.0),

@@ -165,6 +165,8 @@ def _answer(command: Mapping[str, Any]) -> list[Any]:
     namespace = f"{command.get('$db', 'admin')}.{command.get('collection', next(iter(command.values())))}"
     if name == "find":
         return _find(command, namespace)
+    if name == "aggregate":
+        return [_batch(namespace, _joined(command["pipeline"]))]
     if name == "getmore":
         return _cursors.more(command["getMore"], command.get("batchSize", 0), namespace)
     if name == "killcursors":
@@ -194,6 +196,18 @@ def _find(command: Mapping[str, Any], namespace: str) -> list[Any]:
     # Who only asks whether there is anything (the index check) hears that there is.
     found = _records(_ids(query["_id"])) if "_id" in query else [{"_id": 1}]
     return [_batch(namespace, found)]
+
+
+def _joined(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the record of a `$match` with the chunks of a `$lookup`, the one aggregation that the package reads by."""
+    match, lookup = stages[0]["$match"], stages[1]["$lookup"]
+    (found,) = lookup["pipeline"]
+    places = found["$match"]["n"]
+    records = _records(_ids(match["_id"]))
+    for record in records:
+        chunks = _all_chunks([record["_id"]], places["$gte"], places["$lt"], with_id=True, with_files_id=True)
+        record[lookup["as"]] = [bson.decode(head + payload + b"\0") for head, payload in chunks]
+    return records
 
 
 def _batch(namespace: str, documents: Sequence[Mapping[str, Any]]) -> bytes:

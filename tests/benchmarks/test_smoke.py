@@ -39,6 +39,14 @@ def test_a_small_selection_gives_rows_and_a_picture(mongodb_uri: str, tmp_path: 
     assert ElementTree.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
+def test_the_benchmark_of_pictures_runs() -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.pictures", "--quick"]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| honest picture | alone | beside 2 hostile uploads |" in done.stdout
+    assert done.stderr == ""
+
+
 def test_an_unknown_work_is_refused_with_the_list_of_those_there_are() -> None:
     command = [sys.executable, "-m", "tests.benchmarks", "--only", "flying"]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)

@@ -110,6 +110,7 @@ class Work:
     large: bool = False
     stub: bool = False
     bare: bool = False  # whether a checksum makes a difference, so that the work is done without one, too
+    cpu: bool = False  # whether the processor time is a row of its own, too
     ceiling: bool = False  # whether the driver alone does it, too
     most_rtt: float = float("inf")
 
@@ -167,6 +168,10 @@ async def _upload_many(place: Place, name: str, one: Contender, *, gathered: boo
 
 async def _read_many(place: Place, _: str, one: Contender, *, gathered: bool) -> None:
     await one.read_many(place.files.bucket + "small", place.files.small, gathered=gathered)
+
+
+async def _read_gathered(place: Place, _: str, one: Contender) -> None:
+    await asyncio.gather(*(one.read(place.files.bucket + "small", id) for id in place.files.small))
 
 
 async def _stat_many(place: Place, _: str, one: Contender, *, gathered: bool) -> None:
@@ -229,6 +234,7 @@ WORKS: Sequence[Work] = [
         partial(_read, kind="small"),
         repeat=(30, 8),
         stub=True,
+        cpu=True,
         ceiling=True,
     ),
     Work(
@@ -248,7 +254,8 @@ WORKS: Sequence[Work] = [
         ceiling=True,
     ),
     Work("stream-large", _sized("stream {}, keep nothing", "large"), _stream, large=True, stub=True, ceiling=True),
-    Work("download-concurrent", _concurrent("download {} x {} at once"), _read_concurrently, repeat=(2, 2)),
+    Work("download-concurrent", _concurrent("download {} x {} at once"), _read_concurrently, repeat=(2, 2), cpu=True),
+    Work("read-gathered", _many("download {} x {}, all gathered"), _read_gathered, cpu=True),
     *_pair("read-many", "download {} x {}", _read_many),
     Work(
         "stat-many",
@@ -299,7 +306,7 @@ def _rows(work: Work, place: Place, samples: Mapping[str, Sequence[tuple[float, 
     rows = []
     where = ", stub server" if place.key == STUB else ""
     for subject in (OURS, OURS_BARE) if OURS_BARE in samples else (OURS,):
-        for index, clock in enumerate(["", "-cpu"] if work.large and place.key == STUB else [""]):
+        for index, clock in enumerate(["", "-cpu"] if work.cpu or (work.large and place.key == STUB) else [""]):
             key = work.name + ("-bare" if subject == OURS_BARE else "") + clock
             label = work.label(place.sizes) + (": CPU" if clock else "") + where
             row = Row(key, label, place.key, place.rtt, "s", subject, goal_of(key, place.key, place.rtt))

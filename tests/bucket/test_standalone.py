@@ -14,7 +14,7 @@ from gridproxy import AsyncGridFile, Bucket, TransactionsUnsupported
 
 from ..adapters.zoo import Deleting, found, stored
 from ..observing import Database, contents, orphans
-from ..second_server import find, started
+from ..servers.secantus import find, started
 
 DATA = bytes(range(256)) * 40
 
@@ -24,7 +24,7 @@ def mongodb_uri() -> Iterator[str]:
     """Start a standalone server instead of the shared one, and yield its URI."""
     program = find()
     if program is None:
-        pytest.skip("no standalone server is here: `python -m tests.second_server` builds one")
+        pytest.skip("no standalone server is here: `python -m tests.servers --only=secantus` builds one")
     with started(program, "--standalone") as uri:
         yield uri
 

@@ -253,6 +253,34 @@ def test_a_relative_storage_path_is_relative_to_the_current_folder(
         assert (tmp_path / "data" / "WiredTiger").exists()
 
 
+def readable_by_others(folder: Path) -> list[Path]:
+    return [each for each in (folder, *folder.rglob("*")) if each.stat().st_mode & 0o077]
+
+
+def test_no_other_user_can_read_the_data_in_a_given_folder(tmp_path: Path) -> None:
+    """G13: the folder was 0755 and its files 0644 if the caller gave one."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "empty").mkdir(mode=0o755)
+    for name in ("new", "empty"):
+        with EmbeddedServer(storage_path=tmp_path / name) as server:
+            insert(server.uri, 1)
+            assert readable_by_others(tmp_path / name) == []
+    # The data of a server before this rule.
+    (tmp_path / "new").chmod(0o755)
+    with EmbeddedServer(storage_path=tmp_path / "new"):
+        assert (tmp_path / "new").stat().st_mode & 0o077 == 0
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_folder_with_other_contents_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    tmp_path.chmod(0o755)
+    with EmbeddedServer(storage_path=tmp_path) as server:
+        insert(server.uri, 1)
+        assert (tmp_path / "WiredTiger").stat().st_mode & 0o077 == 0
+        assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
 def test_the_users_own_configuration_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / ".secantus"):
         folder.mkdir(exist_ok=True)

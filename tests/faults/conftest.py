@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ async def scenes(
     ):
         one, other = (Bucket(client[bucket.database.name], chunk_size=CHUNK) for client in (patient, hasty))
         for each in (one, other):
-            each.store.state.indexed.add(bucket.store.key)
+            each.store.state.indexed[bucket.store.key] = math.inf
         yield Scene(one, bucket, tmp_path), Scene(other, bucket, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A link to the server that breaks on purpose: it passes commands on, reads their names, and strikes whom it is told.
+"""A link to the server that breaks on purpose: it passes commands on, reads them, and strikes those that it should.
 
     async with Link.to(uri) as link:
         client = AsyncMongoClient(link.uri)
@@ -6,6 +6,7 @@
 
 It runs in the loop of the test, so that a test can look at it between two awaits. Unlike the server's own failpoints it
 tells the collections apart, cuts in the midst of a message, and loses the reply to a command that was carried out.
+With `Rules` it plays another server, as tests/faults/refusing.py does.
 """
 
 from __future__ import annotations
@@ -14,20 +15,21 @@ import asyncio
 import contextlib
 import enum
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import bson
 from pymongo.uri_parser import parse_uri
 
-__all__ = ["NOT_PRIMARY", "UNAUTHORIZED", "Break", "Link"]
+__all__ = ["NOT_PRIMARY", "UNAUTHORIZED", "Break", "Link", "Rules"]
 
 UNAUTHORIZED = 13
 NOT_PRIMARY = 10107
 
 _HEADER = struct.Struct("<iiii")
-_OP_MSG = 2013
+_OP_REPLY, _OP_QUERY, _OP_MSG = 1, 2004, 2013
+_HELLO = frozenset({"hello", "ismaster", "isMaster"})
 # What pymongo sends by itself, whatever the user does.
 _HOUSEKEEPING = frozenset({"hello", "ismaster", "isMaster", "ping", "endSessions", "killCursors"})
 
@@ -46,6 +48,19 @@ class Break(enum.Enum):
 _BEFORE = frozenset({Break.ERROR, Break.NOT_PRIMARY, Break.CUT_BEFORE, Break.STALL_BEFORE})
 
 
+class Rules(Protocol):
+    """How a server differs from the one at the end of the link."""
+
+    def answer(self, command: dict[str, Any]) -> Mapping[str, Any] | Break | None:
+        """Return the reply to a command that is not passed on, a `Break` if none ever comes, or None to pass it on.
+
+        This may change the command.
+        """
+
+    def describe(self, hello: dict[str, Any]) -> None:
+        """Change what the server says about itself."""
+
+
 @dataclass
 class _Order:
     kind: Break
@@ -58,9 +73,10 @@ class _Order:
 class Link:
     """A port on 127.0.0.1 that leads to one server."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, rules: Rules | None = None) -> None:
         self._to = host, port
         self._port = 0
+        self.rules = rules
         self._order: _Order | None = None
         self._before: tuple[int, Callable[[], Awaitable[object]]] | None = None
         self._healed = asyncio.Event()
@@ -70,10 +86,10 @@ class Link:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def to(cls, uri: str) -> AsyncIterator[Link]:
+    async def to(cls, uri: str, rules: Rules | None = None) -> AsyncIterator[Link]:
         """Yield a link to the first server of this address. It is open within the block."""
         host, port = parse_uri(uri)["nodelist"][0]
-        link = cls(host, port)
+        link = cls(host, port, rules)
         listener = await asyncio.start_server(link._accept, "127.0.0.1", 0)
         link._port = listener.sockets[0].getsockname()[1]
         try:
@@ -188,6 +204,7 @@ class _Connection:
         self._from_client, self._to_client = from_client, to_client
         self._from_server, self._to_server = from_server, to_server
         self._struck: Break | None = None  # what happens to the next reply
+        self._greeting = False  # whether the next replies are about the server itself
 
     async def run(self) -> None:
         tasks = [asyncio.create_task(self._requests()), asyncio.create_task(self._replies())]
@@ -200,11 +217,23 @@ class _Connection:
 
     async def _requests(self) -> None:
         while (message := await _received(self._from_client)) is not None:
-            command = _command(message)
+            if self._link.rules is not None:
+                command = _body(message)
+                self._greeting = next(iter(command)) in _HELLO
+                answer = self._link.rules.answer(command)
+                if isinstance(answer, Break):
+                    await self._link._healed.wait()
+                    return None
+                if answer is not None:
+                    self._to_client.write(_reply(message, answer))
+                    await self._to_client.drain()
+                    continue
+                message = _with_body(message, command)
+            name = _command(message)
             struck = None
-            if command is not None:
+            if name is not None:
                 await self._link._prelude()
-                struck = self._link._decide(command)
+                struck = self._link._decide(name)
             if struck not in _BEFORE:
                 self._struck = struck
                 self._to_server.write(message)
@@ -222,6 +251,10 @@ class _Connection:
 
     async def _replies(self) -> None:
         while (message := await _received(self._from_server)) is not None:
+            if self._greeting and self._link.rules is not None:
+                hello = _body(message)
+                self._link.rules.describe(hello)
+                message = _with_body(message, hello)
             if self._struck is Break.STALL_AFTER:
                 await self._link._healed.wait()
                 return None
@@ -247,9 +280,7 @@ def _command(message: bytes) -> str | None:
     """Return the command and its collection, such as "insert fs.files", or None if pymongo sent it by itself."""
     if _HEADER.unpack_from(message)[3] != _OP_MSG:
         return None  # the old form, in which pymongo shakes hands
-    at = _HEADER.size + 5  # flags, and the kind of the first section: the command itself, in all that pymongo sends
-    size = int.from_bytes(message[at : at + 4], "little")
-    body: dict[str, Any] = bson.decode(message[at : at + size])
+    body = _body(message)
     name, target = next(iter(body.items()))
     return None if name in _HOUSEKEEPING else f"{name} {body.get('collection', target)}"
 
@@ -265,6 +296,33 @@ def _refusal(message: bytes, struck: Break) -> bytes:
     else:
         error = {"ok": 0, "code": NOT_PRIMARY, "codeName": "NotWritablePrimary", "errmsg": "not primary"}
         error["errorLabels"] = ["RetryableWriteError"]
-    body = bytes(5) + bson.encode(error)
+    return _reply(message, error)
+
+
+def _reply(message: bytes, answer: Mapping[str, Any]) -> bytes:
+    body = bytes(5) + bson.encode(answer)
     request_id: int = _HEADER.unpack_from(message)[1]
     return _HEADER.pack(_HEADER.size + len(body), 0, request_id, _OP_MSG) + body
+
+
+def _body_at(message: bytes) -> int:
+    opcode: int = _HEADER.unpack_from(message)[3]
+    if opcode == _OP_REPLY:
+        return _HEADER.size + 20
+    if opcode == _OP_QUERY:  # flags, the name of a collection, two numbers
+        return message.index(b"\0", _HEADER.size + 4) + 1 + 8
+    return _HEADER.size + 5  # flags, and the kind of the first section: the command itself, in all that pymongo sends
+
+
+def _body(message: bytes) -> dict[str, Any]:
+    """Return the command or the reply in a message. Documents that stand after it are not part of it."""
+    at = _body_at(message)
+    size = int.from_bytes(message[at : at + 4], "little")
+    return bson.decode(message[at : at + size])
+
+
+def _with_body(message: bytes, body: Mapping[str, Any]) -> bytes:
+    at = _body_at(message)
+    size = int.from_bytes(message[at : at + 4], "little")
+    edited = message[:at] + bson.encode(body) + message[at + size :]
+    return len(edited).to_bytes(4, "little") + edited[4:]

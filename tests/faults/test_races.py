@@ -14,7 +14,9 @@ from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, FileClosed, File
 from gridproxy.gridfs.operations import copy
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.upload import upload
+from gridproxy.runtime.capabilities import Feature
 
+from ..observing import without
 from .conftest import CHUNK
 from .whole import Database, stored_files
 
@@ -130,7 +132,8 @@ async def test_an_id_of_a_concurrent_empty_file_gets_no_chunk(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, data: bytes, bulk_write: bool
 ) -> None:
     await bucket.upload(EMPTY, id="mine", filename="the first")
-    bucket.store.state.bulk_write = bulk_write
+    if not bulk_write:
+        without(bucket, Feature.BULK_WRITE)
     monkeypatch.setattr(upload, "check_id_is_free", unchecked)
     with pytest.raises(FileAlreadyStored):
         await bucket.upload(data, id="mine")

@@ -10,7 +10,6 @@ from pymongo.errors import InvalidOperation, OperationFailure
 
 import gridproxy
 from gridproxy import BadOption, Bucket, NestedTransaction, TransactionsUnsupported
-from gridproxy.runtime.client_state import state_of
 
 from .whole import Database, stored_files
 
@@ -66,24 +65,6 @@ async def test_an_object_that_is_not_a_client_is_refused(bucket: Bucket, what: A
     with pytest.raises(BadOption, match="AsyncMongoClient"):
         async with gridproxy.transaction(given):
             pytest.fail("it began")
-
-
-async def test_a_standalone_server_is_refused_at_the_start(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = bucket.database.client
-    monkeypatch.setattr(state_of(client), "transactions", False)
-
-    async def hello(*_: Any, **__: Any) -> dict[str, Any]:
-        return {"isWritablePrimary": True, "ok": 1}
-
-    with monkeypatch.context() as patched:
-        patched.setattr(type(client.admin), "command", hello)
-        with pytest.raises(TransactionsUnsupported, match="--replSet") as caught:
-            async with gridproxy.transaction(client):
-                pytest.fail("it began")
-    assert isinstance(caught.value, OperationFailure)
-    assert caught.value.code == 20
-    async with gridproxy.transaction(client):
-        pass
 
 
 async def test_a_hidden_standalone_server_is_recognised_by_its_error(bucket: Bucket) -> None:

@@ -10,8 +10,9 @@ from pymongo.errors import AutoReconnect, ConnectionFailure, ServerSelectionTime
 
 from gridproxy import AsyncGridFile, Bucket, OutcomeUnknown
 from gridproxy.gridfs.store.collections import Record, Session, Store
+from gridproxy.runtime.capabilities import Feature
 
-from ..observing import Commands
+from ..observing import Commands, without
 from .failing import FailingServer
 from .whole import Database, stored_files
 
@@ -26,7 +27,7 @@ async def test_two_requests_store_the_file_if_one_failed(
     await server.fail("bulkWrite", closeConnection=True)
     info = await failing.upload(SMALL)
     assert await stored_files(database) == {info.id: SMALL}
-    assert failing.store.state.bulk_write  # a broken connection says nothing about what the server knows
+    assert not failing.capabilities.missing  # a broken connection says nothing about what the server knows
 
 
 async def test_a_request_whose_answer_was_lost_is_found_to_have_landed(
@@ -95,7 +96,7 @@ async def test_an_outcome_that_stays_unknown_removes_nothing_and_says_which_id(
     file = AsyncGridFile(bucket=failing)
     skip = BATCHES if data is LARGE else 1 if data is SMALL else 0
     if data is SMALL:
-        failing.store.state.bulk_write = False
+        without(failing, Feature.BULK_WRITE)
     await server.fail("insert", skip=skip, closeConnection=True)
     with pytest.raises(OutcomeUnknown) as caught:
         await file.put(data)
@@ -131,7 +132,7 @@ async def test_a_cancellation_does_not_hide_that_the_outcome_is_unknown(
         await asyncio.sleep(0)
         raise AutoReconnect("no answer")
 
-    failing.store.state.bulk_write = False
+    without(failing, Feature.BULK_WRITE)
     monkeypatch.setattr(Store, "insert_record", unanswered)
     upload = asyncio.create_task(failing.upload(SMALL if small else LARGE))
     await trying.wait()

@@ -234,6 +234,7 @@ class DocumentSave(Operation):
     async def prepare(self) -> None:
         with gridproxy.using(self.scene.well.database):
             self.animal = await Animal(photo=OLD).save()
+        self.animal.photo.state.home = None  # the database behind the link is the same one
         self.animal.photo = LARGE
 
     async def run(self) -> None:
@@ -261,6 +262,7 @@ class DocumentDelete(Operation):
     async def prepare(self) -> None:
         with gridproxy.using(self.scene.well.database):
             self.animal = await Animal(photo=OLD).save()
+        self.animal.photo.state.home = None  # the database behind the link is the same one
 
     async def run(self) -> None:
         with gridproxy.using(self.scene.bucket.database):

@@ -91,12 +91,13 @@ async def test_the_bucket_is_looked_up_at_each_operation(database: Database) -> 
         with gridproxy.using(database):
             await file.put(b"here", id="the id")
             assert await contents(database, "photos") == (1, 1)
+        unloaded = AsyncGridFile("the id", bucket="photos")
         with gridproxy.using(elsewhere):
-            assert not await file.exists()
+            assert not await unloaded.exists()
             other = AsyncGridFile(bucket="photos")
             await other.put(b"there", id="the id")
-            assert await file.read() == b"there"
-            assert file.length == 5
+            assert await unloaded.read() == b"there"
+            assert unloaded.length == 5
         with gridproxy.using(database):
             assert await file.read() == b"here"
             await file.delete()

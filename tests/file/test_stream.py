@@ -229,7 +229,8 @@ async def test_any_range_equals_the_slice(
 
 
 def chunks_asked(commands: Any) -> list[dict[str, Any]]:
-    return [find["filter"]["n"] for find in commands.of("find") if find["find"] == "fs.chunks"]
+    lookups = [each["pipeline"][1]["$lookup"]["pipeline"][0]["$match"]["n"] for each in commands.of("aggregate")]
+    return lookups + [find["filter"]["n"] for find in commands.of("find") if find["find"] == "fs.chunks"]
 
 
 async def test_a_range_fetches_only_its_chunks(mongodb_uri: str, database: Database) -> None:

@@ -120,6 +120,6 @@ async def test_a_copy_moves_no_byte_through_the_client(bucket: Bucket, database:
     async with watched(mongodb_uri, database.name) as (same, traffic):
         copy = await Bucket(same).copy(info.id, filename="b")
         assert (traffic.sent, traffic.fetched) == (0, 0)
-        assert len(traffic.of("aggregate")) >= 2
+        assert traffic.of("aggregate")
         assert await Bucket(same).read(copy.id) == data
         assert traffic.fetched >= len(data), "and reading it does, which shows that this is counted"

@@ -16,8 +16,9 @@ from bson import ObjectId
 from pymongo import AsyncMongoClient
 
 from gridproxy import BadId, BadSource, Bucket, CorruptFile
+from gridproxy.runtime.capabilities import Feature
 
-from ..observing import Commands, Database, contents
+from ..observing import Commands, Database, contents, without
 
 
 async def test_many_small_files_are_stored_and_read_in_a_handful_of_commands(
@@ -73,7 +74,8 @@ async def test_a_mapping_names_its_files(database: Database) -> None:
 @pytest.mark.parametrize("bulk_write", [True, False])
 async def test_one_bad_source_takes_all_of_the_call_back(database: Database, bulk_write: bool) -> None:
     bucket = Bucket(database)
-    bucket.store.state.bulk_write = bulk_write
+    if not bulk_write:
+        without(bucket, Feature.BULK_WRITE)
     sources: list[Any] = [b"a", os.urandom(5_000_000), b"b", 17]
     with pytest.raises(BadSource, match="int"):
         await bucket.upload_many(sources)
@@ -107,7 +109,7 @@ async def test_a_cancelled_call_leaves_nothing(database: Database) -> None:
 
 async def test_without_a_bulk_write_the_same_files_are_stored(database: Database) -> None:
     bucket = Bucket(database)
-    bucket.store.state.bulk_write = False
+    without(bucket, Feature.BULK_WRITE)
     infos = await bucket.upload_many([b"a", b"b", b""])
     assert list((await bucket.read_many([info.id for info in infos])).values()) == [b"a", b"b", b""]
 

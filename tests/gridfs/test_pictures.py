@@ -30,7 +30,7 @@ from gridproxy import (
     PictureRefused,
     TooLarge,
 )
-from gridproxy.gridfs.content.images import _compression
+from gridproxy.gridfs.content.decoding import tiff_compression
 from gridproxy.gridfs.store.collections import Store
 
 from ..observing import Database, contents, observed
@@ -107,6 +107,7 @@ async def test_a_picture_of_mongoengine_is_read_and_removed(database: Database) 
     thumbnail, photo = [(await bucket.upload(data)).id for data in (b"thumbnail", b"photo")]
     measures = {"width": 4, "height": 3, "format": "PNG", "thumbnail_id": thumbnail}
     await files.update_one({"_id": photo}, {"$set": measures})
+    await files.update_one({"_id": thumbnail}, {"$set": {"width": 2, "height": 1, "format": "PNG"}})
     file = AsyncGridFile(photo)
     await file.stat()
     assert (file.width, file.height, file.format) == (4, 3, "PNG")
@@ -701,7 +702,7 @@ async def test_a_tiff_of_every_compression_that_pillow_writes_is_resized(compres
 
 @pytest.mark.parametrize("compression", ["tiff_thunderscan", "tiff_sgilog", "tiff_sgilog24", "tiff_raw_16", None])
 async def test_a_compression_that_can_only_be_decoded_is_replaced(compression: str | None) -> None:
-    assert _compression(compression, [Image.new("RGB", (1, 1))]) == "tiff_adobe_deflate"
+    assert tiff_compression(compression, [Image.new("RGB", (1, 1))]) == "tiff_adobe_deflate"
 
 
 @pytest.fixture
@@ -817,6 +818,12 @@ async def test_the_pages_of_a_tiff_are_measured_one_by_one() -> None:
         {"max_pixels": 0},
         {"max_pixels": True},
         {"max_pixels": 1.5},
+        {"max_frames": 0},
+        {"max_frames": None},
+        {"timeout": 0},
+        {"timeout": float("inf")},
+        {"timeout": True},
+        {"timeout": None},
         {"quality": 0},
         {"quality": 101},
         {"quality": "90"},

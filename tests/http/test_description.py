@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridproxy import FileInfo
-from gridproxy.http import OCTET_STREAM, can_run, checked_media_type, content_disposition, describe, repr_digest
+from gridproxy.http import (
+    OCTET_STREAM,
+    can_run,
+    checked_media_type,
+    content_disposition,
+    describe,
+    is_loaded,
+    repr_digest,
+)
 
 SHA256 = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"  # of "hello world"
 DIGEST = "sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:"
@@ -148,6 +156,9 @@ def test_a_stored_file_is_described_by_its_record() -> None:
         "etag": stored().etag,
         "x-content-type-options": "nosniff",
         "content-disposition": 'inline; filename="marmot.jpg"',
+        "cache-control": "private",
+        "cross-origin-resource-policy": "same-origin",
+        "content-security-policy": "sandbox",
         "last-modified": "Sun, 06 Nov 1994 08:49:37 GMT",
         "repr-digest": DIGEST,
     }
@@ -168,7 +179,72 @@ def test_fields_missing_in_the_record_are_not_sent() -> None:
         "accept-ranges": "bytes",
         "x-content-type-options": "nosniff",
         "content-disposition": "inline",
+        "cache-control": "private",
+        "cross-origin-resource-policy": "same-origin",
+        "content-security-policy": "sandbox",
     }
+
+
+LOADED = [
+    "text/javascript",
+    "TEXT/JavaScript ;charset=utf-8",
+    "application/javascript",
+    "application/x-javascript",
+    "text/ecmascript",
+    "text/javascript1.5",
+    "text/jscript",
+    "text/css",
+    "text/xsl",
+    "application/xslt+xml",
+    "application/wasm",
+    "application/x-shockwave-flash",
+    "application/java-archive",
+]
+
+
+@pytest.mark.parametrize("kind", LOADED)
+def test_a_type_that_a_page_loads_to_run_is_sent_as_octet_stream(kind: str) -> None:
+    """G4: a script ran under the policy 'self', and as a service worker, although it was an attachment."""
+    assert is_loaded(kind)
+    fields = describe(stored(metadata={"content_type": kind}))
+    assert describe(stored(metadata={"content_type": kind}), media_type="") == fields
+    assert fields["content-type"] == OCTET_STREAM
+    assert fields["content-disposition"] == 'attachment; filename="marmot.jpg"'
+    asked = describe(stored(metadata={"content_type": kind}), media_type=kind)
+    assert asked["content-type"].startswith(kind)
+    assert asked["etag"] != fields["etag"], "a cache would keep the body with the other type"
+
+
+@pytest.mark.parametrize("kind", ["image/png", "text/plain", "text/html", "application/json", "text/typescript"])
+def test_a_type_that_no_page_loads_to_run_is_sent_as_it_is(kind: str) -> None:
+    assert not is_loaded(kind)
+    assert describe(stored(metadata={"content_type": kind}))["content-type"].startswith(kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "policy"),
+    [
+        ("image/png", "sandbox"),
+        ("text/html", "sandbox"),
+        ("image/svg+xml", "sandbox"),
+        (None, "sandbox"),
+        ("video/mp4", "sandbox allow-same-origin"),
+        ("Audio/Ogg", "sandbox allow-same-origin"),
+        ("application/pdf", None),
+    ],
+)
+def test_a_document_of_this_type_is_in_a_sandbox(kind: str | None, policy: str | None) -> None:
+    for disposition in (None, "inline", "attachment"):
+        fields = describe(stored(metadata={"content_type": kind}, filename=None), disposition=disposition)
+        assert fields.get("content-security-policy") == policy
+
+
+def test_each_policy_can_be_replaced_or_left_out() -> None:
+    names = "cache_control", "resource_policy", "security_policy"
+    fields = ("cache-control", "cross-origin-resource-policy", "content-security-policy")
+    given = describe(stored(), cache_control="no-store", resource_policy="same-site", security_policy="sandbox x")
+    assert [given[name] for name in fields] == ["no-store", "same-site", "sandbox x"]
+    assert not set(fields) & describe(stored(), **dict.fromkeys(names, "")).keys()
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from gridproxy.runtime.session_lock import iterate_locked, lock
-from gridproxy.runtime.tasks import run_to_completion
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from gridproxy.runtime.session_lock import lock
+from gridproxy.runtime.tasks import iterate_locked, run_to_completion
 
 
-class Session:
-    """Anything that can be weakly referenced."""
+class Session(AsyncClientSession):
+    """A session without a client."""
+
+    def __init__(self) -> None:
+        pass
 
 
 async def test_calls_in_one_session_run_one_after_the_other() -> None:

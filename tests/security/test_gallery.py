@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import re
 import sys
@@ -12,8 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 from pymongo import AsyncMongoClient
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from gridproxy import Bucket
+from tests.web.asgi import Exchange
 
 GALLERY = Path(__file__).resolve().parent.parent.parent / "examples" / "gallery"
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff2c00000000010001000002024401003b")
@@ -31,9 +35,11 @@ async def browser(mongodb_uri: str, name: str, monkeypatch: pytest.MonkeyPatch) 
     assert spec.loader is not None
     service = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, service)  # where pydantic looks for the names in annotations
+    monkeypatch.syspath_prepend(str(GALLERY))  # as for `python examples/gallery`
     spec.loader.exec_module(service)
+    monkeypatch.delitem(sys.modules, "guard")
     host, _, options = mongodb_uri.partition("://")[2].partition("/")
-    app = service.gallery(f"mongodb://{host}/{name}?{options.partition('?')[2]}")
+    app = service.gallery(f"mongodb://{host}/{name}?{options.partition('?')[2]}", ["Gallery", "127.0.0.1", "[::1]"])
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gallery") as browser:
@@ -92,7 +98,7 @@ async def test_what_is_uploaded_runs_nowhere(browser: httpx.AsyncClient) -> None
         attachment = served.headers["content-disposition"].startswith("attachment")
         assert attachment == (served.headers["content-type"] == "image/svg+xml")
     page = await browser.get("/")
-    assert page.headers["content-security-policy"] == "default-src 'self'"
+    assert page.headers["content-security-policy"] == "default-src 'self'; frame-ancestors 'none'"
 
 
 def test_the_page_takes_nothing_for_html() -> None:
@@ -112,6 +118,127 @@ async def test_no_other_sites_page_changes_anything(browser: httpx.AsyncClient) 
     gone = await browser.delete(f"/items/{item['id']}", headers={"sec-fetch-site": "cross-site"})
     assert gone.status_code == 403
     assert (await browser.get(item["url"])).content == PIXEL
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://gallery", 201),
+        ("https://gallery", 201),
+        ("HTTP://GALLERY", 201),
+        (None, 201),
+        ("http://evil.example", 403),
+        ("http://gallery.evil.example", 403),
+        ("http://gallery:8000", 403),
+        ("http://evil.example/http://gallery", 403),
+        ("http://gallery@evil.example", 403),
+        ("null", 403),
+        ("", 403),
+        ("http://[", 403),
+    ],
+)
+async def test_a_change_comes_from_a_page_of_this_site(
+    browser: httpx.AsyncClient, origin: str | None, status: int
+) -> None:
+    """G6: over plain HTTP browsers send no Sec-Fetch-Site, so a POST of another site's page was stored."""
+    fields = {"content-type": "image/gif"} | ({} if origin is None else {"origin": origin})
+    answer = await browser.post("/items", params={"name": "a.gif"}, content=PIXEL, headers=fields)
+    assert answer.status_code == status
+    items = (await browser.get("/items", headers={"origin": "http://evil.example"})).json()
+    assert len(items) == (status == 201)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("gallery", 200),
+        ("GALLERY:8000", 200),
+        ("127.0.0.1:8000", 200),
+        ("[::1]", 200),
+        ("[::1]:8000", 200),
+        ("evil.example", 421),
+        ("evil.example:8000", 421),
+        ("gallery.evil.example", 421),
+        ("gallery:evil.example", 421),
+        ("", 421),
+    ],
+)
+async def test_a_name_that_was_rebound_is_not_served(browser: httpx.AsyncClient, host: str, status: int) -> None:
+    """G6: a page of evil.example whose name leads to this address could list and delete."""
+    for path in ("/", "/items", "/static/gallery.js", "/openapi.json"):
+        assert (await browser.get(path, headers={"host": host})).status_code == status
+    origin = {"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}
+    answer = await browser.delete("/items/000000000000000000000000", headers=origin)
+    assert answer.status_code == (404 if status == 200 else 421)
+
+
+async def test_every_answer_has_the_fields_of_the_site(browser: httpx.AsyncClient) -> None:
+    item = (await browser.post("/items", params={"name": "a.gif"}, content=PIXEL)).json()
+    for path, status in (("/", 200), ("/items", 200), (item["url"], 200), ("/static/gallery.js", 200), ("/none", 404)):
+        answer = await browser.get(path)
+        assert answer.status_code == status
+        policy = answer.headers["content-security-policy"]
+        assert policy.endswith("; frame-ancestors 'none'")
+        assert policy.startswith("sandbox" if path == item["url"] else "default-src 'self'")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+async def test_no_page_loads_scripts_of_other_hosts(browser: httpx.AsyncClient, path: str) -> None:
+    assert (await browser.get(path)).status_code == 404
+    assert "http" not in re.sub(r"http://www\.w3\.org\S+", "", (await browser.get("/")).text)
+
+
+async def test_uploads_beyond_the_limit_are_refused_at_once_and_slow_ones_end(
+    browser: httpx.AsyncClient, mongodb_uri: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that begin uploads and send nothing cannot use up the service."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(rest: asyncio.Event) -> AsyncIterator[bytes]:
+        yield PIXEL[:20]
+        begun.set()
+        await rest.wait()
+        yield PIXEL[20:]
+
+    def post(content: AsyncIterator[bytes] | bytes) -> asyncio.Task[httpx.Response]:
+        return asyncio.create_task(browser.post("/items", params={"name": "a.gif"}, content=content))
+
+    running = [post(slow(go_on)) for _ in range(4)]
+    await begun.wait()
+    while (refused := await post(PIXEL)).status_code == 201:  # until all four have begun
+        pass
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert (await browser.get("/items")).status_code == 200
+    go_on.set()
+    assert {(await each).status_code for each in running} == {201}
+    assert (await post(PIXEL)).status_code == 201
+
+
+async def test_an_upload_that_sends_nothing_ends(mongodb_uri: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(GALLERY))
+    guard = importlib.import_module("guard")
+    monkeypatch.delitem(sys.modules, "guard")
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend([(await receive())["type"], (await receive())["type"]])
+        await Response("over")(scope, receive, send)
+
+    exchange = Exchange("POST", ("host", "localhost"))
+    exchange.scope["client"] = ("192.0.2.1", 5)
+    first: list[Message] = [{"type": "http.request", "body": b"x", "more_body": True}]
+
+    async def receive() -> Message:
+        if first:
+            return first.pop()
+        await asyncio.Event().wait()
+        raise AssertionError("nothing more is sent")
+
+    await guard.Guard(app, patience=0.01)(exchange.scope, receive, exchange.send)
+    assert seen == ["http.request", "http.disconnect"]
+    assert exchange.body == b"over"
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import bson
 import pytest
+from beanie import Document as BeanieDocument
+from beanie import init_beanie
+from beanie.operators import And, Eq, Not, Or
 from bson import SON, Code, DBRef, Decimal128, MaxKey, MinKey, Regex
 from bson.raw_bson import RawBSONDocument
+from odmantic import Model
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
@@ -24,7 +29,9 @@ from gridproxy import (
     ValidationError,
     prefetch,
 )
+from gridproxy.adapters.beanie import FileDocument
 from gridproxy.adapters.document import DictField, Document, FileField, StringField
+from gridproxy.adapters.odmantic import AsyncEngine, FileModel
 from tests.observing import contents
 
 Database = AsyncDatabase[dict[str, Any]]
@@ -255,3 +262,61 @@ async def test_names_of_fields_are_known_ones(connected: None, name: str) -> Non
         Note.objects(**{name: 1})
     with pytest.raises(ValidationError):
         Note.objects.order_by(name)
+
+
+class Kept(FileDocument, BeanieDocument):
+    file: AsyncGridFile = AsyncGridFile()
+    album: list[AsyncGridFile] = []
+
+
+class KeptModel(FileModel, Model):
+    file: AsyncGridFile
+
+
+OPERATORS: list[Any] = [{"$ne": None}, {"$exists": True}, {"$gt": ""}, SON([("$ne", 1)]), Regex("."), re.compile("vic")]
+
+
+@pytest.mark.parametrize("value", OPERATORS, ids=repr)
+async def test_beanie_compares_a_file_with_no_operator(
+    bucket: Bucket, database: Database, connected: None, value: Any
+) -> None:
+    """G12: a value from a request in `Kept.file == value` matched, and could delete, every document."""
+    await init_beanie(database, document_models=[Kept])
+    file = bucket.file((await bucket.upload(b"secret")).id)
+    await Kept(file=file, album=[file]).insert()
+    for condition in (
+        Kept.file == value,
+        Kept.album == value,
+        Eq("file._id", value),
+        Or(Kept.file == value, Kept.file == None),  # noqa: E711  # an expression of Beanie
+        And(Kept.file == value),
+        {"$and": [Kept.file == value]},
+        Not(Kept.file == value),
+    ):
+        for query in (
+            Kept.find(condition).count,
+            Kept.find(condition).delete,
+            Kept.find_one(condition).delete,
+            Kept.find(condition).to_list,
+        ):
+            with pytest.raises(ValidationError, match="compared with a file"):
+                await query()
+        with pytest.raises(ValidationError, match="compared with a file"):
+            await Kept.find_one(condition)
+    # Queries of the application itself, and values.
+    assert await Kept.find({"file": {"$ne": None}}).count() == 1
+    assert await Kept.find(Kept.file == file).count() == 1
+    assert await Kept.find(Kept.file == None).count() == 0  # noqa: E711
+    assert await Kept.find(Kept.file != None).count() == 1  # noqa: E711
+
+
+@pytest.mark.parametrize("value", OPERATORS, ids=repr)
+async def test_odmantic_compares_a_file_with_a_value(
+    bucket: Bucket, database: Database, connected: None, value: Any
+) -> None:
+    engine = AsyncEngine(database.client, database.name)
+    file = bucket.file((await bucket.upload(b"secret")).id)
+    await engine.save(KeptModel(file=file))  # type: ignore[call-arg]  # ODMantic has a default id
+    with suppress(OperationFailure):  # the server refuses it, which is as good
+        assert await engine.count(KeptModel, KeptModel.file == value) == 0
+    assert await engine.count(KeptModel, KeptModel.file == file) == 1

@@ -53,7 +53,10 @@ def everything_in(folder: Path) -> list[str]:
         ("/etc/shadow", "shadow"),
         ("..\\..\\x.txt", "x.txt"),
         ("a/b/../c.txt", "c.txt"),
-        ("-rf", "-rf"),
+        # a later `tar *` or `rm *` would take a dash for an option
+        ("-rf", "_rf"),
+        ("--checkpoint-action=exec=sh x.sh", "_checkpoint-action=exec=sh x.sh"),
+        ("-", "_"),
         ("..", None),
         ("a/..", None),
         ("../.bashrc", None),
@@ -123,21 +126,95 @@ async def test_save_to_refuses_a_path_that_is_not_a_file(bucket: Bucket, tmp_pat
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
-async def test_a_private_file_is_private_while_it_is_written(bucket: Bucket, tmp_path: Path) -> None:
-    """The new content is in a temporary file until it is complete."""
+@pytest.mark.parametrize("mode", [None, 0o600, 0o644])
+async def test_a_file_is_private_while_it_is_written(bucket: Bucket, tmp_path: Path, mode: int | None) -> None:
+    """The new content is in a temporary file until it is complete. After a kill, this file stays."""
     info = await bucket.upload(bytes(3_000_000))
-    target = tmp_path / "private"
-    target.write_bytes(b"old")
-    target.chmod(0o600)
+    target = tmp_path / "target"
+    if mode is not None:
+        target.write_bytes(b"old")
+        target.chmod(mode)
     seen: list[int] = []
 
     def look(done: int, total: int | None) -> None:
-        seen.extend(stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir())
+        seen.extend(stat.S_IMODE(each.stat().st_mode) for each in tmp_path.glob(".*.part"))
 
-    await bucket.file(info.id).save_to(target, look)
-    assert len(seen) >= 4
+    before = os.umask(0o022)
+    try:
+        await bucket.file(info.id).save_to(target, look)
+    finally:
+        os.umask(before)
+    assert len(seen) >= 2
     assert set(seen) == {0o600}
-    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert stat.S_IMODE(target.stat().st_mode) == (0o644 if mode is None else mode)
+    assert everything_in(tmp_path) == ["target"]
+
+
+async def test_the_stored_bytes_do_not_become_a_setuid_program(run: Run, bucket: Bucket, tmp_path: Path) -> None:
+    info = await bucket.upload(b"#!/bin/sh\nid")
+    target = tmp_path / "program"
+    for save in (bucket.file(info.id).save_to(target), run("get", str(info.id), str(target))):
+        target.write_bytes(b"old")
+        target.chmod(0o6755 | stat.S_ISVTX)
+        await save
+        assert target.read_bytes().endswith(b"id")
+        assert stat.S_IMODE(target.stat().st_mode) == 0o755
+
+
+another_user = pytest.mark.skipif(os.geteuid() != 0, reason="only root can create files of another user")
+
+
+@another_user
+async def test_the_mode_of_another_users_file_is_not_taken_over(bucket: Bucket, tmp_path: Path) -> None:
+    info = await bucket.upload(b"mine")
+    target = tmp_path / "target"
+    target.write_bytes(b"theirs")
+    target.chmod(0o6777)
+    os.chown(target, 12345, 12345)
+    target.chmod(0o6777)
+    before = os.umask(0o027)
+    try:
+        await bucket.file(info.id).save_to(target)
+    finally:
+        os.umask(before)
+    assert target.read_bytes() == b"mine"
+    assert (target.stat().st_uid, stat.S_IMODE(target.stat().st_mode)) == (0, 0o640)
+
+
+@another_user
+async def test_a_symbolic_link_of_another_user_is_not_followed(run: Run, bucket: Bucket, tmp_path: Path) -> None:
+    info = await bucket.upload(b"theirs")
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / "folder").mkdir()
+    for name, to in (("file", "mine"), ("new", "made"), ("into", "folder"), ("twice", "file")):
+        (tmp_path / name).symlink_to(to)
+        os.lchown(tmp_path / name, 12345, 12345)
+    os.lchown(tmp_path / "twice", 0, 0)
+    before = everything_in(tmp_path)
+    for path in ("file", "new", "into/file", "twice", "folder/../into/file"):
+        with pytest.raises(PermissionError, match="symbolic link of another user"):
+            await bucket.file(info.id).save_to(tmp_path / path)
+        assert (await run("get", str(info.id), str(tmp_path / path))).exit_code != 0
+    assert everything_in(tmp_path) == before
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
+async def test_links_of_this_user_lead_where_the_system_leads(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = await bucket.upload(b"new")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "absolute").symlink_to(tmp_path / "a")
+    (tmp_path / "relative").symlink_to("a/b/../b")
+    (tmp_path / "chain").symlink_to("relative")
+    (tmp_path / "loop").symlink_to("loop")
+    for path in ("absolute/1", "relative/../2", "chain/3", "./a//b/../b/4", str(tmp_path / "absolute" / "b" / "5")):
+        await bucket.file(info.id).save_to(path)
+        assert Path(os.path.realpath(path)).read_bytes() == b"new"
+        assert Path(path).read_bytes() == b"new"
+    with pytest.raises(OSError, match="levels of symbolic links"):
+        await bucket.file(info.id).save_to("loop")
 
 
 # Terminals

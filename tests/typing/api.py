@@ -62,7 +62,9 @@ class Animal(Document):
     wild = BooleanField()
     born = DateTimeField()
     photo = FileField(max_size=10_000_000, content_types=["image/*"], on_delete="delete")
-    portrait = ImageField(size=(800, 600), thumbnail_size=(100, 100, True), variants={"small": (200, 200)})
+    portrait = ImageField(
+        size=(800, 600), thumbnail_size=(100, 100, True), variants={"small": (200, 200)}, max_frames=9, timeout=5
+    )
     album = ListField(FileField())
 
 

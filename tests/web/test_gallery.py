@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from PIL import Image
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.web.chromium import ARGUMENTS, CHROMIUM
 from tests.web.pictures import as_file, mountains, video_of_a_day
 from tests.web.webm import webm
 
@@ -26,17 +26,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, FilePayload, Page
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# Without a network, requests to the vendor's hosts are slow. The sandbox does not work as root.
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian's package: chromium)")
 

@@ -514,7 +514,9 @@ def _same_files(path: str, current: object, value: object) -> list[str]:
 def _take_in(document: FileDocument, given: Collection[int] | None = None, proof: Proof = Proof.NONE) -> None:
     plan = plan_of(type(document))
     for path, file in plan.files(document, _is_document):
-        _take(document, path, file, given, proof)
+        # The options of a document that was just constructed are known already.
+        if proof is not Proof.LOADED or not file.state.is_loaded_into(document, path):
+            _take(document, path, file, given, proof)
     if not plan.flat:
         remember_files(models_in(document, beyond=_is_document))
 

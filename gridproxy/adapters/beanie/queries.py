@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from beanie.odm.operators.find.comparison import Eq
+from beanie.odm.operators.find.logical import LogicalOperatorForListOfExpressions, Not
 from beanie.odm.queries.find import FindMany, FindOne
 from beanie.odm.queries.update import UpdateMany, UpdateOne
+from bson import Regex
 from pydantic import BaseModel
 
-from gridproxy.errors import ValidationError, type_name
+from gridproxy.errors import ValidationError, shown, type_name
 from gridproxy.fields.queries import holds_file, match_both_forms
 
 from .fields import file_fields
@@ -65,7 +69,27 @@ class FileFindMany(FindMany[Any]):
             self.find_expressions = asked
 
 
+def _refuse_operators(kind: type[BaseModel], query: object) -> None:
+    """Raise `ValidationError` for `Model.file == value` if the value is an operator or a pattern for the server."""
+    if isinstance(query, Eq):
+        key, value = str(query.field), query.other
+        operators = isinstance(value, Mapping) and any(str(each).startswith("$") for each in value)
+        if (operators or isinstance(value, re.Pattern | Regex)) and holds_file(kind, key.removesuffix("._id")):
+            reason = f"a file is compared with a file, an id or None, not with {shown(value)}, which matches others"
+            raise ValidationError(key, reason)
+    elif isinstance(query, LogicalOperatorForListOfExpressions):
+        for each in query.expressions:
+            _refuse_operators(kind, each)
+    elif isinstance(query, Not):
+        _refuse_operators(kind, query.expression)
+    elif isinstance(query, Mapping):
+        for name, parts in query.items():
+            for each in parts if str(name) in ("$and", "$or", "$nor") and isinstance(parts, list | tuple) else ():
+                _refuse_operators(kind, each)
+
+
 def _in_both_forms(kind: type[BaseModel], query: Mapping[str, Any]) -> Mapping[str, Any]:
+    _refuse_operators(kind, query)
     # A save finds its document by `_id` alone.
     return query if list(map(str, query)) == ["_id"] else match_both_forms(query, partial(holds_file, kind))
 

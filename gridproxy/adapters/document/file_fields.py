@@ -138,6 +138,8 @@ class ImageField(FileField):
         thumbnail_size: The size of the thumbnail.
         variants: The sizes of further copies, by name.
         max_pixels: The largest number of pixels in all frames, as in `ImageOptions`.
+        max_frames: The largest number of frames, as in `ImageOptions`.
+        timeout: The number of seconds that decoding may take, as in `ImageOptions`.
         format: The format of the smaller pictures, such as "WEBP".
         quality: The quality of encoded pictures, from 1 to 100.
         **options: The options of `FileField`.
@@ -167,6 +169,8 @@ class ImageField(FileField):
         thumbnail_size: Size | None = None,
         variants: Mapping[str, Size] | None = None,
         max_pixels: int | None = None,
+        max_frames: int = ImageOptions.max_frames,
+        timeout: float = ImageOptions.timeout,
         format: str | None = None,  # noqa: A002  # the name in ImageOptions
         quality: int | None = None,
         **options: Any,
@@ -179,6 +183,8 @@ class ImageField(FileField):
             thumbnail_size=thumbnail_size,
             variants=variants or {},
             max_pixels=max_pixels,
+            max_frames=max_frames,
+            timeout=timeout,
             format=format,
             quality=quality,
         )

@@ -164,7 +164,7 @@ class Document(BaseDocument):
             # More may be assigned, or put into lists, during each upload.
             await self._attacher.store_content(session, check=self._check_fields)
             # The server completes a cancelled write, so it is waited for, and then the old files are removed.
-            await run_to_completion(self._write(session))
+            await run_to_completion(self._write(session), client=self.document_schema.client)
         return self
 
     def _enlist(self, session: Session | None) -> None:
@@ -261,7 +261,7 @@ class Document(BaseDocument):
         """
         async with self._lock:
             self._enlist(session)
-            await run_to_completion(self._delete(session))
+            await run_to_completion(self._delete(session), client=self.document_schema.client)
 
     async def _delete(self, session: Session | None) -> None:
         state, schema = self.document_state, self.document_schema

@@ -11,8 +11,9 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from gridproxy.errors import BadOption, DocumentMissing, MultipleDocumentsFound, ValidationError
 from gridproxy.gridfs.store.collections import Session
-from gridproxy.runtime.session_lock import iterate_locked, lock
+from gridproxy.runtime.session_lock import lock
 from gridproxy.runtime.sessions import bound_session
+from gridproxy.runtime.tasks import iterate_locked, released
 
 from .schema import Schema
 
@@ -200,7 +201,7 @@ class QuerySet(Generic[D]):
         cursor = self._collection().find(
             self._query(), sort=list(self._order) or None, skip=self._skip, limit=limit, session=self._session
         )
-        async with cursor:
+        async with released(cursor):
             async for raw in iterate_locked(self._through(), cursor):
                 yield self._model.from_raw(raw)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from gridproxy.file.connection import get_database
 from gridproxy.file.values import ids_in
 from gridproxy.gridfs.records.ids import id_filter
 from gridproxy.gridfs.store.collections import Session
+from gridproxy.runtime.client_state import Client
 from gridproxy.runtime.session_lock import lock
 from gridproxy.runtime.sessions import bound_session, in_transaction
 
@@ -69,9 +71,14 @@ class Schema:
         options: Any = database.codec_options.with_options(document_class=dict)
         return database.get_collection(self._collection, codec_options=options)
 
+    @property
+    def client(self) -> Client:
+        """The client of the database at this moment."""
+        return self.collection().database.client
+
     def session_for(self, session: Session | None) -> Session | None:
         """Return the given session, else the one that pymongo bound around the call."""
-        return session or bound_session(self.collection().database.client)
+        return session or bound_session(self.client)
 
     # Queries
 
@@ -164,7 +171,7 @@ class Schema:
                 inserted = await self._inserted_before(state, session)  # an earlier attempt that completed only now
                 if inserted is None:
                     raise
-            except PyMongoError as error:
+            except (PyMongoError, asyncio.CancelledError) as error:
                 if not is_refusal(error):
                     state.outcome_unknown.append(document)
                 raise
@@ -208,7 +215,7 @@ class Schema:
         try:
             async with lock(session):
                 result = await self.collection().update_one(query, {"$set": changes}, session=session)
-        except PyMongoError as error:
+        except (PyMongoError, asyncio.CancelledError) as error:
             if not is_refusal(error):
                 state.outcome_unknown.append(changes)
             raise

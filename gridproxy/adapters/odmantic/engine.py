@@ -14,7 +14,7 @@ from pymongo import AsyncMongoClient
 from pymongo import errors as pymongo_errors
 from pymongo.asynchronous.collection import AsyncCollection
 
-from gridproxy.errors import BadOption, type_name
+from gridproxy.errors import BadOption, describe_object, type_name
 from gridproxy.fields.attacher import Attacher, StoredFile, refuse_open_files
 from gridproxy.fields.default_database import DefaultDatabase
 from gridproxy.fields.queries import holds_file, match_both_forms
@@ -114,8 +114,8 @@ class AsyncEngine(AIOEngine):
     def __init__(self, client: AsyncMongoClient[Any], database: str = "test") -> None:
         if not isinstance(client, AsyncMongoClient):
             raise BadOption(
-                f"AsyncEngine works on pymongo's AsyncMongoClient, not on {type_name(client)}: "
-                "for a Motor client there is ODMantic's own AIOEngine"
+                f"AsyncEngine works on pymongo's AsyncMongoClient, not on {describe_object(client)} "
+                "(for a Motor client there is ODMantic's own AIOEngine)"
             )
         super().__init__(cast(Any, client), database)
         self._default_database = DefaultDatabase(client[database])

@@ -23,8 +23,9 @@ WINDOW_BYTES = 2 * 255 * 1024
 class ReadAhead:
     """A reader of spans of one stored file that fetches the next window in advance."""
 
-    def __init__(self, file: AsyncGridFile) -> None:
+    def __init__(self, file: AsyncGridFile, pinned: Store | None = None) -> None:
         self._file = file
+        self._store = pinned
         self._pinned: tuple[Store, object] | None = None
         self._first: Download | None = None
         self._info: FileInfo | None = None
@@ -35,8 +36,8 @@ class ReadAhead:
     async def load_info(self, *, fetch: bool) -> FileInfo:
         """Load the record, and with `fetch` the first window in the same round trip."""
         # The caller may replace the file in this object while the response is being sent.
-        store, id = self._pinned = self._file.state.require_stored()
-        on_info = self._file.state.on_info(id)
+        store, id = self._pinned = self._file.state.require_stored(self._store)
+        on_info = self._file.state.on_info(store, id)
         if fetch:
             self._first = Download(store, id, 0, WINDOW_BYTES, first=WINDOW_BYTES, on_info=on_info)
             self._info = await self._first.load()

@@ -23,6 +23,7 @@ from gridproxy.errors import (
     FileRefused,
     StaleDocument,
     TooLarge,
+    UniqueIndexViolation,
     UploadInProgress,
     ValidationError,
 )
@@ -122,6 +123,7 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     DocumentMissing: HTTPStatus.NOT_FOUND,
     FileAlreadyStored: HTTPStatus.CONFLICT,
     StaleDocument: HTTPStatus.CONFLICT,
+    UniqueIndexViolation: HTTPStatus.CONFLICT,
     UploadInProgress: HTTPStatus.CONFLICT,
     BadFilename: HTTPStatus.BAD_REQUEST,
     BadId: HTTPStatus.BAD_REQUEST,
@@ -138,6 +140,7 @@ _DETAIL: dict[type[Exception], str] = {
     FileMissing: "There is no such file.",
     DocumentMissing: "There is no such document.",
     FileAlreadyStored: "A file is already stored here. It was not changed.",
+    UniqueIndexViolation: "Another file has the same name or value. Nothing was stored.",
     StaleDocument: "Another client changed this file first. Load it again and repeat the change.",
     UploadInProgress: "This file is being written at this moment. Try again later.",
     InvalidId: "This is not the id of a file.",
@@ -149,10 +152,10 @@ _LONGEST_DETAIL = 500  # characters
 async def problem_response(request: Request, error: Exception) -> Response:
     """Answer an error of the client with `application/problem+json` (RFC 9457).
 
-    The status is 404 for `FileMissing` and `DocumentMissing`, 409 for `FileAlreadyStored`, `StaleDocument` and
-    `UploadInProgress`, 413 for `TooLarge`, 415 for `ContentTypeRefused`, 422 for any other `FileRefused`, for
-    `BadMetadata` and `ValidationError`, and 400 for `BadFilename`, `BadId`, bson's
-    `InvalidId` and Starlette's `ClientDisconnect`.
+    The status is 404 for `FileMissing` and `DocumentMissing`, 409 for `FileAlreadyStored`, `UniqueIndexViolation`,
+    `StaleDocument` and `UploadInProgress`, 413 for `TooLarge`, 415 for `ContentTypeRefused`, 422 for any other
+    `FileRefused`, for `BadMetadata` and `ValidationError`, and 400 for `BadFilename`, `BadId`, bson's `InvalidId` and
+    Starlette's `ClientDisconnect`.
 
     ```python
     handlers = {gridproxy.TooLarge: problem_response}

@@ -54,12 +54,17 @@ class GridFileResponse(Response):
         file: The file to send.
         status_code: The status of a response with the whole file.
         headers: Fields that replace the generated ones.
-        media_type: Replaces the type of the stored file.
+        media_type: Replaces the type of the stored file. By default, scripts, style sheets and WebAssembly are sent as
+            `application/octet-stream`, so that no page can load them.
         background: A task that runs after the response, also if the client disconnected, but not after an error.
         filename: Replaces the name of the stored file.
-        content_disposition_type: "inline" or "attachment". By default, types that a browser can run (HTML, SVG and
-            other XML, scripts) are attachments.
-        cache_control: The Cache-Control field, unless "headers" contains it.
+        content_disposition_type: "inline" or "attachment". By default, types that a browser can run or apply (HTML,
+            SVG and other XML, scripts, style sheets) are attachments.
+        cache_control: The Cache-Control field, "private" by default. For this and the next two fields, "" means that
+            the field is not sent.
+        resource_policy: The Cross-Origin-Resource-Policy field, "same-origin" by default. Pass "same-site" or
+            "cross-origin" if pages of other origins show the file.
+        security_policy: The Content-Security-Policy field. The default is a sandbox without scripts, except for PDF.
 
     Raises:
         BadOption: `file` is not an `AsyncGridFile`, or `content_disposition_type` is another value.
@@ -75,6 +80,8 @@ class GridFileResponse(Response):
         filename: str | None = None,
         content_disposition_type: ContentDisposition | None = None,
         cache_control: str | None = None,
+        resource_policy: str | None = None,
+        security_policy: str | None = None,
     ) -> None:
         if not isinstance(file, AsyncGridFile):
             raise BadOption(f"GridFileResponse expects an AsyncGridFile such as bucket.file(id), not {type_name(file)}")
@@ -83,6 +90,8 @@ class GridFileResponse(Response):
                 f"content_disposition_type must be 'inline' or 'attachment', not {content_disposition_type!r}"
             )
         self.file = file
+        # The response is sent after its route has returned, and so after a `using` block in it.
+        self._store = file.state.overriding_store()
         self.status_code = status_code
         self.background = background
         self.filename = filename
@@ -90,11 +99,12 @@ class GridFileResponse(Response):
         self.init_headers(headers)
         # If this was set before init_headers, Starlette would add a charset.
         self.media_type = media_type
-        if cache_control is not None:
-            self.headers.setdefault("cache-control", cache_control)
+        self.cache_control = cache_control
+        self.resource_policy = resource_policy
+        self.security_policy = security_policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(ReadAhead(self.file)) as reader:
+        async with aclosing(ReadAhead(self.file, self._store)) as reader:
             try:
                 reply, first = await self._begin(scope, reader)
             except FileMissing as error:
@@ -137,7 +147,15 @@ class GridFileResponse(Response):
 
     def _fields(self, info: FileInfo) -> list[tuple[str, str]]:
         kind = self.headers.get("content-type", self.media_type)
-        described = describe(info, media_type=kind, filename=self.filename, disposition=self.content_disposition_type)
+        described = describe(
+            info,
+            media_type=kind,
+            filename=self.filename,
+            disposition=self.content_disposition_type,
+            cache_control=self.cache_control,
+            resource_policy=self.resource_policy,
+            security_policy=self.security_policy,
+        )
         generated = [(name, value) for name, value in described.items() if name not in self.headers]
         return generated + self.headers.items()
 

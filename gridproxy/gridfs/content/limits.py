@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from gridproxy.errors import BadOption, ContentTypeRefused, TooLarge, type_name
+from gridproxy.errors import BadOption, ContentTypeRefused, TooLarge, shown, type_name
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.records.media_types import (
     OCTET_STREAM,
     canonical_type,
     describe_type,
     is_specific,
+    named_types,
     names_of,
 )
 from gridproxy.runtime.extras import require_extra
@@ -75,6 +76,23 @@ class Limits:
             if fitting is not None:
                 return fitting
         raise refusals[0] if refusals else self._not_allowed(next(iter(sniffed.types), None), head, filename)
+
+    def check_other_types(self, kind: str | None, metadata: Mapping[str, object]) -> None:
+        """Raise `ContentTypeRefused` if a key of the metadata names another type than the one that was checked.
+
+        Other programs that serve the file may look there.
+        """
+        if self.content_types is None:
+            return
+        for key, named in named_types(metadata).items():
+            if kind is None or canonical_type(named) != canonical_type(kind):
+                raise ContentTypeRefused(
+                    f"the metadata key {key!r} names the type {shown(named)}, and the content is "
+                    f"{'of an unknown type' if kind is None else describe_type(kind)}: leave the key out",
+                    field=self.field,
+                    limit=self.content_types,
+                    actual=named,
+                )
 
     def _checked_claim(self, claim: str, sniffed: Sniffed, head: bytes, filename: str | None) -> str:
         kind = canonical_type(claim)

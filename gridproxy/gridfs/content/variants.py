@@ -6,8 +6,12 @@ Each variant's metadata have `variant_of`, so that a forged record cannot make g
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
+
+from gridproxy.gridfs.records.ids import id_key
+
+MOST_VARIANTS = 100
 
 
 def picture_keys() -> frozenset[str]:
@@ -43,9 +47,32 @@ def named_variants(metadata: Mapping[str, Any]) -> Mapping[str, object]:
 
 
 def variant_ids(record: Mapping[str, Any]) -> list[object]:
-    """Return the ids of all variants of the picture in this `files` document."""
+    """Return the ids of the variants of the picture in this `files` document, each once, and at most `MOST_VARIANTS`.
+
+    A client that edits metadata can name any number of files there, and each of them costs a round trip.
+    """
     metadata = record.get("metadata")
     if not isinstance(metadata, Mapping):
         metadata = {}
     ids = [thumbnail_id(metadata, record), *named_variants(metadata).values()]
-    return [id for id in ids if id is not None]
+    found: dict[Hashable, object] = {}
+    for id in ids:
+        if id is not None and len(found) < MOST_VARIANTS:
+            found.setdefault(id_key(id), id)
+    return list(found.values())
+
+
+def legacy_thumbnail() -> dict[str, Any]:
+    """Return the query for a thumbnail of MongoEngine, which does not name its picture: see `is_legacy_thumbnail`."""
+    absent = {"$exists": False}
+    return {"width": {"$exists": True}, "thumbnail_id": absent, "filename": None, "metadata.variant_of": absent}
+
+
+def is_legacy_thumbnail(record: Mapping[str, Any]) -> bool:
+    """Return whether the `files` document is that of a thumbnail of MongoEngine.
+
+    Other files are not: MongoEngine gives each picture a `thumbnail_id`, if only a null, and no other file a width.
+    """
+    metadata = record.get("metadata")
+    named = isinstance(metadata, Mapping) and "variant_of" in metadata
+    return "width" in record and "thumbnail_id" not in record and record.get("filename") is None and not named

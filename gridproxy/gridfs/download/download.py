@@ -12,7 +12,7 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from gridproxy.errors import BadOption, CorruptFile, FileClosed, FileMissing, FileVanished
+from gridproxy.errors import BadOption, CorruptFile, FileClosed, FileMissing, FileVanished, shown
 from gridproxy.gridfs.records.chunks import (
     RANGE_BYTES,
     Block,
@@ -28,7 +28,9 @@ from gridproxy.gridfs.records.chunks import (
 from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.server_clock import server_now
-from gridproxy.runtime.tasks import both, end_tasks, gather, spawn
+from gridproxy.runtime.tasks import end_tasks, gather, spawn
+
+from .head import SharedReads, read_head
 
 IN_FLIGHT = 4
 # The first range is small enough to arrive soon, and most files fit into it completely.
@@ -56,7 +58,7 @@ async def _visible(store: Store, record: Record | None, id: object) -> FileInfo:
 def check_offset(value: object, name: str) -> int:
     """Return a position in a file (bytes), or raise `BadOption` if it is negative or not a whole number."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise BadOption(f"{name} is a whole number of bytes from the file's start, not {value!r}")
+        raise BadOption(f"{name} is a whole number of bytes from the file's start, not {shown(value)}")
     return value
 
 
@@ -81,6 +83,8 @@ class Download:
         ahead: int = 1,
         on_info: Callable[[FileInfo], None] | None = None,
     ) -> None:
+        self._fetching: deque[tuple[ChunkRange, asyncio.Future[list[Record]]]] = deque()  # first, for `__del__`
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.store = store
         self.id = id
         self.info = info
@@ -94,8 +98,6 @@ class Download:
         self._on_info = on_info
         self._upload_id: object = None
         self._plan: Iterator[ChunkRange] | None = None
-        self._fetching: deque[tuple[ChunkRange, asyncio.Future[list[Record]]]] = deque()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     def __del__(self) -> None:
@@ -183,11 +185,11 @@ class Download:
         count = max(1, min(-(-end // self._guess) - self._start // self._guess, RANGE_BYTES // self._guess))
         # One more chunk than needed detects a surplus one. A read that ends at `stop` needs no other chunk.
         beyond = 0 if self._stop is not None and end >= self._stop else 1
-        record, documents = await both(
-            self.store.find_record(self.id, self._session),
-            self.store.find_first_chunks(self.id, first, first + count + beyond),
+        record, documents, count = await read_head(
+            self.store, self.id, first, count, beyond, self._guess, self._session
         )
         info = await _visible(self.store, record, self.id)
+        SharedReads.of(self.store).note(info.length)
         self._upload_id = None if record is None else record.get(UPLOAD_ID)
         documents = self._own(documents)
         fetched = self._usable_range(info, first, documents, count)

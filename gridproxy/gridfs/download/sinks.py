@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import inspect
 import io
@@ -16,6 +17,11 @@ from typing import BinaryIO, Protocol, runtime_checkable
 from gridproxy.errors import BadSource, type_name
 from gridproxy.runtime.progress import Progress, report
 from gridproxy.runtime.tasks import in_thread
+from gridproxy.runtime.thread_guard import ThreadGuard
+
+_ROOT = 0
+# As the kernel of Linux has it.
+_MOST_LINKS = 40
 
 
 @runtime_checkable
@@ -84,17 +90,18 @@ async def _save_to_path(
     blocks: AsyncIterator[bytes], path: str | os.PathLike[str], total: int, progress: Progress | None
 ) -> None:
     part = _PartFile(path)
+    guard = ThreadGuard(part.discard)
     try:
-        await in_thread(part.open)
+        await in_thread(functools.partial(guard.run, part.open))
         done = 0
         async for block in blocks:
-            await in_thread(functools.partial(part.write, block))
+            await in_thread(functools.partial(guard.run, functools.partial(part.write, block)))
             done += len(block)
             await report(progress, done, total)
-        await in_thread(part.commit)
+        await in_thread(functools.partial(guard.run, part.commit))
     except BaseException:
         # Not in a thread, so that no cancellation can interrupt it. Deleting one file is fast.
-        part.discard()
+        guard.finish()
         raise
 
 
@@ -105,10 +112,11 @@ class _PartFile:
         self._path = path
         self._target = ""
         self._temporary = ""
+        self._new_mode = 0o600
         self._file: BinaryIO | None = None
 
     def open(self) -> None:
-        self._target = os.path.realpath(self._path)
+        self._target = _resolve(self._path)
         if os.path.isdir(self._target):
             raise IsADirectoryError(f"save_to({self._target!r}): this is a directory. Pass the path of a file in it")
         if os.path.exists(self._target) and not os.path.isfile(self._target):
@@ -118,11 +126,12 @@ class _PartFile:
         folder, name = os.path.split(self._target)
         # 40 characters have at most 160 bytes, and a name may have 255.
         self._temporary = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(6)}.part")
-        # The temporary file gets the target's mode at once, so that no other user can read it during the download.
-        mode = stat.S_IMODE(os.stat(self._target).st_mode) if os.path.exists(self._target) else 0o666
-        self._file = open(  # noqa: SIM115  # closed by commit() or discard()
-            self._temporary, "xb", opener=lambda path, flags: os.open(path, flags, mode)
-        )
+        # The mode of a new file is known from a file, because reading the umask would change it for all threads.
+        with open(self._temporary, "xb") as probe:
+            self._new_mode = stat.S_IMODE(os.fstat(probe.fileno()).st_mode)
+        os.unlink(self._temporary)
+        # No other user can read it until it is complete, nor later if this process is killed.
+        self._file = open(self._temporary, "xb", opener=_open_private)  # noqa: SIM115  # closed by commit() or discard()
 
     def write(self, block: bytes) -> None:
         assert self._file is not None
@@ -131,11 +140,21 @@ class _PartFile:
     def commit(self) -> None:
         assert self._file is not None
         self._file.flush()
+        if hasattr(os, "geteuid"):  # Windows has no such modes
+            os.fchmod(self._file.fileno(), self._mode())
         os.fsync(self._file.fileno())
         self._file.close()
-        if os.path.exists(self._target):
-            os.chmod(self._temporary, stat.S_IMODE(os.stat(self._target).st_mode))
         os.replace(self._temporary, self._target)
+
+    def _mode(self) -> int:
+        """Return the mode of the existing target if it is a file of this user's, else that of a new file."""
+        try:
+            target = os.lstat(self._target)
+        except FileNotFoundError:
+            return self._new_mode
+        ours = stat.S_ISREG(target.st_mode) and target.st_uid == os.geteuid()
+        # Permissions only: with setuid, other users could run the stored bytes as this user.
+        return target.st_mode & 0o777 if ours else self._new_mode
 
     def discard(self) -> None:
         if self._file is not None:
@@ -143,3 +162,35 @@ class _PartFile:
                 self._file.close()
             with suppress(FileNotFoundError):  # it was already renamed
                 os.unlink(self._temporary)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _resolve(path: str | os.PathLike[str]) -> str:
+    """Return the path without symbolic links. Raises `PermissionError` if one of them is another user's."""
+    if not hasattr(os, "geteuid"):  # Windows, where only administrators create links
+        return os.path.realpath(path)
+    done, pending, links = "/", os.path.join(os.getcwd(), os.fspath(path)).split("/")[::-1], 0
+    while pending:
+        part = pending.pop()
+        if part == "..":
+            done = os.path.dirname(done)
+        if part in ("", ".", ".."):
+            continue
+        done = os.path.join(done, part)
+        if not os.path.islink(done):
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
+        if os.lstat(done).st_uid not in (os.geteuid(), _ROOT):
+            raise PermissionError(
+                f"save_to({os.fspath(path)!r}): {done!r} is a symbolic link of another user, which could lead to any "
+                "file of yours. Pass the path that it leads to"
+            )
+        target = os.readlink(done)
+        done = "/" if target.startswith("/") else os.path.dirname(done)
+        pending += target.split("/")[::-1]
+    return done

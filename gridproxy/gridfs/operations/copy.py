@@ -1,8 +1,8 @@
-"""A copy of a file, made by the server without sending any byte to the client."""
+"""A copy of a file, made inside the server if it has `$merge`, so that no byte is sent to the client."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any, NoReturn, Unpack
 
@@ -10,13 +10,14 @@ from bson import ObjectId
 from pymongo.errors import OperationFailure
 
 from gridproxy.errors import BadOption, CorruptFile, FileVanished, OutcomeUnknown
-from gridproxy.gridfs.content.variants import named_variants
+from gridproxy.gridfs.content.variants import MOST_VARIANTS, is_legacy_thumbnail, named_variants
 from gridproxy.gridfs.download.download import load_info
 from gridproxy.gridfs.records.chunks import object_ids
 from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
+from gridproxy.gridfs.records.ids import id_key
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
-from gridproxy.gridfs.upload.commit import DUPLICATE_KEY, check_id_is_free, id_in_progress
+from gridproxy.gridfs.upload.commit import check_id_is_free, duplicate_chunk, id_in_progress, is_duplicate_key
 from gridproxy.gridfs.upload.options import UploadOptions, UploadRequest, check_record, upload_request
 from gridproxy.gridfs.upload.undo_log import UndoLog
 from gridproxy.runtime.sessions import in_transaction
@@ -36,6 +37,7 @@ async def copy_file(
     *,
     more_metadata: Mapping[str, Any] | None = None,
     session: Session | None = None,
+    variants: bool = True,
     **options: Unpack[UploadOptions],
 ) -> FileInfo:
     """Copy a file inside its bucket. Options that are not given keep the original's value, but a copy never expires.
@@ -59,12 +61,18 @@ async def copy_file(
     extra = dict(source.extra)
     if given.content_type is not None:
         extra.pop("contentType", None)  # the legacy key would contradict the new type
-    return await _Copy(store, source, request, session, extra).run()
+    return await _Copy(store, source, request, session, extra, variants).run()
 
 
 class _Copy:
     def __init__(
-        self, store: Store, source: FileInfo, request: UploadRequest, session: Session | None, extra: dict[str, Any]
+        self,
+        store: Store,
+        source: FileInfo,
+        request: UploadRequest,
+        session: Session | None,
+        extra: dict[str, Any],
+        variants: bool,
     ) -> None:
         self._store = store
         self._extra = extra  # the top-level keys of other writers
@@ -75,6 +83,8 @@ class _Copy:
         self._undo_log = UndoLog(
             store, self._id, session, shared_id=request.id is not None, known_id=request.id is not None
         )
+        self._with_variants = variants  # variants have no variants
+        self._copied: dict[Hashable, object] = {}  # the copy of each variant, or the same id if it was not copied
         self._variants: list[object] = []
 
     async def run(self) -> FileInfo:
@@ -83,7 +93,8 @@ class _Copy:
             await check_id_is_free(self._store, self._id, self._session)
         await ensure_indexes(self._store)
         try:
-            await self._copy_variants()
+            if self._with_variants:
+                await self._copy_variants()
             await self._copy_chunks()
             record = self._new_record()
             await self._undo_log.insert_record(record)
@@ -108,19 +119,24 @@ class _Copy:
     async def _copy_legacy_thumbnail(self, id: object) -> object:
         """Return the id of a copy of a thumbnail that MongoEngine stored, which does not name its picture."""
         record = await self._store.find_record(id, self._session)
-        if record is None or id == self._source.id or record.get("thumbnail_id") is not None:
-            return id
+        if record is None or not is_legacy_thumbnail(record):
+            return await self._copy_variant(id)
         return await self._copy_as_variant(id)
 
     async def _copy_variant(self, id: object) -> object:
         """Return the id of a variant's copy, or the same id if the variant is gone or is another file."""
-        record = await self._store.find_record(id, self._session)
-        if record is None or (record.get("metadata") or {}).get("variant_of") != self._source.id:
-            return id
-        return await self._copy_as_variant(id)
+        key = id_key(id)
+        if key not in self._copied:
+            self._copied[key] = id
+            if len(self._copied) <= MOST_VARIANTS:
+                record = await self._store.only_variants_of(self._source.id).find_record(id, self._session)
+                if record is not None:
+                    self._copied[key] = await self._copy_as_variant(id)
+        return self._copied[key]
 
     async def _copy_as_variant(self, id: object) -> object:
-        copy = await copy_file(self._store, id, more_metadata={"variant_of": self._id}, session=self._session)
+        named = {"variant_of": self._id}
+        copy = await copy_file(self._store, id, more_metadata=named, session=self._session, variants=False)
         self._variants.append(copy.id)
         return copy.id
 
@@ -172,7 +188,7 @@ class _Copy:
                 self._store.copy_chunks(self._source, first, ids, self._id, self._undo_log.upload_id)
             )
         except OperationFailure as error:
-            if error.code != DUPLICATE_KEY:
+            if not is_duplicate_key(error):
                 raise
-            raise id_in_progress(self._id) from None
+            raise duplicate_chunk(self._store, self._id, error) from error
         return first + len(ids)

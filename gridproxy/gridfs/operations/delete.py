@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pymongo.errors import PyMongoError
-
-from gridproxy.gridfs.content.variants import variant_ids
+from gridproxy.gridfs.content.variants import legacy_thumbnail, variant_ids
 from gridproxy.gridfs.records.file_info import UPLOAD_ID
 from gridproxy.gridfs.records.ids import id_filter, id_key, is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.loose_chunks import remove_loose_chunks
 from gridproxy.gridfs.transactions.transaction_log import transaction_log_of
 from gridproxy.runtime.sessions import in_transaction
-from gridproxy.runtime.tasks import run_to_completion
+from gridproxy.runtime.tasks import clean_up, run_to_completion
 
 _IDS_PER_REQUEST = 100
 
 
 async def remove_file(store: Store, id: object, session: Session | None = None) -> bool:
     """Remove one file and all chunks under its id. Return whether there was a record."""
-    return await run_to_completion(_remove_file(store, id, store.session_for(session)))
+    return await run_to_completion(_remove_file(store, id, store.session_for(session)), client=store.client)
 
 
 async def _remove_file(
     store: Store, id: object, session: Session | None, matching: Mapping[str, Any] | None = None
 ) -> bool:
+    if matching is None and store.only:
+        matching = store.only
     record = await store.delete_record(id, session, matching)
     if record is None and matching is not None:
         return False  # a file under this id is another one
@@ -38,15 +38,18 @@ async def _remove_file(
         _delete_on_commit(store, [record], session)
     else:
         await store.delete_chunks(id, record.get(UPLOAD_ID))
-    await _remove_variants(store, record, session)
+    if matching is None:  # variants have no variants
+        await _remove_variants(store, record, session)
     return True
 
 
 async def _remove_variants(store: Store, record: Record, session: Session | None) -> None:
     """Remove the variants of a picture, but no files that its metadata only mentions."""
+    own = {"metadata.variant_of": id_filter(record["_id"])}
     for variant in variant_ids(record):
-        matching = {} if variant == record.get("thumbnail_id") else {"metadata.variant_of": id_filter(record["_id"])}
-        await _remove_file(store, variant, session, matching)
+        removed = await _remove_file(store, variant, session, own)
+        if not removed and variant == record.get("thumbnail_id"):
+            await _remove_file(store, variant, session, legacy_thumbnail())
 
 
 def _delete_on_commit(store: Store, records: Iterable[Record], session: Session | None) -> None:
@@ -66,9 +69,10 @@ async def remove_files(store: Store, ids: Iterable[object], session: Session | N
         if is_plain_id(id):
             plain.append(id)
         else:
-            removed += await run_to_completion(_remove_file(store, id, session))
+            removed += await run_to_completion(_remove_file(store, id, session), client=store.client)
     for at in range(0, len(plain), _IDS_PER_REQUEST):
-        removed += await run_to_completion(_remove_some(store, plain[at : at + _IDS_PER_REQUEST], session))
+        some = plain[at : at + _IDS_PER_REQUEST]
+        removed += await run_to_completion(_remove_some(store, some, session), client=store.client)
     return removed
 
 
@@ -98,7 +102,4 @@ async def delete_after_failure(store: Store, ids: list[object], session: Session
     """Remove files that an operation stored before it failed. A failure of the clean-up is noted on `cause`."""
     if not ids:
         return
-    try:
-        await run_to_completion(remove_files(store, ids, session), fresh=True)
-    except PyMongoError as error:
-        cause.add_note(f"The clean-up failed too ({error!r}): files {ids} may be left in {store!r}.")
+    await clean_up(remove_files(store, ids, session), cause, f"files {ids} may be left in {store!r}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from gridproxy.errors import BadOption
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.runtime.session_lock import lock
+from gridproxy.runtime.tasks import clean_up, interruptible
 
 
 class FoundFiles(AsyncIterator[FileInfo]):
@@ -49,7 +51,10 @@ class FoundFiles(AsyncIterator[FileInfo]):
         try:
             # The session is locked for each fetch only, so that the caller may use it in between.
             async with lock(self._session):
-                record = await anext(self._cursor)
+                record = await interruptible(anext(self._cursor))
+        except asyncio.CancelledError as error:
+            await clean_up(self.aclose(), error, "the server drops the cursor after ten minutes.")
+            raise
         except BaseException:
             await self.aclose()
             raise

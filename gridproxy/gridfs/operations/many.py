@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from bson import ObjectId
-from pymongo.errors import PyMongoError
 
 from gridproxy.errors import BadId, CorruptFile, FileVanished, OutcomeUnknown
 from gridproxy.gridfs.download.download import IN_FLIGHT, Download, read_all
@@ -17,12 +17,12 @@ from gridproxy.gridfs.records.ids import is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
 from gridproxy.gridfs.store.server_clock import server_now
-from gridproxy.gridfs.upload.commit import insert_small_files, same_encoding, withdraw_record
+from gridproxy.gridfs.upload.commit import insert_small_files, withdraw_record
 from gridproxy.gridfs.upload.options import UploadRequest, check_record
 from gridproxy.gridfs.upload.sources import Source, open_source
 from gridproxy.gridfs.upload.upload import check_repeatable, open_prepared, upload_source
 from gridproxy.runtime.progress import Progress, report
-from gridproxy.runtime.tasks import gather, run_to_completion
+from gridproxy.runtime.tasks import clean_up, gather, run_to_completion
 
 from .delete import remove_files
 
@@ -172,14 +172,12 @@ class _GroupedUpload:
 
     def _fits_group(self, request: UploadRequest, data: bytes) -> bool:
         few_chunks = len(data) <= _CHUNKS_PER_FILE * (request.chunk_size or self._store.chunk_size)
-        shared = few_chunks and self._session is None and self._store.state.bulk_write
-        # The bulk write uses the codec options of the client instead of the database's.
-        return shared and same_encoding(self._store, request.record(ObjectId(), 0, 1, None))
+        return few_chunks and self._session is None
 
     async def flush(self) -> None:
-        """Send the group in one request."""
+        """Send the group in one request, or in two if the server has no client bulk write."""
         if self._group:
-            await run_to_completion(self._insert_group())
+            await run_to_completion(self._insert_group(), client=self._store.client)
             group, self._group, self._group_bytes = self._group, [], 0
             await self._add_stored([FileInfo.from_record(each.record) for each in group])
 
@@ -190,8 +188,8 @@ class _GroupedUpload:
         # Note the outcome inside `run_to_completion`: outside, a cancellation would hide it.
         try:
             await insert_small_files(self._store, [(each.chunks, each.record) for each in self._group])
-        except OutcomeUnknown:
-            self._outcome_unknown = True
+        except (OutcomeUnknown, asyncio.CancelledError):
+            self._outcome_unknown = True  # cancelled: the server has not answered in time
             raise
 
     async def _add_stored(self, infos: list[FileInfo]) -> None:
@@ -201,10 +199,7 @@ class _GroupedUpload:
 
     async def rollback(self, cause: BaseException) -> None:
         """Remove what this call has stored. A failure of the clean-up is noted on `cause`."""
-        try:
-            await run_to_completion(self._remove(), fresh=True)
-        except PyMongoError as error:
-            cause.add_note(f"The clean-up failed too ({error!r}): files of this call may be left in {self._store!r}.")
+        await clean_up(self._remove(), cause, f"files of this call may be left in {self._store!r}.")
 
     async def _remove(self) -> None:
         if not self._outcome_unknown:

@@ -1,14 +1,13 @@
-"""The upload of pictures: decoded in a worker thread, and stored after their variants, so that readers find both."""
+"""The upload of pictures: decoded by `decode_picture`, and stored after their variants, so that readers find both."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from gridproxy.errors import BadMetadata, BadOption, OutcomeUnknown
-from gridproxy.gridfs.content.images import ImageOptions, Picture, Rendition, make_picture
+from gridproxy.gridfs.content.images import ImageOptions, Picture, Rendition
 from gridproxy.gridfs.content.limits import Limits
 from gridproxy.gridfs.content.sniffing import HEAD_BYTES
 from gridproxy.gridfs.content.variants import picture_keys
@@ -21,8 +20,8 @@ from gridproxy.gridfs.upload.options import UploadRequest
 from gridproxy.gridfs.upload.staging import Staged
 from gridproxy.gridfs.upload.upload import Upload, open_prepared
 from gridproxy.runtime.progress import Progress
-from gridproxy.runtime.tasks import in_thread
 
+from .decode_picture import decode_picture
 from .delete import delete_after_failure
 
 # Decoding needs the whole picture in memory. A field's `max_size` replaces this limit.
@@ -53,8 +52,9 @@ async def upload_picture(
     session = store.session_for(session)
     data, named = await _read_picture(source, request, session)
     named = named.expiring_from(await server_now(store))
-    async with store.state.decoding:
-        picture = await in_thread(partial(make_picture, data, options, request.limits.field, named.filename))
+    picture = await decode_picture(
+        store.state.decoding, data, options, field=request.limits.field, filename=named.filename
+    )
     return await _PictureUpload(store, named, session, progress).run(picture)
 
 
@@ -77,7 +77,8 @@ async def _read_picture(source: object, request: UploadRequest, session: Session
 
 
 def _check_type(limits: Limits, request: UploadRequest, data: bytearray) -> None:
-    limits.checked_type(request.content_type, bytes(data[:HEAD_BYTES]), request.guesses, request.filename)
+    kind = limits.checked_type(request.content_type, bytes(data[:HEAD_BYTES]), request.guesses, request.filename)
+    limits.check_other_types(kind, request.metadata)
 
 
 class _PictureUpload:

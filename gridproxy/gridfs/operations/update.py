@@ -7,19 +7,25 @@ from datetime import timedelta
 from typing import Any
 
 from bson.errors import InvalidDocument
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from gridproxy.errors import BadMetadata, FileMissing
+from gridproxy.errors import BadMetadata, FileMissing, shown
 from gridproxy.gridfs.content.variants import variant_ids
 from gridproxy.gridfs.download.download import load_info
 from gridproxy.gridfs.records.file_info import REFERENCED_AT, FileInfo
-from gridproxy.gridfs.store.collections import Session, Store
+from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.server_clock import server_now
+from gridproxy.gridfs.store.unique_indexes import violated_index
 from gridproxy.gridfs.upload.options import check_filename, check_metadata_keys, merge_metadata
 from gridproxy.runtime.tasks import run_to_completion
 
 # The garbage collector removes no file that was uploaded or referenced within the last hour. The other half of the hour
 # is for the save that follows.
 _YOUNG = timedelta(minutes=30)
+# An update, and the condition under which it applies.
+_Attempt = tuple[Mapping[str, Any], Mapping[str, Any] | None]
+# The server's code for a key that would be in a value that is not a document.
+_PATH_NOT_VIABLE = 28
 
 
 async def update_file(
@@ -40,24 +46,32 @@ async def update_file(
         raise BadMetadata(f"{both[0]!r} is set and unset at once: name it in only one of them")
     if not setting and not removed:
         return await load_info(store, id, session)
-    # A literal keeps a value that starts with '$'. Merging into null or a missing field is the same as into {}.
-    stages: list[dict[str, Any]] = [{"$set": {"metadata": {"$mergeObjects": ["$metadata", {"$literal": setting}]}}}]
-    if removed:
-        stages.append({"$unset": [f"metadata.{key}" for key in removed]})
-    return await _update(store, id, stages, session)
+    update = {
+        "$set": {f"metadata.{key}": value for key, value in setting.items()},
+        "$unset": {f"metadata.{key}": "" for key in removed},
+    }
+    edit: _Attempt = {key: value for key, value in update.items() if value}, {"metadata": {"$ne": None}}
+    # Other drivers store null, or nothing. A server refuses to set a key in null, and a refusal aborts a transaction.
+    create: _Attempt = {"$set": {"metadata": setting}}, {"metadata": None}
+    # Again, because another client may have stored metadata in between.
+    return await _update(store, id, session, edit, create, edit)
 
 
 async def rename_file(store: Store, id: object, filename: str, session: Session | None) -> FileInfo:
     """Rename one file and return its new info. Raises `FileMissing` and `BadOption`."""
     check_filename(filename)
-    return await _update(store, id, {"$set": {"filename": filename}}, session)
+    return await _update(store, id, session, ({"$set": {"filename": filename}}, None))
 
 
 async def rename_files(store: Store, filename: str, new: str, session: Session | None) -> int:
     """Rename every revision and return their number. Raises `FileMissing` if there are none (GridFS spec)."""
     check_filename(filename)
     check_filename(new)
-    changed = await run_to_completion(store.rename_records(filename, new, store.session_for(session)))
+    work = store.rename_records(filename, new, store.session_for(session))
+    try:
+        changed = await run_to_completion(work, client=store.client)
+    except DuplicateKeyError as error:
+        raise violated_index(store, error) or error from error
     if not changed:
         raise FileMissing(message=f"no file in {store!r} has the name {filename!r}")
     return changed
@@ -75,18 +89,36 @@ async def touch_record(store: Store, id: object, session: Session | None, info: 
         return
     session = store.session_for(session)
     update = {"$currentDate": {REFERENCED_AT: True}}
-    record = await run_to_completion(store.update_record(id, update, session))
+    record = await run_to_completion(store.update_record(id, update, session), client=store.client)
     if record is None:
         raise FileMissing(id, bucket=store.description)
     for variant in variant_ids(record):  # the collector looks at each of them, too
         await run_to_completion(store.update_record(variant, update, session))
 
 
-async def _update(store: Store, id: object, update: Any, session: Session | None) -> FileInfo:
+async def _update(store: Store, id: object, session: Session | None, *attempts: _Attempt) -> FileInfo:
     try:
-        record = await run_to_completion(store.update_record(id, update, store.session_for(session)))
+        work = _first_match(store, id, store.session_for(session), attempts)
+        record = await run_to_completion(work, client=store.client)
     except (InvalidDocument, OverflowError, ValueError) as error:
         raise BadMetadata(f"the metadata cannot be stored: {error}") from error
+    except DuplicateKeyError as error:
+        raise violated_index(store, error) or error from error
+    except OperationFailure as error:
+        if error.code != _PATH_NOT_VIABLE:
+            raise
+        raise BadMetadata(
+            f"the metadata of the file {shown(id)}, which another program stored, are not a document: no key can be set"
+        ) from error
     if record is None:
         raise FileMissing(id, bucket=store.description)
     return FileInfo.from_record(record)
+
+
+async def _first_match(
+    store: Store, id: object, session: Session | None, attempts: Iterable[_Attempt]
+) -> Record | None:
+    for update, matching in attempts:
+        if (record := await store.update_record(id, update, session, matching)) is not None:
+            return record
+    return None

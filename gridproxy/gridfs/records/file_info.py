@@ -16,7 +16,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.int64 import Int64
 
-from gridproxy.errors import CorruptFile
+from gridproxy.errors import CorruptFile, shown
 
 from .media_types import recorded_type
 
@@ -137,7 +137,7 @@ class FileInfo:
             try:
                 date = datetime.fromisoformat(date)
             except ValueError:
-                raise CorruptFile(snapshot.get("_id"), f"its snapshot has upload_date={date!r}") from None
+                raise CorruptFile(snapshot.get("_id"), f"its snapshot has upload_date={shown(date)}") from None
         record = {
             "_id": snapshot.get("_id"),
             "filename": snapshot.get("filename"),
@@ -236,11 +236,17 @@ def _whole_number(id: object, name: str, value: object, *, at_least: int) -> int
     except (TypeError, ValueError, OverflowError):
         number = -1
     if isinstance(value, bool | str) or not at_least <= number <= _LONGEST or number != value:
-        raise CorruptFile(id, f"its record has {name}={value!r}")
+        raise CorruptFile(id, f"its record has {name}={shown(value)}")
     return int(number)
 
 
 def _moment(value: object) -> datetime | None:
     if isinstance(value, DatetimeMS):
         value = value.as_datetime(_CLAMPED)
-    return utc_milliseconds(value) if isinstance(value, datetime) else None
+    if not isinstance(value, datetime):
+        return None
+    try:
+        return utc_milliseconds(value)
+    except OverflowError:  # a zone moves it beyond the first or the last date
+        edge = datetime.min.replace(tzinfo=UTC) if value.year == 1 else datetime.max.replace(tzinfo=UTC)
+        return utc_milliseconds(edge)

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator, Mapping
 
 import bson
 
-from gridproxy.errors import BadId, type_name
+from gridproxy.errors import BadId, shown, type_name
 
 
 def check_id(id: object) -> None:
@@ -16,14 +16,15 @@ def check_id(id: object) -> None:
     if isinstance(id, list | tuple | set | frozenset | re.Pattern | bson.Regex):
         raise BadId(f"{type_name(id)} cannot be a file's id: MongoDB does not accept arrays and patterns as _id")
     if isinstance(id, bson.DBRef):
-        raise BadId(f"{id!r} cannot be a file's id: its keys start with '$'")
+        raise BadId(f"{shown(id)} cannot be a file's id: its keys start with '$'")
     try:
         operator = next(_operators(id), None)
     except RecursionError:
         raise BadId(f"a {type_name(id)} that contains itself or is nested so deeply cannot be a file's id") from None
     if operator is not None:
         raise BadId(
-            f"{id!r} cannot be a file's id: MongoDB does not accept its key {operator!r}, because it starts with '$'"
+            f"{shown(id)} cannot be a file's id: MongoDB does not accept its key {shown(operator)}, because it starts "
+            "with '$'"
         )
 
 

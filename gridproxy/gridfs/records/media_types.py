@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mimetypes
 import re
+from collections.abc import Mapping
 from functools import cache
 from posixpath import splitext
 
@@ -739,6 +740,16 @@ def recorded_type(metadata: object, extra: object, filename: str | None) -> str 
         if isinstance(value := place.get("format"), str) and value.upper() in _FORMATS:
             return _FORMATS[value.upper()]
     return type_by_name(filename)
+
+
+TYPE_KEYS = frozenset({*_TYPE_KEYS, *_LOOSE_KEYS})
+"""The keys of a record under which some program looks for the media type."""
+
+
+def named_types(place: Mapping[str, object]) -> dict[str, str]:
+    """Return the keys, other than `content_type`, that name a media type, with these types."""
+    found = {key: place[key] for key in TYPE_KEYS.intersection(place) if key != "content_type"}
+    return {key: value for key, value in found.items() if isinstance(value, str) and _MEDIA_TYPE.fullmatch(value)}
 
 
 def describe_type(kind: str) -> str:

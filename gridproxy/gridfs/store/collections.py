@@ -6,9 +6,12 @@ because a write without a session would join a transaction that `session.bind()`
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import struct
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -19,17 +22,26 @@ from pymongo import ASCENDING, DESCENDING, InsertOne, ReadPreference, ReturnDocu
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import InvalidName
+from pymongo.errors import InvalidName, OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
+from pymongo.topology_description import TOPOLOGY_TYPE
 
-from gridproxy.errors import BadOption, UnacknowledgedWriteConcern, type_name
-from gridproxy.gridfs.records.chunks import RANGE_BYTES, ChunkRange, check_chunk_size, payload_size
+from gridproxy.errors import AsyncioRequired, BadOption, UnacknowledgedWriteConcern, describe_object
+from gridproxy.gridfs.records.chunks import (
+    RANGE_BYTES,
+    ChunkRange,
+    check_chunk_size,
+    chunks_per_range,
+    payload_size,
+)
 from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo, local_time, utc_now
 from gridproxy.gridfs.records.ids import id_filter, is_plain_id
+from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.client_state import Client, ClientState, state_of
-from gridproxy.runtime.session_lock import lock
-from gridproxy.runtime.sessions import BOUND_SESSION, bound_session, in_transaction
+from gridproxy.runtime.session_lock import check_session, lock
+from gridproxy.runtime.sessions import BOUND_SESSION, bound_session, in_transaction, own_session
+from gridproxy.runtime.tasks import interruptible, released
 
 DEFAULT_NAME = "fs"
 DEFAULT_CHUNK_SIZE = 255 * 1024
@@ -45,15 +57,31 @@ _MARK = "removing"
 # What a delete needs of a record: the upload that stored the file, and the names of a picture's variants.
 _FOR_DELETE = {"metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1, UPLOAD_ID: 1}
 CHUNKS_PER_PAGE = 10_000
+# The chunks in the answer of `find_head`. No record has a key of this name.
+_CHUNKS = "gridproxy_chunks"
+# The size of a chunk whose data field is not binary.
+NOT_BYTES = -1
+_SIZE = {"$cond": [{"$eq": [{"$type": "$data"}, "binData"]}, {"$binarySize": "$data"}, NOT_BYTES]}
+_SIZES_PER_BATCH = 1000
 
 
 def store_database(database: object) -> AsyncDatabase[Any]:
     """Return the database unchanged, or raise `BadOption` if it is not an asynchronous pymongo database."""
     if not isinstance(database, AsyncDatabase):
         raise BadOption(
-            f"a database of pymongo's AsyncMongoClient is needed (client['name']), not {type_name(database)}"
+            f"a database of pymongo's AsyncMongoClient is needed (client['name']), not {describe_object(database)}"
         )
     return database
+
+
+def plain_decoding(options: CodecOptions[Any]) -> CodecOptions[Record]:
+    """Return the same codec options without the application's document class and type decoders, as pymongo's GridFS.
+
+    A decoder of str or bytes would change names and chunks. The application's types are still encoded.
+    """
+    registry = copy.copy(options.type_registry)
+    registry._decoder_map = {}  # noqa: SLF001  # pymongo has no public way to keep the encoders alone
+    return options.with_options(document_class=dict, type_registry=registry)
 
 
 class Store:
@@ -69,7 +97,11 @@ class Store:
         write_concern: WriteConcern | None = None,
         read_concern: ReadConcern | None = None,
         read_preference: _ServerMode | None = None,
+        indexes: bool = True,
     ) -> None:
+        self.origin: object = None  # the connection of an alias that gave the database
+        self.only: Mapping[str, Any] = {}  # what a record must match, too: see `only_variants_of`
+        self.whole: Store | None = None  # the same bucket without that condition
         self.database: AsyncDatabase[Any] = store_database(database)
         self.client: Client = database.client
         _check_name(name)
@@ -80,14 +112,16 @@ class Store:
         self.key: tuple[str, str] = (database.name, name)  # identifies the bucket in its client
         self.chunk_size = chunk_size
         self.checksum = checksum
+        if not isinstance(indexes, bool):
+            raise BadOption(f"indexes is True or False, not {indexes!r}")
+        self.indexes = indexes
         concern = write_concern or database.write_concern
         if not concern.acknowledged:
             raise UnacknowledgedWriteConcern(
                 f"bucket {name!r} needs an acknowledged write concern, not {concern!r}: "
                 "without one, gridproxy could not know whether a file was stored"
             )
-        # Always dicts, even if the application decodes documents into another class.
-        self.codec_options: CodecOptions[Record] = database.codec_options.with_options(document_class=dict)
+        self.codec_options: CodecOptions[Record] = plain_decoding(database.codec_options)
         reading = self.codec_options
         if reading.datetime_conversion == DatetimeConversion.DATETIME:
             # Otherwise one record with a date outside Python's range would break every listing.
@@ -107,6 +141,23 @@ class Store:
     def same_as(self, other: Store) -> bool:
         """Return whether both are the same bucket of the same client."""
         return self.client is other.client and self.key == other.key
+
+    def only_variants_of(self, picture: object) -> Store:
+        """Return the same bucket, in which only the files exist that name this picture as theirs."""
+        restricted = copy.copy(self)
+        restricted.whole = self
+        restricted.only = {"metadata.variant_of": id_filter(picture)}
+        return restricted
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the client talks to routers, as far as it knows. They send a plain query to the shard that has it."""
+        return self.client.topology_description.topology_type == TOPOLOGY_TYPE.Sharded
+
+    @cached_property
+    def read_options(self) -> tuple[CodecOptions[Record], _ServerMode, ReadConcern]:
+        """What two bucket objects have in common if they read the same."""
+        return self.files.codec_options, self.files.read_preference, self.files.read_concern
 
     def __repr__(self) -> str:
         return f"{self.database.name}.{self.name}"
@@ -149,13 +200,22 @@ class Store:
 
     def session_for(self, session: Session | None) -> Session | None:
         """Return the caller's session: the given one, else the one that `session.bind()` set."""
-        if session is not None or BOUND_SESSION is None or BOUND_SESSION.get() is None:
+        if session is not None:
+            check_session(session)
             return session
+        if BOUND_SESSION is None or BOUND_SESSION.get() is None:
+            return None
         return bound_session(self.client)
 
-    def own_session(self) -> Session:
-        """Return a new session outside the caller's transactions. Use it in `async with`, which ends it."""
-        return self.client.start_session(causal_consistency=False)
+    def own_session(self) -> AbstractAsyncContextManager[Session | None]:
+        """Return a new session outside the caller's transactions, or None in a block if the server has no sessions."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise AsyncioRequired from None
+        if self.state.capabilities.sessions:
+            return self.client.start_session(causal_consistency=False)
+        return own_session(self.client)
 
     # Records
 
@@ -165,13 +225,18 @@ class Store:
         if primary and not in_transaction(session):
             files = files.with_options(read_preference=ReadPreference.PRIMARY)
         async with lock(session):
-            return await files.find_one({"_id": id_filter(id)}, session=session)
+            return await interruptible(files.find_one({"_id": id_filter(id), **self.only}, session=session))
 
     async def find_records(self, ids: list[Any], session: Session | None = None) -> list[Record]:
         """Return the `files` documents with these plain ids, in any order."""
-        found = self.files.find({"_id": {"$in": ids}}, session=session).batch_size(len(ids) + 1)
+        found = self.files.find({"_id": {"$in": ids}, **self.only}, session=session).batch_size(len(ids) + 1)
         async with lock(session), found as cursor:
-            return await cursor.to_list()
+            return await interruptible(cursor.to_list())
+
+    async def insert_records(self, records: Sequence[Record]) -> None:
+        """Insert several `files` documents in order. Some may be stored when this raises."""
+        async with self.state.limit, self.own_session() as session:
+            await self.files.insert_many(records, session=session)
 
     async def insert_record(self, record: Record, session: Session | None = None) -> None:
         """Insert the `files` document, which makes the file visible."""
@@ -181,10 +246,11 @@ class Store:
     async def delete_record(
         self, id: object, session: Session | None = None, matching: Mapping[str, Any] | None = None
     ) -> Record | None:
-        """Delete the record if it matches. Return the keys of `records_for_delete`, or None if none matched."""
+        """Delete the record if it matches, and return it, or None if none matched."""
         query = {"_id": id_filter(id), **(matching or {})}
         async with lock(session):
-            return await self.files.find_one_and_delete(query, projection=_FOR_DELETE, session=session)
+            # Without a projection, because FerretDB refuses one here.
+            return await self.files.find_one_and_delete(query, session=session)
 
     async def records_for_delete(self, ids: list[Any], session: Session | None = None) -> list[Record]:
         """Return the upload and the references to variants in the `files` documents with these plain ids."""
@@ -200,7 +266,7 @@ class Store:
     async def find_ids(self, query: Mapping[str, Any], session: Session | None) -> list[object]:
         """Return the ids of all matching records, also of invalid ones."""
         async with lock(session), self.files.find(query, {"_id": 1}, session=session) as cursor:
-            return [record["_id"] async for record in cursor]
+            return [record["_id"] for record in await interruptible(cursor.to_list())]
 
     async def rename_records(self, filename: str, new: str, session: Session | None) -> int:
         """Rename every file with this name and return their number."""
@@ -209,12 +275,17 @@ class Store:
             return (await self.files.update_many({"filename": filename}, update, session=session)).matched_count
 
     async def update_record(
-        self, id: object, update: Mapping[str, Any] | Sequence[Mapping[str, Any]], session: Session | None
+        self,
+        id: object,
+        update: Mapping[str, Any],
+        session: Session | None,
+        matching: Mapping[str, Any] | None = None,
     ) -> Record | None:
-        """Update the record and return its new version, or None if there is no such record."""
+        """Update the record if it matches, and return its new version, or None if none matched."""
+        query = {"_id": id_filter(id), **(matching or {}), **self.only}
         async with lock(session):
             found: Record | None = await self.files.find_one_and_update(
-                {"_id": id_filter(id)}, update, return_document=ReturnDocument.AFTER, session=session
+                query, update, return_document=ReturnDocument.AFTER, session=session
             )
         return found
 
@@ -263,14 +334,20 @@ class Store:
                     break
             return found
 
-    async def find_chunks_of(self, ids: list[Any]) -> list[Record]:
-        """Return all chunks of these small files, which have plain ids, with their `files_id`."""
-        projection = {"_id": 0, "files_id": 1, "n": 1, "data": 1}
+    async def find_chunks_of(self, ids: list[Any], below: int | None = None) -> list[Record]:
+        """Return the chunks of these small files, which have plain ids, with their `files_id`.
+
+        `below` limits them to chunks with a lower `n`.
+        """
+        query: dict[str, Any] = {"files_id": {"$in": ids}}
+        if below is not None:
+            query["n"] = {"$gte": 0, "$lt": below}
+        projection = {"_id": 0, "files_id": 1, "n": 1, "data": 1, UPLOAD_ID: 1}
         async with (
             self.state.limit,
             self.own_session() as session,
             # One reply for all of them, because the first batch has 101 chunks by default.
-            self.chunks.find({"files_id": {"$in": ids}}, projection, session=session).batch_size(10_000) as cursor,
+            self.chunks.find(query, projection, session=session).batch_size(10_000) as cursor,
         ):
             return await cursor.to_list()
 
@@ -384,6 +461,37 @@ class Store:
 
     # Both
 
+    async def find_head(self, id: object, first: int, stop: int) -> tuple[Record | None, list[Record]]:
+        """Return the record with this ordinary id and chunks `first` to `stop` (exclusive) in one command.
+
+        It costs the client half the processor time of two commands. The chunks have to fit into one document.
+        """
+        stages: list[Mapping[str, Any]] = [
+            {"$match": {"_id": id, **self.only}},
+            {
+                "$lookup": {
+                    "from": self.chunks.name,
+                    # Not a condition in the pipeline: servers look up each equality of these two keys in the index.
+                    "localField": "_id",
+                    "foreignField": "files_id",
+                    "pipeline": [{"$match": {"n": {"$gte": first, "$lt": stop}}}],
+                    "as": _CHUNKS,
+                }
+            },
+        ]
+
+        async def joined() -> list[Record]:
+            async with await self.files.aggregate(stages) as cursor:
+                return await cursor.to_list()
+
+        async with self.state.limit:
+            found = await interruptible(joined())
+        if not found:
+            return None, []
+        chunks: list[Record] = found[0].pop(_CHUNKS)
+        chunks.sort(key=place)
+        return found[0], chunks
+
     async def insert_small_files(self, chunks: Sequence[Record], records: Sequence[Record]) -> None:
         """Insert chunks, then records, in one round trip (client bulk write, MongoDB 8.0), which is not atomic."""
         to_chunks, to_files = self.chunks.full_name, self.files.full_name
@@ -395,7 +503,40 @@ class Store:
     async def copy_chunks(
         self, source: FileInfo, first: int, ids: Sequence[ObjectId], id: object, upload_id: ObjectId | None
     ) -> None:
-        """Copy chunks from `first` on to another file id inside the server. `ids` are the `_id`s of the new chunks."""
+        """Copy chunks from `first` on to another file id. `ids` are the `_id`s of the new chunks.
+
+        The server copies them, or the client if the server has no `$merge`.
+        """
+        capabilities = self.state.capabilities
+        if Feature.MERGE not in capabilities.missing:
+            try:
+                return await self._merge_chunks(source, first, ids, id, upload_id)
+            except OperationFailure as error:
+                if not capabilities.is_refused(Feature.MERGE, error):
+                    raise
+        step = chunks_per_range(source.chunk_size)
+        for at in range(0, len(ids), step):
+            await self._send_copies(source, first + at, ids[at : at + step], id, upload_id)
+
+    async def _send_copies(
+        self, source: FileInfo, first: int, ids: Sequence[ObjectId], id: object, upload_id: ObjectId | None
+    ) -> None:
+        query = {"files_id": id_filter(source.id), "n": {"$gte": first, "$lt": first + len(ids)}}
+        keys: Record = {} if upload_id is None else {UPLOAD_ID: upload_id}
+        order = [("n", ASCENDING)]
+        chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
+        async with self.own_session() as session:
+            found = chunks.find(query, {"n": 1, "data": 1}, sort=order, batch_size=len(ids) + 1, session=session)
+            async with found as cursor:
+                copies = [
+                    {**chunk, "_id": ids[int(chunk["n"]) - first], "files_id": id, **keys} async for chunk in cursor
+                ]
+        if copies:
+            await self.insert_chunks(copies)
+
+    async def _merge_chunks(
+        self, source: FileInfo, first: int, ids: Sequence[ObjectId], id: object, upload_id: ObjectId | None
+    ) -> None:
         keys: dict[str, Any] = {} if upload_id is None else {UPLOAD_ID: {"$literal": upload_id}}
         stages: list[Mapping[str, Any]] = [
             {"$match": {"files_id": id_filter(source.id), "n": {"$gte": first, "$lt": first + len(ids)}}},
@@ -420,21 +561,59 @@ class Store:
 
     async def measure(self, id: object) -> tuple[int, int]:
         """Return how many chunks have this file id, and how many bytes they have."""
-        stages: list[Mapping[str, Any]] = [
-            {"$match": {"files_id": id_filter(id)}},
-            {"$group": {"_id": None, "chunks": {"$sum": 1}, "bytes": {"$sum": {"$binarySize": "$data"}}}},
-        ]
         chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
-        async with self.own_session() as session, await chunks.aggregate(stages, session=session) as cursor:
-            rows = await cursor.to_list()
-        return (rows[0]["chunks"], rows[0]["bytes"]) if rows else (0, 0)
+        async with self.own_session() as session:
+            sizes = [row["size"] async for row in self.chunk_sizes(chunks, {"files_id": id_filter(id)}, session)]
+        return len(sizes), sum(size for size in sizes if size != NOT_BYTES)
+
+    async def chunk_sizes(
+        self,
+        chunks: AsyncCollection[Record],
+        query: Mapping[str, Any],
+        session: Session | None,
+        *,
+        sort: Sequence[tuple[str, int]] | None = None,
+        limit: int = 0,
+    ) -> AsyncIterator[Record]:
+        """Yield `_id`, `files_id`, `n` and `size` (bytes, or `NOT_BYTES`) of the chunks that match.
+
+        The server computes the sizes. If it cannot, this reads the chunks.
+        """
+        capabilities = self.state.capabilities
+        keys: dict[str, Any] = {"files_id": 1, "n": 1}
+        if Feature.BINARY_SIZE not in capabilities.missing:
+            try:
+                found = chunks.find(query, {**keys, "size": _SIZE}, sort=sort, limit=limit, session=session)
+                async with released(found.batch_size(_SIZES_PER_BATCH)) as cursor:
+                    async for row in cursor:
+                        if "size" not in row:
+                            capabilities.replace(Feature.BINARY_SIZE, "the server ignores it")
+                            break
+                        yield row
+                    else:
+                        return
+            except OperationFailure as error:
+                if not capabilities.is_refused(Feature.BINARY_SIZE, error):
+                    raise
+        found = chunks.find(query, {**keys, "data": 1}, sort=sort, limit=limit, session=session)
+        async with released(found) as cursor:
+            async for row in cursor:
+                data = row.pop("data", None)
+                yield {**row, "size": len(data) if isinstance(data, bytes) else NOT_BYTES}
 
     async def drop(self) -> None:
         """Drop both collections and forget their indexes."""
-        self.state.indexed.discard(self.key)
+        self.state.indexed.pop(self.key, None)
+        self.state.had_indexes.discard(self.key)
         async with self.own_session() as session:
             await self.files.drop(session=session)
             await self.chunks.drop(session=session)
+
+
+def place(chunk: Record) -> float:
+    """Return the `n` of a chunk, to sort by."""
+    n = chunk["n"]
+    return n if isinstance(n, int | float) else -1  # a decimal, which the reader refuses
 
 
 def _check_name(name: object) -> None:

@@ -18,10 +18,10 @@ from bson import ObjectId
 from pymongo.errors import ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
 
 from gridproxy.gridfs.records.file_info import UPLOAD_ID
+from gridproxy.runtime.sessions import has_transactions
 from gridproxy.runtime.tasks import run_to_completion
 
 from .collections import CHUNKS_PER_PAGE, Session, Store
-from .server_clock import ensure_clock
 
 _WRITE_CONFLICT = 112
 _ABORT_SECONDS = 10.0
@@ -114,15 +114,14 @@ async def _find_owner(store: Store, id: object, upload_id: object = _ANY) -> Loo
     if record is not None:
         # The empty file of another upload may have been stored under the id.
         return Loose.STORED if upload_id in (_ANY, record.get(UPLOAD_ID)) else Loose.REMOVED
-    await ensure_clock(store)  # it tells whether the server has transactions
-    if store.state.transactions and await _is_pending(store, id):
+    if await has_transactions(store.client) and await _is_pending(store, id):
         return Loose.PENDING
     return Loose.REMOVED
 
 
 async def _is_pending(store: Store, id: object) -> bool:
     """Return whether an open transaction has inserted a record with this id."""
-    async with store.own_session() as session:
+    async with store.client.start_session(causal_consistency=False) as session:
         # The client's own write concern may be one that transactions refuse.
         await session.start_transaction(write_concern=store.files.write_concern)
         try:

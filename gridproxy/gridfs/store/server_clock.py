@@ -8,6 +8,7 @@ from bson.codec_options import CodecOptions
 from pymongo.errors import OperationFailure
 
 from gridproxy.gridfs.records.file_info import local_time
+from gridproxy.runtime.tasks import interruptible
 
 from .collections import Store
 
@@ -23,11 +24,11 @@ async def server_now(store: Store) -> datetime:
 async def ensure_clock(store: Store) -> None:
     """Measure the server's clock unless that was done, and again if this machine's clock was set or it slept."""
     if not store.knows_clock:
-        await measure_clock(store)
+        await interruptible(measure_clock(store))
 
 
 async def measure_clock(store: Store) -> None:
-    """Ask for the server's time, and for whether it has transactions."""
+    """Ask for the server's time."""
     sent = local_time()
     async with store.own_session() as session:
         admin = store.client.get_database("admin", codec_options=_PLAIN)
@@ -40,5 +41,3 @@ async def measure_clock(store: Store) -> None:
     offset = reported.timestamp() - (sent + received) / 2 if isinstance(reported, datetime) else 0.0
     # What the time of the answer explains is not a difference of the clocks. The server cuts its time to milliseconds.
     store.set_clock(0.0 if abs(offset) <= received - sent + 0.001 else offset)
-    if "setName" in hello or hello.get("msg") == "isdbgrid":
-        store.state.transactions = True

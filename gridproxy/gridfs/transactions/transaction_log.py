@@ -6,6 +6,7 @@ commit those of deleted files, and an unknown outcome removes none. Hooks restor
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,8 +90,11 @@ class TransactionLog:
         """The ids of the stored and the deleted files."""
         return list({**self._inserted, **{key: id for key, (_, id, _) in self._deleted.items()}}.values())
 
-    async def after_commit(self) -> None:
-        """Remove the chunks of deleted files. An error of the clean-up has a note that the commit succeeded."""
+    async def after_commit(self, until: float | None = None) -> None:
+        """Remove the chunks of deleted files, `until` a moment in the loop's time.
+
+        An error of the clean-up has a note that the commit succeeded.
+        """
         self.committed = True
         for _, hooks in self._hooks.values():
             hooks.on_commit()
@@ -98,9 +102,10 @@ class TransactionLog:
             by_store: dict[tuple[str, str], tuple[Store, list[tuple[object, object]]]] = {}
             for store, id, upload_id in self._deleted.values():
                 by_store.setdefault(store.key, (store, []))[1].append((id, upload_id))
-            for store, deleted in by_store.values():
-                await store.delete_chunks_of_all(deleted)
-        except PyMongoError as error:
+            async with asyncio.timeout_at(until):
+                for store, deleted in by_store.values():
+                    await store.delete_chunks_of_all(deleted)
+        except (PyMongoError, TimeoutError) as error:
             error.add_note("The transaction is committed. Chunks of deleted files may be left for collect_garbage().")
             raise
         finally:

@@ -18,18 +18,22 @@ from pymongo import AsyncMongoClient, WriteConcern
 from pymongo.errors import InvalidOperation, OperationFailure, PyMongoError, WriteConcernError
 
 from gridproxy.errors import (
+    STANDALONE,
     BadOption,
     CommitUnknown,
     NestedTransaction,
     TransactionsUnsupported,
     UploadInProgress,
-    type_name,
+    describe_object,
 )
 from gridproxy.gridfs.store.collections import Session
+from gridproxy.runtime import tasks
+from gridproxy.runtime.capabilities import Feature, is_missing
 from gridproxy.runtime.client_state import Client, state_of
-from gridproxy.runtime.session_lock import lock
-from gridproxy.runtime.sessions import bound_session, in_transaction
-from gridproxy.runtime.tasks import run_to_completion
+from gridproxy.runtime.deadlines import seconds_left
+from gridproxy.runtime.session_lock import lock, running_loop
+from gridproxy.runtime.sessions import bound_session, has_transactions, in_transaction
+from gridproxy.runtime.tasks import run_to_completion, seconds_for_clean_up
 
 from .transaction_log import TransactionLog
 
@@ -40,6 +44,7 @@ T = TypeVar("T")
 COMMIT_SECONDS = 120.0
 RETRY_SECONDS = 120.0
 _ABORT_SECONDS = 10.0
+_LEAST_ABORT_SECONDS = 1.0
 # The first and the longest pause between two attempts, in seconds.
 _PAUSE = 0.01
 _LONGEST_PAUSE = 1.0
@@ -87,28 +92,39 @@ class _Running:
         """Return whether this is an open transaction of `client`."""
         return self._tx_log.open and self._client is client
 
-    async def end(self, error: BaseException | None) -> BaseException | None:
-        """Commit, or abort because of `error`, then clean up. Return the error to raise."""
-        async with lock(self._session):
-            try:
-                committed, failure = await self._commit_or_abort(error)
-            finally:
-                self._tx_log.open = False
-                await self._session.end_session()
+    async def end(self, error: BaseException | None, limit: float | None) -> BaseException | None:
+        """Commit, or abort because of `error`, then clean up. Return the error to raise.
+
+        The commit and the clean-up end after `limit` seconds.
+        """
+        until = None if limit is None else asyncio.get_running_loop().time() + limit
+        committed, failure = False, error
+        try:
+            async with lock(self._session):
+                try:
+                    committed, failure = await self._commit_or_abort(error, until)
+                finally:
+                    await self._session.end_session()
+        except asyncio.CancelledError as given_up:
+            failure = failure or given_up  # another call used the session all the time, so nothing was committed
+        finally:
+            self._tx_log.open = False
         try:
             if committed:
-                await self._tx_log.after_commit()
+                await self._tx_log.after_commit(until)
             elif isinstance(failure, CommitUnknown):
                 self._tx_log.after_unknown()
             else:
                 await self._tx_log.after_abort(failure)
-        except PyMongoError as cleanup_error:
+        except (PyMongoError, TimeoutError) as cleanup_error:
             if failure is None:
                 return cleanup_error
             failure.add_note(f"The clean-up after the transaction failed too: {cleanup_error!r}")
         return failure
 
-    async def _commit_or_abort(self, error: BaseException | None) -> tuple[bool, BaseException | None]:
+    async def _commit_or_abort(
+        self, error: BaseException | None, until: float | None
+    ) -> tuple[bool, BaseException | None]:
         """Return whether the transaction is committed, and the error to raise."""
         if self._session.has_ended:
             return False, error or InvalidOperation(
@@ -123,12 +139,12 @@ class _Running:
             )
         if in_progress and error is not None:
             # Errors do not matter: without a commit the server aborts the transaction by itself.
-            with suppress(PyMongoError, TimeoutError):
-                async with asyncio.timeout(_ABORT_SECONDS):
+            with suppress(PyMongoError, TimeoutError, asyncio.CancelledError):
+                async with asyncio.timeout_at(until), asyncio.timeout(_ABORT_SECONDS):
                     await self._session.abort_transaction()
             return False, error
         try:
-            await self._commit()
+            await self._commit(until)
         except InvalidOperation as failure:
             # The block ended the transaction itself. A second commit is harmless. pymongo refuses one after an abort.
             return False, failure if in_progress else error
@@ -136,10 +152,10 @@ class _Running:
             return False, failure
         return True, error
 
-    async def _commit(self) -> None:
+    async def _commit(self, until: float | None) -> None:
         """Commit, and repeat that while the outcome is unknown, then raise `CommitUnknown`. Other errors are aborts."""
         clock = asyncio.get_running_loop().time
-        deadline = clock() + COMMIT_SECONDS
+        deadline = clock() + COMMIT_SECONDS if until is None else min(until, clock() + COMMIT_SECONDS)
         pause = _PAUSE
         unknown_error: PyMongoError | None = None
         while True:
@@ -147,7 +163,8 @@ class _Running:
                 async with asyncio.timeout_at(deadline):
                     await self._session.commit_transaction()
                     return
-            except TimeoutError as error:
+            except (TimeoutError, asyncio.CancelledError) as error:
+                # This task is cancelled only if the server has not answered in time after a cancellation of the caller.
                 raise CommitUnknown(self._tx_log.ids) from (unknown_error or error)
             except PyMongoError as error:
                 if _is_unknown(error):
@@ -174,11 +191,11 @@ def transaction(client: Client) -> AbstractAsyncContextManager[Transaction]:
         client: The `AsyncMongoClient` of a replica set (also of one node) or of a mongos.
 
     Raises:
-        TransactionsUnsupported: The server is a standalone one.
+        TransactionsUnsupported: The server is a standalone one, or has no transactions for another reason.
         NestedTransaction: Another transaction is open around the call.
         BadOption: `client` is not an `AsyncMongoClient`.
         UploadInProgress: A new file was still open at the end of the block.
-        CommitUnknown: The server did not answer the commit for 120 seconds.
+        CommitUnknown: The server did not answer the commit for 120 seconds, or for 10 after a time limit of the driver.
 
     ```python
     async with gridproxy.transaction(client) as tx:
@@ -216,8 +233,11 @@ async def with_transaction(client: Client, callback: Callable[[Transaction], Awa
     await gridproxy.with_transaction(client, store)
     ```
     """
+    running_loop()
     clock = asyncio.get_running_loop().time
-    deadline = clock() + RETRY_SECONDS
+    _refuse_nested(client, _current.get())
+    left = seconds_left(client)
+    deadline = clock() + (RETRY_SECONDS if left is None else min(RETRY_SECONDS, left))
     pause = _PAUSE
     while True:
         try:
@@ -244,17 +264,22 @@ async def _transaction(client: Client, *, repeated: bool) -> AsyncIterator[Trans
     _current.set(running)
     try:
         yield running.transaction
-        # The block may have shielded itself from anyio's cancellation. The commit that follows is always shielded.
+        # The block may have shielded itself from anyio's cancellation. The commit that follows waits for its answer.
         await anyio.lowlevel.checkpoint_if_cancelled()
     except BaseException as error:
-        failure = await run_to_completion(running.end(error), fresh=True)
+        limit = seconds_for_clean_up(error)
+        # Without an abort the server would lock the records for a minute, so there is always some time for it.
+        limit = None if limit is None else max(limit, _LEAST_ABORT_SECONDS)
+        failure = await run_to_completion(running.end(error, limit), fresh=True)
         if failure is not error and failure is not None:
             raise failure  # noqa: B904  # it already has a cause: the server's answer
-        if isinstance(error, OperationFailure) and _is_standalone_error(error):
-            raise TransactionsUnsupported from error
+        if isinstance(error, OperationFailure) and (reason := _why_unsupported(error)):
+            raise TransactionsUnsupported(reason) from error
         raise
     else:
-        failure = await run_to_completion(running.end(None), fresh=True)
+        left = seconds_left(client)
+        limit = None if left is None else left + tasks.SETTLE_SECONDS
+        failure = await run_to_completion(running.end(None, limit), fresh=True)
         if failure is not None:
             raise failure
     finally:
@@ -262,27 +287,26 @@ async def _transaction(client: Client, *, repeated: bool) -> AsyncIterator[Trans
 
 
 def _refuse_nested(client: object, outer: _Running | None) -> None:
+    running_loop()
     if not isinstance(client, AsyncMongoClient):
-        raise BadOption(f"a transaction needs pymongo's AsyncMongoClient, not {type_name(client)}")
+        raise BadOption(f"a transaction needs pymongo's AsyncMongoClient, not {describe_object(client)}")
     bound = bound_session(client)
     if (outer is not None and outer.is_open_for(client)) or in_transaction(bound):
         raise NestedTransaction("a transaction is already open around this call, and MongoDB cannot nest transactions")
 
 
 async def _check_server(client: Client) -> None:
-    state = state_of(client)
-    if not state.transactions:
-        # In a new session, so that the command does not join a session that is bound around the caller.
-        async with client.start_session(causal_consistency=False) as session:
-            hello = await client.admin.command("hello", session=session)
-        if "setName" not in hello and hello.get("msg") != "isdbgrid":
-            raise TransactionsUnsupported
-        state.transactions = True
+    if not await has_transactions(client):
+        raise TransactionsUnsupported(state_of(client).capabilities.missing[Feature.TRANSACTIONS])
 
 
 def _is_unknown(error: PyMongoError) -> bool:
     return error.has_error_label(_UNKNOWN) or isinstance(error, WriteConcernError)
 
 
-def _is_standalone_error(error: OperationFailure) -> bool:
-    return error.code == _ILLEGAL_OPERATION and "Transaction numbers" in str(error)
+def _why_unsupported(error: OperationFailure) -> str | None:
+    if error.code == _ILLEGAL_OPERATION and "Transaction numbers" in str(error):
+        return STANDALONE
+    if is_missing(Feature.TRANSACTIONS, error) and "startTransaction" in str(error):
+        return str((error.details or {}).get("errmsg", error))
+    return None

@@ -12,7 +12,7 @@ from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import spawn
 
-from .commit import id_in_progress, is_duplicate_key
+from .commit import duplicate_chunk, is_duplicate_key
 from .undo_log import UndoLog
 
 IN_FLIGHT = 4
@@ -73,7 +73,7 @@ class BatchSender:
             if error is None:
                 self.stored += size
             elif isinstance(error, BulkWriteError) and is_duplicate_key(error):
-                self.fail(id_in_progress(self._id))
+                self.fail(duplicate_chunk(self._store, self._id, error))
             else:
                 self.fail(error)
         if self._error is not None:

@@ -14,21 +14,27 @@ from pymongo.errors import (
     ConnectionFailure,
     DuplicateKeyError,
     InvalidOperation,
+    NetworkTimeout,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
 )
 
-from gridproxy.errors import CorruptFile, FileAlreadyStored, OutcomeUnknown, UploadInProgress
+from gridproxy.errors import CorruptFile, FileAlreadyStored, OutcomeUnknown, UniqueIndexViolation, UploadInProgress
 from gridproxy.gridfs.records.chunks import longest_pause, object_ids
 from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
+from gridproxy.gridfs.records.ids import id_key
 from gridproxy.gridfs.store.collections import Record, Session, Store
+from gridproxy.gridfs.store.unique_indexes import DUPLICATE_KEY, violated_index
 from gridproxy.gridfs.transactions.transaction_log import transaction_log_of
+from gridproxy.runtime import tasks
+from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import both
 
-DUPLICATE_KEY = 11000
-_COMMAND_NOT_FOUND = 59
+# Errors after which it is certain that nothing was sent.
+_NOT_SENT = (ServerSelectionTimeoutError, WaitQueueTimeoutError)
 _ATTEMPTS = 4
 _PAUSE = 0.1  # seconds before the first repetition, doubled for each further one
 # Seconds of a pause after which an upload verifies all of its chunks. The garbage collector spares chunks younger than
@@ -50,6 +56,12 @@ def id_in_progress(id: object) -> UploadInProgress:
         f"the id {id!r} has chunks but no record: an upload under this id is running, or it was interrupted. "
         "Wait for its end, or remove the chunks with bucket.discard(id)"
     )
+
+
+def duplicate_chunk(store: Store, id: object, error: OperationFailure) -> UploadInProgress | UniqueIndexViolation:
+    """Return the error for a chunk that was not inserted because of a duplicate key."""
+    violation = violated_index(store, error)
+    return id_in_progress(id) if violation is None or violation.index is None else violation
 
 
 async def check_id_is_free(store: Store, id: object, session: Session | None) -> None:
@@ -79,7 +91,8 @@ async def insert_record(
     """Insert the record of stored chunks, whose `_id`s are given in order, 12 bytes each.
 
     If `retry`, an earlier attempt may have inserted it. Raises `FileAlreadyStored` if the id belongs to another file,
-    `CorruptFile` if chunks are gone (no record is left then), and `OutcomeUnknown` if no attempt got an answer.
+    `UniqueIndexViolation` if an index of the application's refuses the record, `CorruptFile` if chunks are gone (no
+    record is left then), and `OutcomeUnknown` if no attempt got an answer.
     """
 
     async def insert() -> None:
@@ -88,12 +101,12 @@ async def insert_record(
         needed = await _check_before(store, record, chunk_ids, verify)
         try:
             await store.insert_record(record, session)
-        except DuplicateKeyError:
+        except DuplicateKeyError as error:
             found = await store.find_record(record["_id"], primary=True) if retry else None
             if found is None or not await _is_same(store, found, record, chunk_ids):
-                raise FileAlreadyStored(record["_id"]) from None
-        except ServerSelectionTimeoutError:
-            raise  # nothing was sent
+                raise await _duplicate(store, record["_id"], error) from error
+        except _NOT_SENT:
+            raise
         except ConnectionFailure:
             retry = True
             raise
@@ -122,13 +135,22 @@ async def _insert_in_transaction(
         needed = await _check_before(store, record, chunk_ids, verify)
         try:
             await store.insert_record(record, session)
-        except DuplicateKeyError:
-            raise FileAlreadyStored(record["_id"]) from None
+        except DuplicateKeyError as error:
+            raise await _duplicate(store, record["_id"], error) from error
         await _check_inserted(store, record, chunk_ids, session, needed)
     elif not await _is_same(store, found, record, chunk_ids):
         raise FileAlreadyStored(record["_id"])
     if (tx_log := transaction_log_of(session)) is not None:
         tx_log.record_inserted(store, record["_id"])
+
+
+async def _duplicate(store: Store, id: object, error: DuplicateKeyError) -> FileAlreadyStored | UniqueIndexViolation:
+    """Return the error for a record that was not inserted: the id is taken, or a value in an application's index."""
+    violation = violated_index(store, error)
+    if violation is None:
+        return FileAlreadyStored(id)
+    taken = violation.index is None and await store.find_record(id, primary=True) is not None
+    return FileAlreadyStored(id) if taken else violation
 
 
 async def _check_before(store: Store, record: Record, chunk_ids: bytes | bytearray, verify: Verify) -> Verify:
@@ -183,28 +205,54 @@ async def _check_ends(store: Store, record: Record, chunk_ids: bytes | bytearray
 async def insert_small_files(
     store: Store, files: Sequence[tuple[Sequence[Record], Record]], verify: Verify = Verify.NONE
 ) -> None:
-    """Insert small files, in one request if the server supports it. Some may be stored when this raises.
+    """Insert small files, in one request if the server supports it, else in two. Some may be stored when this raises.
 
     Raises the errors of `insert_record`, and `UploadInProgress` if an id has chunks of another upload.
     """
+    retry, until = False, None
+    records = [record for _, record in files]
+    # A bulk write uses the codec options of the client instead of the database's.
+    alike = store.encodes_as_client or all(_same_encoding(store, record) for record in records)
+    if alike and Feature.BULK_WRITE not in store.state.capabilities.missing:
+        try:
+            await store.insert_small_files([chunk for chunks, _ in files for chunk in chunks], records)
+        except (InvalidOperation, OperationFailure, ConnectionFailure) as error:
+            retry, until = _outcome_unknown(store, error), _end_after(error)
+        else:
+            if verify is not Verify.NONE:
+                for chunks, record in files:
+                    await _check_inserted(store, record, _joined_ids(chunks), None, verify)
+            return
+    if not retry and len(files) > 1:
+        return await _insert_together(store, files, verify)
+    for chunks, record in files:
+        await _insert_in_steps(store, chunks, record, retry, verify, until)
+
+
+async def _insert_together(store: Store, files: Sequence[tuple[Sequence[Record], Record]], verify: Verify) -> None:
+    """Insert the chunks of several files in one request, then their records in another one."""
+    await _until_answered(lambda: _insert_missing(store, [chunk for chunks, _ in files for chunk in chunks]))
     try:
-        await store.insert_small_files(
-            [chunk for chunks, _ in files for chunk in chunks], [record for _, record in files]
-        )
-    except (InvalidOperation, OperationFailure, ConnectionFailure) as error:
-        retry = _outcome_unknown(store, error)
+        await store.insert_records([record for _, record in files])
+    except _NOT_SENT:
+        raise
+    except (BulkWriteError, ConnectionFailure) as error:
+        if isinstance(error, BulkWriteError) and not error.details.get("writeErrors"):
+            raise  # the records are stored, but not as safely as the write concern demands
+        # One by one, which finds those that are stored, and raises the error of the one that cannot be.
+        for chunks, record in files:
+            await insert_record(store, record, _joined_ids(chunks), None, retry=True, verify=verify)
     else:
         if verify is not Verify.NONE:
             for chunks, record in files:
                 await _check_inserted(store, record, _joined_ids(chunks), None, verify)
-        return
-    for chunks, record in files:
-        await _insert_in_steps(store, chunks, record, retry, verify)
 
 
-async def _insert_in_steps(store: Store, chunks: Sequence[Record], record: Record, retry: bool, verify: Verify) -> None:
+async def _insert_in_steps(
+    store: Store, chunks: Sequence[Record], record: Record, retry: bool, verify: Verify, until: float | None
+) -> None:
     try:
-        await _until_answered(lambda: _insert_missing(store, chunks, record["_id"]))
+        await _until_answered(lambda: _insert_missing(store, chunks), until)
     except ConnectionFailure as error:
         if not retry:
             raise
@@ -231,27 +279,39 @@ async def withdraw_record(store: Store, record: Record, session: Session | None)
         tx_log.record_deleted(store, record["_id"])
 
 
-def same_encoding(store: Store, record: Record) -> bool:
-    """Return whether the client's codec options, which its bulk write uses, encode the record to the same bytes."""
+def _same_encoding(store: Store, record: Record) -> bool:
     of_client, of_database = store.client.codec_options, store.codec_options
-    if of_client == of_database:
-        return True
     try:
         return bson.encode(record, codec_options=of_client) == bson.encode(record, codec_options=of_database)
     except (bson.errors.InvalidDocument, OverflowError, ValueError):
         return False
 
 
-async def _until_answered(work: Callable[[], Awaitable[None]]) -> None:
-    """Repeat `work` while it gets no answer. Raises the last failure."""
-    for attempt in range(_ATTEMPTS - 1):
+async def _until_answered(work: Callable[[], Awaitable[None]], until: float | None = None) -> None:
+    """Repeat `work` while it gets no answer. Raises the last failure.
+
+    After a time limit of the driver all repetitions together have 10 seconds, or end at `until` (the loop's time).
+    """
+    failure: ConnectionFailure | None = None
+    for attempt in range(_ATTEMPTS):
         try:
-            return await work()
-        except ServerSelectionTimeoutError:
-            raise  # the client's own time limit for finding a server is over
-        except ConnectionFailure:
+            async with asyncio.timeout_at(until):
+                return await work()
+        except _NOT_SENT:
+            raise  # the client's own time limit for finding a server or a connection is over
+        except TimeoutError:
+            raise failure or NetworkTimeout("the server did not answer in time") from None
+        except ConnectionFailure as error:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            failure, until = error, until or _end_after(error)
             await asyncio.sleep(_PAUSE * 2**attempt)
-    await work()
+
+
+def _end_after(failure: PyMongoError) -> float | None:
+    cause = failure.error if isinstance(failure, ClientBulkWriteException) else failure
+    timed_out = isinstance(cause, PyMongoError) and cause.timeout
+    return asyncio.get_running_loop().time() + tasks.SETTLE_SECONDS if timed_out else None
 
 
 async def _is_same(store: Store, found: Record, record: Record, chunk_ids: bytes | bytearray) -> bool:
@@ -265,8 +325,8 @@ async def _is_same(store: Store, found: Record, record: Record, chunk_ids: bytes
     return own_chunk is None or await store.first_chunk_id(record["_id"]) == own_chunk
 
 
-async def _insert_missing(store: Store, chunks: Sequence[Record], id: object) -> None:
-    """Insert, in order, the chunks of one batch that an earlier attempt has not inserted.
+async def _insert_missing(store: Store, chunks: Sequence[Record]) -> None:
+    """Insert, in order, those chunks that an earlier attempt has not inserted.
 
     The upload that inserts chunk 0 owns the id, so ours must not be stored beside another upload's chunk 0.
     """
@@ -277,16 +337,20 @@ async def _insert_missing(store: Store, chunks: Sequence[Record], id: object) ->
         except BulkWriteError as error:
             if not is_duplicate_key(error):
                 raise
-        stored = await store.chunk_ids(id)
-        left = [chunk for chunk in missing if chunk["_id"] not in stored]
-        if len(left) == len(missing):
-            raise id_in_progress(id) from None
+            stored: set[object] = set()
+            for id in {id_key(chunk["files_id"]): chunk["files_id"] for chunk in missing}.values():
+                stored |= await store.chunk_ids(id)
+            left = [chunk for chunk in missing if chunk["_id"] not in stored]
+            if len(left) == len(missing):
+                raise duplicate_chunk(store, missing[0]["files_id"], error) from error
         missing = left
 
 
-def is_duplicate_key(error: BulkWriteError) -> bool:
+def is_duplicate_key(error: OperationFailure) -> bool:
     """Return whether only duplicate keys made this insert fail."""
-    return {each.get("code") for each in error.details.get("writeErrors", [])} == {DUPLICATE_KEY}
+    if isinstance(error, BulkWriteError):
+        return {each.get("code") for each in error.details.get("writeErrors", [])} == {DUPLICATE_KEY}
+    return error.code == DUPLICATE_KEY
 
 
 def _outcome_unknown(store: Store, error: Exception) -> bool:
@@ -300,10 +364,8 @@ def _outcome_unknown(store: Store, error: Exception) -> bool:
             first = error.write_errors[0]
             if first["code"] == DUPLICATE_KEY:  # type: ignore[index]  # pymongo declares a WriteError but returns a dict
                 return True
-    if isinstance(error, ConnectionFailure) and not isinstance(error, ServerSelectionTimeoutError):
+    if isinstance(error, ConnectionFailure) and not isinstance(error, _NOT_SENT):
         return True
-    before_8_0 = isinstance(error, InvalidOperation) and "8.0" in str(error)
-    if before_8_0 or (isinstance(error, OperationFailure) and error.code == _COMMAND_NOT_FOUND):
-        store.state.bulk_write = False
+    if store.state.capabilities.is_refused(Feature.BULK_WRITE, error):
         return False
     raise error

@@ -12,6 +12,7 @@ from gridproxy.gridfs.content.limits import Limits, Validator
 from gridproxy.gridfs.content.sniffing import HEAD_BYTES
 from gridproxy.gridfs.records.chunks import ChunkRange
 from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.store.collections import Store
 from gridproxy.runtime.tasks import in_thread
 
 from .options import UploadRequest
@@ -47,6 +48,7 @@ class ContentCheck:
                 self._content_type = self._limits.checked_type(
                     request.content_type, head, request.guesses, request.filename
                 )
+                self._limits.check_other_types(self._content_type, request.metadata)
                 await validate(self._limits, described(self._content_type), head)
                 self.done = True
                 self._head.clear()
@@ -73,17 +75,30 @@ async def check_staged(staged: Staged, limits: Limits) -> None:
     info = staged.info
     limits.check_size(info.length)
     if limits.look_inside:
-        check = ContentCheck(limits)
-        head = ChunkRange(0, -(-min(HEAD_BYTES, info.length) // info.chunk_size), False)
-        for chunk in await staged.store.find_chunks(info.id, head, primary=True):
-            check.feed(chunk["data"], 0)
-        request = UploadRequest(filename=info.filename, content_type=info.content_type, metadata={})
-        await check.run(request, lambda _: info)
+        kind = await check_stored(staged.store, info, limits)
+        await validate(limits, info, await _head(staged.store, info))
+        if kind is not None and kind != info.content_type:
+            staged.record["metadata"] = {**info.metadata, "content_type": kind}
+
+
+async def check_stored(store: Store, info: FileInfo, limits: Limits) -> str | None:
+    """Check the type in the record of stored chunks, and return it. Raises `ContentTypeRefused`."""
+    kind = limits.checked_type(info.content_type, await _head(store, info), filename=info.filename)
+    limits.check_other_types(kind, {**info.extra, **info.metadata})
+    return kind
+
+
+async def _head(store: Store, info: FileInfo) -> bytes:
+    if not info.length:
+        return b""
+    first = ChunkRange(0, -(-min(HEAD_BYTES, info.length) // info.chunk_size), False)
+    chunks = await store.find_chunks(info.id, first, primary=True)
+    return b"".join(chunk["data"] for chunk in chunks)[:HEAD_BYTES]
 
 
 async def _verdict(validator: Validator, info: FileInfo, head: bytes) -> object:
     if inspect.iscoroutinefunction(validator):
         return await validator(info, head)
-    # Use a thread, since a validator may parse for long.
-    verdict = await in_thread(partial(validator, info, head))
+    # Use a thread, since a validator may parse for long. It uses nothing that a cancelled upload changes.
+    verdict = await in_thread(partial(validator, info, head), abandon=True)
     return await verdict if inspect.isawaitable(verdict) else verdict

@@ -15,7 +15,7 @@ from bson.errors import InvalidDocument
 from bson.int64 import Int64
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from gridproxy.errors import BadFilename, BadId, BadMetadata, BadOption, DuplicateKey, type_name
+from gridproxy.errors import BadFilename, BadId, BadMetadata, BadOption, DuplicateKey, shown, type_name
 from gridproxy.gridfs.content.limits import NO_LIMITS, Guesses, Limits, likeliest_type
 from gridproxy.gridfs.content.sniffing import certain_type
 from gridproxy.gridfs.content.variants import without_picture_keys
@@ -226,7 +226,7 @@ def check_metadata_keys(keys: Iterable[object]) -> None:
             raise BadMetadata(f"metadata keys are str, not {type_name(key)}: {key!r}")
         if not key or "." in key or key.startswith("$") or "\0" in key:
             raise BadMetadata(
-                f"metadata key {key!r}: a key is not empty, has no '.' and no NUL, and starts with no '$'"
+                f"metadata key {shown(key)}: a key is not empty, has no '.' and no NUL, and starts with no '$'"
             )
         if key == "sha256":
             raise BadMetadata("metadata key 'sha256' is computed from the bytes and cannot be set or edited")
@@ -237,11 +237,11 @@ def check_filename(filename: object) -> None:
     if not isinstance(filename, str):
         raise BadFilename(f"filename is a str, not {type_name(filename)}")
     if "\0" in filename:
-        raise BadFilename(f"filename {filename!r} contains a NUL character")
+        raise BadFilename(f"filename {shown(filename)} contains a NUL character")
     try:
         filename.encode()
     except UnicodeEncodeError:  # a path whose bytes are not UTF-8 is decoded to such characters
-        raise BadFilename(f"filename {filename!r} contains characters that UTF-8 cannot store") from None
+        raise BadFilename(f"filename {shown(filename)} contains characters that UTF-8 cannot store") from None
 
 
 def check_record(record: Mapping[str, Any], chunk_size: int, codec_options: CodecOptions[dict[str, Any]]) -> None:
@@ -249,7 +249,7 @@ def check_record(record: Mapping[str, Any], chunk_size: int, codec_options: Code
     try:
         key = len(bson.encode({"_id": record["_id"]}, codec_options=codec_options))
     except (InvalidDocument, OverflowError, ValueError) as error:
-        raise BadId(f"{record['_id']!r} cannot be a file's id: {error}") from error
+        raise BadId(f"{shown(record['_id'])} cannot be a file's id: {error}") from error
     if chunk_size + key > MAX_DOCUMENT - CHUNK_KEYS + 64:
         raise BadOption(f"an id of {key} bytes and a chunk of {chunk_size} do not fit into one document of 16 MiB")
     try:

@@ -10,13 +10,16 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, TypeVar, runtime_checkable
 
 from gridproxy.errors import BadSource, type_name
 from gridproxy.gridfs.records.chunks import BATCH_BYTES
-from gridproxy.runtime.tasks import in_thread
+from gridproxy.runtime.tasks import in_daemon_thread, in_thread
+from gridproxy.runtime.thread_guard import ThreadGuard
 
 from .source_facts import accepts, ask, base_name, bytes_left, is_form_file, name_of, size_of_open_file, type_of
+
+T = TypeVar("T")
 
 Data = bytes | bytearray | memoryview | str
 
@@ -174,15 +177,20 @@ class _Bytes(Source):
 
 
 class _Path(Source):
+    """A file that this source opens itself. A cancellation does not wait for a thread that reads it."""
+
     repeatable = True
 
     def __init__(self, path: os.PathLike[Any]) -> None:
         self._path = path
         self._file: BinaryIO | None = None
+        self._guard = ThreadGuard(self._close)
+        self._may_be_silent = False
         self.name = base_name(path)
 
     async def prepare(self) -> None:
-        await in_thread(self._open)
+        self._may_be_silent = not await self._in_thread(functools.partial(os.path.isfile, self._path))
+        await self._in_thread(self._open)
 
     def _open(self) -> None:
         self._file = open(self._path, "rb")  # noqa: SIM115  # closed by aclose()
@@ -190,9 +198,17 @@ class _Path(Source):
 
     async def read(self) -> bytes:
         assert self._file is not None
-        return await in_thread(functools.partial(self._file.read, _READ_BYTES))
+        return await self._in_thread(functools.partial(self._file.read, _READ_BYTES))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        guarded = functools.partial(self._guard.run, work)
+        # A pipe or a device may send nothing for ever, and Python waits for other threads than daemons when it exits.
+        return await (in_daemon_thread(guarded) if self._may_be_silent else in_thread(guarded, abandon=True))
 
     async def aclose(self) -> None:
+        self._guard.finish()
+
+    def _close(self) -> None:
         if self._file is not None:
             self._file.close()
 

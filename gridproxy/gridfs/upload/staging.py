@@ -75,7 +75,7 @@ async def publish_staged(staged: Staged, session: Session | None = None) -> File
         if not staged.chunk_ids and UPLOAD_ID in staged.record:
             # Chunks of another upload would be surplus chunks of this empty file.
             await check_id_is_free(staged.store, staged.id, session)
-    await run_to_completion(_insert(staged, session, again))
+    await run_to_completion(_insert(staged, session, again), client=staged.store.client)
     staged.published = staged.published or not in_transaction(session)
     return staged.info
 
@@ -104,7 +104,8 @@ async def discard_staged(staged: Staged) -> None:
     if staged.published_in is not None and staged.published_in.open:
         raise _published_in_transaction(staged.id)
     chunk_ids, upload_id = list(object_ids(staged.chunk_ids)), staged.record.get(UPLOAD_ID)
-    _refuse_kept(staged.id, await run_to_completion(remove_own_chunks(staged.store, staged.id, upload_id, chunk_ids)))
+    work = remove_own_chunks(staged.store, staged.id, upload_id, chunk_ids)
+    _refuse_kept(staged.id, await run_to_completion(work, client=staged.store.client))
     staged.discarded = True
 
 

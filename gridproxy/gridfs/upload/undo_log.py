@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from bson import ObjectId
 
-from gridproxy.errors import FileAlreadyStored, OutcomeUnknown, UploadInProgress
-from gridproxy.gridfs.records.chunks import object_ids
+from gridproxy.errors import FileAlreadyStored, OutcomeUnknown, UniqueIndexViolation, UploadInProgress
 from gridproxy.gridfs.store.collections import Record, Session, Store
-from gridproxy.runtime.tasks import run_to_completion
+from gridproxy.runtime.tasks import clean_up, run_to_completion
 
 from .commit import Verify, insert_record, insert_small_files, withdraw_record
 
@@ -40,24 +40,27 @@ class UndoLog:
         self._chunk_ids += id.binary
         return id
 
-    async def insert_record(self, record: Record) -> None:
+    def insert_record(self, record: Record) -> Awaitable[None]:
         """Insert the record of chunks that are all stored. Raises the errors of `commit.insert_record`."""
-        await run_to_completion(self._track(record, insert_record(self.store, record, self._chunk_ids, self.session)))
+        insert = partial(insert_record, self.store, record, self._chunk_ids, self.session)
+        return run_to_completion(self._track(record, insert), client=self.store.client)
 
-    async def insert_small_file(self, chunks: Sequence[Record], record: Record) -> None:
+    def insert_small_file(self, chunks: Sequence[Record], record: Record) -> Awaitable[None]:
         """Insert chunks and record of a small file. Raises the errors of `commit.insert_small_files`."""
         verify = Verify.ENDS if self._known_id else Verify.NONE
-        await run_to_completion(self._track(record, insert_small_files(self.store, [(chunks, record)], verify)))
+        insert = partial(insert_small_files, self.store, [(chunks, record)], verify)
+        return run_to_completion(self._track(record, insert), client=self.store.client)
 
-    async def _track(self, record: Record, insert: Awaitable[None]) -> None:
+    async def _track(self, record: Record, insert: Callable[[], Awaitable[None]]) -> None:
         # Note the outcome inside `run_to_completion`: outside, a cancellation would hide it.
         self._record = record
         try:
-            await insert
-        except (FileAlreadyStored, UploadInProgress):
-            self._record = None  # the stored record belongs to another upload
+            await insert()
+        except (FileAlreadyStored, UniqueIndexViolation, UploadInProgress):
+            self._record = None  # it was not inserted: a stored record under the id belongs to another upload
             raise
-        except OutcomeUnknown:
+        except (OutcomeUnknown, asyncio.CancelledError):
+            # This task is cancelled only if the server has not answered in time. It may still insert the record.
             self._outcome_unknown = True
             raise
 
@@ -73,15 +76,12 @@ class UndoLog:
         """
         if not self._chunk_ids and self._record is None:
             return
+        left = f"chunks under files_id {self.id!r} may be left in {self.store!r} until collect_garbage() runs."
         try:
-            await run_to_completion(self._remove(in_flight), fresh=True)
-        except Exception as error:
-            if cause is None:
-                raise
-            cause.add_note(
-                f"The clean-up failed too ({error!r}): chunks under files_id {self.id!r} may be left in "
-                f"{self.store!r} until collect_garbage() runs."
-            )
+            await clean_up(self._remove(in_flight), cause, left)
+        finally:
+            for insert in in_flight:
+                insert.cancel()  # it has ended, unless the clean-up was given up
 
     async def _remove(self, in_flight: Collection[asyncio.Future[Any]]) -> None:
         if in_flight:
@@ -90,4 +90,5 @@ class UndoLog:
             return
         if self._record is not None:
             await withdraw_record(self.store, self._record, self.session)
-        await self.store.delete_chunks_by_id(self.id, object_ids(self._chunk_ids))
+        # One command for any number of chunks. Chunks of another upload under the id have another upload id.
+        await self.store.delete_chunks(self.id, self.upload_id)

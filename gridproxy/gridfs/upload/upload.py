@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import time
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
@@ -28,7 +29,7 @@ from gridproxy.gridfs.transactions.transaction_log import transaction_log_of
 from gridproxy.runtime.progress import Progress, report
 
 from .batch_sender import BatchSender
-from .commit import check_id_is_free, same_encoding
+from .commit import check_id_is_free
 from .content_check import ContentCheck, check_staged
 from .options import UploadRequest, check_record, upload_request
 from .sources import Data, Source, as_bytes, open_source
@@ -108,7 +109,7 @@ class Upload:
         check_record(record, self.chunk_size, self.store.codec_options)
         if self.request.id is not None:
             await check_id_is_free(self.store, self.id, self.session)
-        if self.store.key not in self.store.state.indexed or not self.store.knows_clock:
+        if self.store.state.indexed.get(self.store.key, 0.0) <= time.monotonic() or not self.store.knows_clock:
             await ensure_indexes(self.store)
         self.state = State.OPEN
         if self._tx_log is not None:
@@ -237,9 +238,9 @@ class Upload:
             raise
 
     async def _publish(self) -> Record:
-        # The upload may have been shielded from anyio's cancellation so far, and from here on it is.
+        # The upload may have been shielded from anyio's cancellation so far. From here on it waits for its answer.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        if self._fits_one_request():
+        if self._is_small():
             self._batch_rest()
             documents = self._sender.prepare(self._ready.popleft())
             record = self._finished_record()
@@ -249,14 +250,10 @@ class Upload:
         await self._sender.undo_log.insert_record(record)
         return record
 
-    def _fits_one_request(self) -> bool:
+    def _is_small(self) -> bool:
         # An empty file is only a record. A single insert can tell a repetition from another upload's record.
         small = not self._sender.begun and not self._ready and 0 < self.length <= BATCH_BYTES
-        if not (small and self.session is None and self.store.state.bulk_write):
-            return False
-        if self.store.encodes_as_client:
-            return True
-        return same_encoding(self.store, self.request.record(self.id, 0, self.chunk_size, None))
+        return small and self.session is None
 
     async def _send_rest(self) -> Record:
         self._batch_rest()
