@@ -24,6 +24,7 @@ EXTRAS = [
     "attrs",
     "beanie",
     "click",
+    "fsspec",
     "httpx",
     "numpy",
     "odmantic",

@@ -25,6 +25,7 @@ MODULES = [
     "gridproxy",
     "gridproxy.adapters.beanie",
     "gridproxy.adapters.document",
+    "gridproxy.adapters.fsspec",
     "gridproxy.adapters.odmantic",
     "gridproxy.adapters.starlette",
     "gridproxy.cli",

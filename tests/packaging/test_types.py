@@ -14,6 +14,14 @@ import pytest
 
 from .interpreters import new_environment
 
+# fsspec says nothing about types (it has no py.typed), so pyright does not know these classes' bases. All that the
+# classes themselves define has types.
+_FOREIGN_BASES = {
+    f"gridproxy.adapters.fsspec.{name}"
+    for name in ("async_file.AsyncGridFSFile", "cache.ChunkCache", "file.GridFSFile", "filesystem.GridFSFileSystem")
+}
+_OF_BASES = {"Type of base class unknown", "Type of metaclass unknown"}
+
 
 @pytest.fixture(scope="module")
 def completeness(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
@@ -44,4 +52,8 @@ def test_every_public_symbol_has_a_type(completeness: dict[str, Any]) -> None:
         for symbol in symbols
         if symbol["diagnostics"] and not (symbol["isTypeKnown"] and not symbol["isTypeAmbiguous"])
     }
+    for name in _FOREIGN_BASES:
+        untyped[name] = sorted(set(untyped.get(name, [])) - _OF_BASES)
+        if not untyped[name]:
+            del untyped[name]
     assert not untyped, json.dumps(untyped, indent=1)

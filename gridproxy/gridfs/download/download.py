@@ -266,28 +266,50 @@ async def read_range(
     session: Session | None = None,
     chunk_size: int | None = None,
     on_info: Callable[[FileInfo], None] | None = None,
+    *,
+    info: FileInfo | None = None,
 ) -> bytes:
-    """Return bytes `start` to `stop` (exclusive, None for the end), as far as the file has them."""
+    """Return bytes `start` to `stop` (exclusive, None for the end), as far as the file has them.
+
+    `info` is the record, if the caller has it.
+    """
     check_offset(start, "start")
     first = FIRST_BYTES if stop is None else max(1, check_offset(stop, "stop") - start)
     download = Download(
-        store, id, start, stop, session=session, chunk_size=chunk_size, first=first, ahead=IN_FLIGHT, on_info=on_info
+        store,
+        id,
+        start,
+        stop,
+        info=info,
+        session=session,
+        chunk_size=chunk_size,
+        first=first,
+        ahead=IN_FLIGHT,
+        on_info=on_info,
     )
     return await read_all(download)
 
 
 async def read_ranges(
-    store: Store, id: object, ranges: Sequence[tuple[int, int]], session: Session | None = None
+    store: Store,
+    id: object,
+    ranges: Sequence[tuple[int, int]],
+    session: Session | None = None,
+    *,
+    info: FileInfo | None = None,
 ) -> list[bytes]:
-    """Return the bytes of each range (start, stop) in the given order. Each chunk is read only once."""
+    """Return the bytes of each range (start, stop) in the given order. Each chunk is read only once.
+
+    `info` is the record, if the caller has it.
+    """
     for start, stop in ranges:
         check_offset(start, "start")
         check_offset(stop, "stop")
-    info = await load_info(store, id, session)
-    spans = merge_ranges(info, ranges)
+    known = info or await load_info(store, id, session)
+    spans = merge_ranges(known, ranges)
 
     async def content(start: int, stop: int) -> bytes:
-        return await read_all(Download(store, id, start, stop, info=info, session=session, first=stop - start))
+        return await read_all(Download(store, id, start, stop, info=known, session=session, first=stop - start))
 
     contents = await gather([content(start, stop) for start, stop in spans], at_most=IN_FLIGHT)
-    return [cut_range(spans, contents, start, min(stop, info.length)) for start, stop in ranges]
+    return [cut_range(spans, contents, start, min(stop, known.length)) for start, stop in ranges]
