@@ -236,6 +236,7 @@ class WrappedState(FileState):
 
     __slots__ = ("_field", "_form", "_known_id", "_known_info", "_owner", "_pinned")
 
+    home: object
     reader: Reader | None
     attachment: Attachment | None
 

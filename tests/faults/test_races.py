@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure
 
 from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, FileClosed, FileInfo, UploadInProgress
 from gridproxy.gridfs.operations import copy
+from gridproxy.gridfs.records.file_info import UPLOAD_ID
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.upload import upload
 from gridproxy.runtime.capabilities import Feature
@@ -191,14 +193,20 @@ async def test_a_repeated_request_makes_no_file_of_another_uploads_chunks(
     assert not await bucket.store.files.count_documents({})
 
 
-async def test_the_loser_takes_back_nothing_of_the_winners(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("of_winner", [{UPLOAD_ID: ObjectId()}, {}], ids=["of this package", "of another driver"])
+async def test_the_loser_takes_back_nothing_of_the_winners(
+    bucket: Bucket, of_winner: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same bytes in the same millisecond: the winner's record looks as the loser's would."""
     insert_small_file = Store.insert_small_files
 
+    def another(document: Record) -> Record:
+        return {key: value for key, value in document.items() if key != UPLOAD_ID} | of_winner
+
     async def late(store: Store, chunks: list[Record], records: list[Record]) -> None:
-        winner = [{**chunk, "_id": f"of the winner {chunk['n']}"} for chunk in chunks]
+        winner = [{**another(chunk), "_id": f"of the winner {chunk['n']}"} for chunk in chunks]
         await store.chunks.insert_many(winner)
-        await store.files.insert_many(records)
+        await store.files.insert_many([another(record) for record in records])
         await insert_small_file(store, chunks, records)
 
     monkeypatch.setattr(Store, "insert_small_files", late)

@@ -70,7 +70,7 @@ async def test_a_failed_clean_up_after_an_abort_does_not_hide_its_cause(
     with monkeypatch.context() as patched, pytest.raises(OSError, match="why") as caught:
         async with transaction(database.client) as tx:
             info = await file.put(NEW, session=tx.session)
-            patched.setattr(Store, "delete_chunks_by_id", broken)
+            patched.setattr(Store, "delete_chunks", broken)
             raise OSError("why")
     assert "collect_garbage" in caught.value.__notes__[0]
     assert not file

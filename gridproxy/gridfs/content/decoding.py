@@ -185,14 +185,15 @@ class Original:
     """A picture that is opened and measured. `made` decodes it."""
 
     def __init__(self, data: bytes, job: Job) -> None:
-        from PIL import Image, ImageFile  # noqa: PLC0415  # an extra
+        from PIL import Image as pillow  # noqa: N813, PLC0415  # an extra. `Image` is the class here
+        from PIL import ImageFile  # noqa: PLC0415  # an extra
 
-        Image.init()
+        pillow.init()
         if job["truncated"]:
             ImageFile.LOAD_TRUNCATED_IMAGES = True
         self._data = data
         self._job = job
-        self.image: Image.Image = _open(data)
+        self.image: Image = _open(data)
         # Phones write a JPEG followed by a second picture.
         self._format = "JPEG" if self.image.format == "MPO" else str(self.image.format)
         tally = _measure(self.image, data, job, several=self._format in _SEVERAL_FRAMES)
@@ -202,7 +203,7 @@ class Original:
         self._plan(1 if png else self._orientation())
         self._halved = 0
         self._scale()
-        self.memory = self._estimate(
+        self.memory: int = self._estimate(
             tally, turning=any(mark in data for mark in _ORIENTED_PNG) if png else self._rotated
         )
 
@@ -213,7 +214,7 @@ class Original:
         job = self._job
         self._rotated = orientation not in (0, 1)
         self._turned = orientation in (5, 6, 7, 8)
-        self.size = self.image.size[::-1] if self._turned else self.image.size
+        self.size: tuple[int, int] = self.image.size[::-1] if self._turned else self.image.size
         size = job["size"]
         too_large = size is not None and (self.size[0] > size[0] or self.size[1] > size[1])
         self._main_size = size if too_large else None
@@ -384,9 +385,9 @@ class Tally:
     def __init__(self, max_pixels: int, max_frames: int) -> None:
         self._max_pixels = max_pixels
         self._max_frames = max_frames
-        self.frames = 0
-        self.pixels = 0
-        self.largest = 0
+        self.frames: int = 0
+        self.pixels: int = 0
+        self.largest: int = 0
 
     def add(self, width: int, height: int, frames: int = 1) -> None:
         """Count frames of this size. Raises `Refused` above a limit."""

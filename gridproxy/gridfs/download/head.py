@@ -13,7 +13,10 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from bson import ObjectId
+from bson.codec_options import CodecOptions
 from pymongo.errors import OperationFailure
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import _ServerMode
 
 from gridproxy.gridfs.records.ids import id_key
 from gridproxy.gridfs.store.collections import Record, Session, Store, place
@@ -105,7 +108,7 @@ class SharedReads:
         self.average: float = store.chunk_size  # length of the files, in bytes
         # pymongo refuses a client in a second event loop, so a read there must not join.
         self.loop: asyncio.AbstractEventLoop = running_loop()
-        self.options = store.read_options
+        self.options: tuple[CodecOptions[Record], _ServerMode, ReadConcern] = store.read_options
         self._waiting: deque[_Waiting] = deque()
         self._running = 0
         self._scheduled = False
