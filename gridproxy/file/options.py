@@ -7,9 +7,16 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypedDict, TypeVar
 
-from gridproxy.errors import BadOption, describe_object, type_name
+from gridproxy.errors import BadOption, ContentTypeRefused, describe_object, type_name
 from gridproxy.gridfs.content.images import ImageOptions
-from gridproxy.gridfs.content.limits import NO_LIMITS, Limits, Validator, checked_content_types, checked_validators
+from gridproxy.gridfs.content.limits import (
+    NO_LIMITS,
+    Limits,
+    Validator,
+    checked_content_types,
+    checked_validators,
+    common_types,
+)
 from gridproxy.gridfs.store.collections import Store
 
 T = TypeVar("T")
@@ -136,6 +143,37 @@ class FileOptions:
         named = replace(self)
         object.__setattr__(named, "_limits", self.limits(name))
         return named
+
+    def narrowed(self, *, max_size: int | None = None, content_types: Iterable[str] | str | None = None) -> FileOptions:
+        """Return the same options with more limits. What the options refuse stays refused.
+
+        ```python
+        options = FileOptions(max_size=1000).narrowed(max_size=5000, content_types="image/*")
+        assert (options.max_size, options.content_types) == (1000, ("image/*",))
+        ```
+
+        Args:
+            max_size: Another limit on the size, in bytes.
+            content_types: Another list of accepted types.
+
+        Raises:
+            BadOption: A value is invalid, or an extra is missing.
+            ContentTypeRefused: No type is in both lists.
+        """
+        sizes = [size for size in (self.max_size, max_size) if size is not None]
+        more = checked_content_types(content_types)
+        own = checked_content_types(self.content_types)
+        types = common_types(own, more)
+        if types == ():
+            raise ContentTypeRefused(
+                f"no type is among those allowed here ({', '.join(own or ())}) and those of the permission "
+                f"({', '.join(more or ())})",
+                limit=own,
+                actual=", ".join(more or ()),
+            )
+        if max_size is not None:
+            _check_max_size(max_size)
+        return replace(self, max_size=min(sizes, default=None), content_types=types).for_field(self._limits.field)
 
     @classmethod
     def of_field(cls) -> FileOptions:

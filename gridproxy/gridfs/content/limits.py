@@ -170,6 +170,27 @@ def checked_content_types(types: Iterable[str] | str | None) -> tuple[str, ...] 
     return tuple(str(each).lower() for each in patterns)
 
 
+def common_types(some: tuple[str, ...] | None, others: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the patterns of the types that both lists accept. None accepts every type."""
+    if some is None or others is None:
+        return others if some is None else some
+    narrower = [each for each in some if any(_covers(other, each) for other in others)]
+    narrower += [each for each in others if any(_covers(other, each) for other in some)]
+    return tuple(dict.fromkeys(narrower))
+
+
+def _covers(pattern: str, other: str) -> bool:
+    """Return whether `pattern` accepts every type that `other` accepts."""
+    if pattern in ("*/*", other):
+        return True
+    if other.endswith("/*"):
+        return False
+    names = names_of(canonical_type(other))
+    if pattern.endswith("/*"):
+        return any(name.startswith(pattern[:-1]) for name in names)
+    return canonical_type(pattern) in names
+
+
 def checked_validators(validators: Iterable[Validator] | Validator | None) -> tuple[Validator, ...]:
     """Return the validators as a tuple. Raises `BadOption` if one is not callable."""
     if callable(validators):
