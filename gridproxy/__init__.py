@@ -9,6 +9,7 @@ from gridproxy.file.options import FileOptions
 from gridproxy.gridfs.content.images import ImageOptions
 from gridproxy.gridfs.download.reader import DownloadStream, Reader
 from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.resumable.resumable_upload import ResumableUpload
 from gridproxy.gridfs.transactions.transactions import Transaction, transaction, with_transaction
 from gridproxy.gridfs.upload.staging import Staged
 from gridproxy.gridfs.upload.writer import Writer
@@ -54,6 +55,7 @@ __all__ = [
     "OutcomeUnknown",
     "PictureRefused",
     "Reader",
+    "ResumableUpload",
     "Staged",
     "StaleDocument",
     "Tally",
@@ -63,8 +65,11 @@ __all__ = [
     "UnacknowledgedWriteConcern",
     "UniqueIndexViolation",
     "UploadInProgress",
+    "UploadMissing",
     "ValidationError",
     "Writer",
+    "WrongLength",
+    "WrongOffset",
     "connect",
     "disconnect",
     "prefetch",

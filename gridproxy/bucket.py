@@ -13,6 +13,8 @@ from pymongo.read_preferences import _ServerMode
 
 from gridproxy.errors import BadOption, FileMissing
 from gridproxy.file.file import AsyncGridFile
+from gridproxy.file.options import FileOptions
+from gridproxy.gridfs.content.limits import NO_LIMITS, Limits
 from gridproxy.gridfs.download.download import Download, check_offset, load_info, read_range, read_ranges
 from gridproxy.gridfs.download.reader import DownloadStream
 from gridproxy.gridfs.download.verify import verify_file
@@ -22,6 +24,7 @@ from gridproxy.gridfs.operations.find import FoundFiles
 from gridproxy.gridfs.operations.many import read_many, stat_many, upload_many
 from gridproxy.gridfs.operations.update import rename_file, rename_files, update_file
 from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.resumable.resumable_upload import ResumableUpload, begin_upload, resume_upload
 from gridproxy.gridfs.store.collections import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
 from gridproxy.gridfs.store.server_clock import server_now
@@ -313,6 +316,67 @@ class Bucket:
             await discard_staged(staged)
         else:
             await discard_id(self.store, staged)
+
+    async def resumable(
+        self,
+        *,
+        length: int | None = None,
+        lifetime: timedelta | float = timedelta(days=1),
+        options: FileOptions | None = None,
+        annotations: Mapping[str, Any] | None = None,
+        **upload_options: Unpack[UploadOptions],
+    ) -> ResumableUpload:
+        """Begin an upload in several parts, which survives the end of this process and of the server.
+
+        Args:
+            length: The length of the whole content in bytes, if it is known.
+            lifetime: How long the upload may rest between two appends, as a timedelta or in seconds. After that it is
+                gone, and `collect_garbage` removes it.
+            options: Limits on the content: `max_size`, `content_types` and `validators`. The other options are ignored.
+            annotations: BSON values that are stored with the upload, and not with the file.
+            **upload_options: As for `upload`. `chunk_size` is at most 8 MiB.
+
+        Raises:
+            GridProxyError: As `upload`.
+            TooLarge: `length` is above the limit.
+            BadOption: `options` has an `image`. Pictures are processed as a whole.
+
+        ```python
+        upload = await bucket.resumable(filename="film.txt", length=11)
+        await upload.append(b"first part ")
+        info = await upload.finish()
+        ```
+        """
+        return await begin_upload(
+            self.store,
+            upload_request(**upload_options),
+            _limits_of(options),
+            length=length,
+            lifetime=lifetime,
+            annotations=annotations or {},
+        )
+
+    async def resume(self, id: object, *, options: FileOptions | None = None) -> ResumableUpload:
+        """Find an upload that `resumable` began, in this process or another one.
+
+        A finished upload is found until it expires.
+
+        Args:
+            id: Its id.
+            options: Those that were given to `resumable`, if they have validators. The limits on size and type are
+                stored with the upload.
+
+        Raises:
+            UploadMissing: There is no such upload, or it has expired.
+            BadOption: `options` has other validators.
+
+        ```python
+        begun = await bucket.resumable(filename="film.txt")
+        upload = await bucket.resume(begun.id)
+        assert upload.offset == 0
+        ```
+        """
+        return await resume_upload(self.store, id, _limits_of(options))
 
     async def copy(
         self,
@@ -781,6 +845,14 @@ class Bucket:
         ```
         """
         await run_to_completion(self.store.drop(), client=self.store.client)
+
+
+def _limits_of(options: FileOptions | None) -> Limits:
+    if options is None:
+        return NO_LIMITS
+    if options.image is not None:
+        raise BadOption("a resumable upload processes no picture: leave out image=, or use put()")
+    return options.limits()
 
 
 def _order(sort: str | Sequence[tuple[str, int]] | None) -> Sequence[tuple[str, int]] | None:

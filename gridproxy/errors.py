@@ -4,7 +4,8 @@ Each class derives from `GridProxyError` and from the class that users already c
 
     GridProxyError
     ├── FileMissing              gridfs.NoFile                      no file has this id or name
-    │   └── FileVanished         + CorruptFile                      the file was deleted while it was read
+    │   ├── FileVanished         + CorruptFile                      the file was deleted while it was read
+    │   └── UploadMissing        gridfs.NoFile                      no unfinished upload has this id
     ├── FileAlreadyStored        gridfs.errors.FileExists           the id or the proxy already has a file
     ├── CorruptFile              gridfs.errors.CorruptGridFile      chunks and record do not fit together
     ├── BadSource                TypeError                          the content is not bytes
@@ -22,6 +23,8 @@ Each class derives from `GridProxyError` and from the class that users already c
     ├── FileClosed               ValueError                         a write or a read after close()
     ├── InfoNotLoaded            RuntimeError                       the file's record was not loaded yet
     ├── UploadInProgress         RuntimeError                       the file is being written at this moment
+    ├── WrongOffset              ValueError                         the upload continues at another byte
+    ├── WrongLength              ValueError                         the upload has another length than announced
     ├── UniqueIndexViolation     pymongo.errors.DuplicateKeyError   a unique index of the application's has the value
     ├── IndexesNotAllowed        pymongo.errors.OperationFailure    the user may not list or create indexes
     ├── OutcomeUnknown           pymongo.errors.PyMongoError        the server may or may not have stored the file
@@ -77,7 +80,10 @@ __all__ = [
     "UnacknowledgedWriteConcern",
     "UniqueIndexViolation",
     "UploadInProgress",
+    "UploadMissing",
     "ValidationError",
+    "WrongLength",
+    "WrongOffset",
 ]
 
 
@@ -149,6 +155,15 @@ class FileMissing(GridProxyError, NoFile):
         if isinstance(id, str) and ObjectId.is_valid(id):
             hint = f". This id is a str, and ids are ObjectIds by default: try ObjectId({id!r})"
         super().__init__(message or f"no file is stored under the id {shown(id)}{place}{hint}")
+
+
+class UploadMissing(FileMissing):
+    """No unfinished upload has this id: it was aborted, or it has expired. It has `id`."""
+
+    def __init__(self, id: object) -> None:
+        super().__init__(
+            id, message=f"no unfinished upload has the id {shown(id)}: it was aborted or has expired. Begin a new one"
+        )
 
 
 class FileAlreadyStored(GridProxyError, FileExists):
@@ -293,6 +308,35 @@ class InfoNotLoaded(GridProxyError, RuntimeError):
 
 class UploadInProgress(GridProxyError, RuntimeError):
     """The file or the id is being written at this moment, or in a transaction or a save that has not ended."""
+
+
+class WrongOffset(GridProxyError, ValueError):
+    """The bytes do not continue the upload. Nothing was stored: send the bytes from `offset` on.
+
+    Attributes:
+        offset: How many bytes are stored.
+        at: The offset of the refused bytes.
+    """
+
+    def __init__(self, offset: int, at: int) -> None:
+        self.offset = offset
+        self.at = at
+        super().__init__(f"the upload has {offset} bytes, and these begin at byte {at}: send those from {offset} on")
+
+
+class WrongLength(GridProxyError, ValueError):
+    """An upload would have another length than announced. Bytes that fit may be stored.
+
+    Attributes:
+        length: The announced length in bytes.
+        actual: How many bytes there are, at least.
+    """
+
+    def __init__(self, length: int, actual: int) -> None:
+        self.length = length
+        self.actual = actual
+        do = "append the rest first" if actual < length else "append no more than announced"
+        super().__init__(f"the upload was announced with {length} bytes, not {actual}: {do}")
 
 
 class UniqueIndexViolation(GridProxyError, DuplicateKeyError):

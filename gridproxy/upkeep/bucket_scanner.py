@@ -18,8 +18,9 @@ from pymongo import ASCENDING, DESCENDING, ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
 
 from gridproxy.errors import BadOption, type_name
-from gridproxy.gridfs.records.file_info import utc_milliseconds
+from gridproxy.gridfs.records.file_info import UPLOAD_ID, utc_milliseconds
 from gridproxy.gridfs.records.ids import id_filter, id_key, is_plain_id
+from gridproxy.gridfs.resumable.unfinished import Unfinished, is_free
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.server_clock import measure_clock
 from gridproxy.runtime.tasks import interruptible, released
@@ -105,6 +106,7 @@ class BucketScanner:
         self.store = store
         self.session = session
         self.files: AsyncCollection[Record] = self.on_primary(store.files)
+        self.uploads: AsyncCollection[Record] = self.on_primary(store.uploads)
         self._chunks = self.on_primary(store.chunks)
 
     def on_primary(self, collection: AsyncCollection[Record]) -> AsyncCollection[Record]:
@@ -162,25 +164,46 @@ class BucketScanner:
 
     async def stored(self, ids: Iterable[object]) -> set[Hashable]:
         """Return the keys (`id_key`) of the ids that have a record."""
+        return await self._existing(self.files, ids)
+
+    async def unfinished(self, ids: Iterable[object]) -> set[Hashable]:
+        """Return the keys of the ids that have a resumable upload."""
+        return await self._existing(self.uploads, ids)
+
+    async def _existing(self, collection: AsyncCollection[Record], ids: Iterable[object]) -> set[Hashable]:
         found: set[Hashable] = set()
         for query in _by_ids("_id", list(ids)):
-            async with self.files.find(query, {"_id": 1}, session=self.session).batch_size(IDS_PER_QUERY + 1) as cursor:
+            async with collection.find(query, {"_id": 1}, session=self.session).batch_size(IDS_PER_QUERY + 1) as cursor:
                 found.update([id_key(record["_id"]) async for record in cursor])
         return found
+
+    async def expired_uploads(self, now: datetime) -> AsyncIterator[tuple[Unfinished, Orphan]]:
+        """Yield the resumable uploads that have expired, with the chunks of each."""
+        async for page in self.pages(self.uploads, None, {"expires_at": {"$lte": now}, **is_free(now)}):
+            for document in page:
+                upload = Unfinished.from_document(document)
+                loose = _Loose(upload.id)
+                query = {"files_id": id_filter(upload.id), UPLOAD_ID: upload.upload_id}
+                if not (upload.stored or await self.is_stored(upload.id)):
+                    async for chunk in self.store.chunk_sizes(self._chunks, query, self.session):
+                        loose.add(chunk)
+                yield upload, loose.orphan()
 
     async def is_stored(self, id: object) -> bool:
         """Check whether a record has this id."""
         return await self.files.find_one({"_id": id_filter(id)}, {"_id": 1}, session=self.session) is not None
 
     async def orphans_among(self, ids: Sequence[object]) -> list[Orphan]:
-        """Find the ids that have chunks but no record."""
-        stored = await self.stored(ids)
+        """Find the ids that have chunks, but neither a record nor a resumable upload."""
+        # First the uploads: one that ends in between has inserted its record before the second query.
+        stored = await self.unfinished(ids) | await self.stored(ids)
         found: dict[Hashable, _Loose] = {}
         for query in _by_ids("files_id", [id for id in ids if id_key(id) not in stored]):
             async for chunk in self.store.chunk_sizes(self._chunks, query, self.session):
                 found.setdefault(id_key(chunk["files_id"]), _Loose(chunk["files_id"])).add(chunk)
         # An upload inserts its record last, so it may have been inserted since the first query.
-        stored = await self.stored([loose.id for loose in found.values()])
+        ids = [loose.id for loose in found.values()]
+        stored = await self.unfinished(ids) | await self.stored(ids)
         return [loose.orphan() for key, loose in found.items() if key not in stored]
 
     async def sizes(self, ids: Sequence[object], *, primary: bool = False) -> AsyncIterator[Record]:

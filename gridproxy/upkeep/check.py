@@ -100,6 +100,17 @@ async def _orphans(
                 kind="orphan", id=orphan.id, reason=reason, chunks=orphan.chunks, bytes=orphan.bytes, since=orphan.since
             )
         await meter.advance(len(ids))
+    async for upload, orphan in scanner.expired_uploads(now):
+        if orphan.chunks:
+            reason = f"{orphan.chunks} chunks of an upload that expired at {upload.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+            yield Finding(
+                kind="orphan",
+                id=orphan.id,
+                reason=reason,
+                chunks=orphan.chunks,
+                bytes=orphan.bytes,
+                since=upload.expires_at,
+            )
 
 
 async def _unreferenced(

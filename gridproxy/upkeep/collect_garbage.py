@@ -13,8 +13,9 @@ from typing import Any
 
 from gridproxy.errors import BadOption
 from gridproxy.gridfs.records.file_info import REFERENCED_AT, UPLOAD_ID
+from gridproxy.gridfs.resumable.unfinished import Unfinished, Uploads, is_free
 from gridproxy.gridfs.store.collections import Record, Store
-from gridproxy.gridfs.store.loose_chunks import Claim, Loose
+from gridproxy.gridfs.store.loose_chunks import Claim, Loose, remove_upload_chunks
 from gridproxy.runtime.progress import Meter, Progress
 from gridproxy.runtime.tasks import run_to_completion
 
@@ -53,6 +54,7 @@ async def collect_bucket_garbage(
         await collector.expired()
         if unreferenced:
             await collector.unreferenced(references)
+        await collector.uploads()
         # This is last because deleting a record may have left chunks.
         await collector.orphans()
         await meter.finish()
@@ -109,6 +111,23 @@ class _Collector:
         return None if record is None else await self.scanner.store.delete_chunks(id, record.get(UPLOAD_ID))
 
     # Chunks without a file
+
+    async def uploads(self) -> None:
+        """Delete the resumable uploads that have expired, with their chunks, and the documents of finished ones."""
+        async for upload, orphan in self.scanner.expired_uploads(self.now):
+            if not self.report.dry_run and not await run_to_completion(self._remove_upload(upload)):
+                continue  # a client has continued it
+            if orphan.chunks:
+                self._count("orphans", Tally(1, orphan.chunks, orphan.bytes))
+
+    async def _remove_upload(self, upload: Unfinished) -> bool:
+        uploads = Uploads(self.scanner.store)
+        # An append moves the expiry. So either it fails, or this does.
+        if not await uploads.delete(upload, {"expires_at": {"$lte": self.now}, **is_free(self.now)}):
+            return False
+        if not upload.stored:
+            await remove_upload_chunks(uploads.store, upload.id, upload.upload_id)
+        return True
 
     async def orphans(self) -> None:
         """Delete chunks without a record if the youngest of them is old enough."""

@@ -72,6 +72,11 @@ class Splitter:
             yield bytes(view[at : at + self._size])
         self._rest += view[end:]
 
+    @property
+    def rest(self) -> bytes:
+        """The bytes after the last full chunk."""
+        return bytes(self._rest)
+
     def flush(self) -> bytes:
         """Return the last chunk, which is empty if the bytes ended with a full one."""
         rest = bytes(self._rest)

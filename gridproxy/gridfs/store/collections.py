@@ -1,4 +1,4 @@
-"""The two collections of a bucket (GridFS spec). Each method is one round trip.
+"""The two collections of a bucket (GridFS spec), and a third for unfinished uploads. Each method is one round trip.
 
 Operations on records use the caller's session, one at a time. Operations on chunks use a session of the package,
 because a write without a session would join a transaction that `session.bind()` set for the caller.
@@ -130,6 +130,10 @@ class Store:
         try:
             self.files: AsyncCollection[Record] = database.get_collection(f"{name}.files", *options)
             self.chunks: AsyncCollection[Record] = database.get_collection(f"{name}.chunks", *options)
+            # A failover must not roll back how far an upload is: its client has forgotten the bytes before.
+            self.uploads: AsyncCollection[Record] = database.get_collection(
+                f"{name}.uploads", reading, ReadPreference.PRIMARY, WriteConcern(w="majority"), ReadConcern("local")
+            )
         except InvalidName as error:
             raise BadOption(f"{name!r} cannot be a bucket's name: {error}") from None
 
@@ -369,11 +373,14 @@ class Store:
             async with chunks.find({"files_id": id_filter(id)}, {"_id": 1}, session=session) as cursor:
                 return {chunk["_id"] async for chunk in cursor}
 
-    async def first_chunk_id(self, id: object) -> object:
-        """Return the `_id` of chunk 0, which identifies the upload that owns the file id, or None."""
+    async def first_chunk_id(self, id: object, upload_id: ObjectId | None = None) -> object:
+        """Return the `_id` of chunk 0, which identifies the upload that owns the file id, or None.
+
+        With `upload_id` it is None for the chunk of another upload.
+        """
+        query = {"files_id": id_filter(id), "n": 0} | ({} if upload_id is None else {UPLOAD_ID: upload_id})
         async with self.own_session() as session:
-            chunks = self._chunks_on_primary
-            found = await chunks.find_one({"files_id": id_filter(id), "n": 0}, {"_id": 1}, session=session)
+            found = await self._chunks_on_primary.find_one(query, {"_id": 1}, session=session)
             return None if found is None else found["_id"]
 
     async def end_chunk_ids(self, id: object, last: int) -> list[object]:
@@ -426,6 +433,13 @@ class Store:
         query = {"files_id": id_filter(id), UPLOAD_ID: upload_id}
         async with self.own_session() as session:
             return (await self.chunks.delete_many(query, session=session)).deleted_count
+
+    async def delete_chunks_from(self, id: object, upload_id: ObjectId, n: int) -> None:
+        """Delete the chunks of one upload from number `n` on."""
+        async with self.own_session() as session:
+            await self.chunks.delete_many(
+                {"files_id": id_filter(id), "n": {"$gte": n}, UPLOAD_ID: upload_id}, session=session
+            )
 
     async def delete_chunks_of(self, deleted: Sequence[tuple[Any, object]]) -> None:
         """Delete the chunks of these files, given as plain ids with the upload ids of their records."""
@@ -602,12 +616,13 @@ class Store:
                 yield {**row, "size": len(data) if isinstance(data, bytes) else NOT_BYTES}
 
     async def drop(self) -> None:
-        """Drop both collections and forget their indexes."""
+        """Drop the collections and forget their indexes."""
         self.state.indexed.pop(self.key, None)
         self.state.had_indexes.discard(self.key)
         async with self.own_session() as session:
             await self.files.drop(session=session)
             await self.chunks.drop(session=session)
+            await self.uploads.drop(session=session)
 
 
 def place(chunk: Record) -> float:

@@ -105,6 +105,20 @@ async def remove_own_chunks(store: Store, id: object, upload_id: object, chunk_i
     return Loose.REMOVED
 
 
+async def remove_upload_chunks(store: Store, id: object, upload_id: ObjectId) -> Loose:
+    """Remove all chunks of one upload, unless they are a file."""
+    mark = ObjectId()
+    first = await store.first_chunk_id(id, upload_id)
+    if first is not None:
+        await store.mark_chunk(id, first, mark)
+    found = await _find_owner(store, id, upload_id)
+    if found is Loose.REMOVED:
+        await store.delete_chunks(id, upload_id)
+    elif first is not None:
+        await store.unmark_chunk(id, first, mark)
+    return found
+
+
 _ANY = object()
 
 

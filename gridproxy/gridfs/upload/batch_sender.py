@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
+from bson import ObjectId
 from pymongo.errors import BulkWriteError
 
 from gridproxy.gridfs.records.file_info import UPLOAD_ID
@@ -46,6 +47,16 @@ class BatchSender:
         self._in_flight: dict[asyncio.Task[None], int] = {}
         self._next_n = 0
         self._error: BaseException | None = None
+
+    @classmethod
+    def resumed(
+        cls, store: Store, id: object, upload_id: ObjectId, first: int, digest: hashlib._Hash | None
+    ) -> BatchSender:
+        """Return a sender of the chunks from number `first` on. `digest` has hashed those before, if it is not None."""
+        sender = cls(store, id, None, shared_id=True, known_id=first == 0, majority=True)
+        sender.undo_log.upload_id = upload_id
+        sender._next_n, sender._hash = first, digest
+        return sender
 
     @property
     def begun(self) -> bool:
@@ -91,6 +102,16 @@ class BatchSender:
         while len(self._in_flight) > at_most:
             await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
             self.check()
+
+    async def settle(self) -> BaseException | None:
+        """Wait until nothing is in flight, and return the first failure, if there was one."""
+        if self._in_flight:
+            await asyncio.wait(self._in_flight)
+        try:
+            self.check()
+        except BaseException as error:  # noqa: BLE001  # returned to the caller
+            return error
+        return None
 
     def send(self, payloads: list[bytes]) -> None:
         """Send a batch. Call `wait_for_slot` before."""

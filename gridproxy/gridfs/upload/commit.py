@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import bson
 from bson import ObjectId
@@ -32,6 +33,8 @@ from gridproxy.runtime import tasks
 from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import both
+
+T = TypeVar("T")
 
 # Errors after which it is certain that nothing was sent.
 _NOT_SENT = (ServerSelectionTimeoutError, WaitQueueTimeoutError)
@@ -118,7 +121,7 @@ async def insert_record(
         await _insert_in_transaction(store, record, chunk_ids, session, retry, verify)
         return
     try:
-        await _until_answered(insert)
+        await until_answered(insert)
     except ConnectionFailure as error:
         if not retry:
             raise
@@ -231,7 +234,7 @@ async def insert_small_files(
 
 async def _insert_together(store: Store, files: Sequence[tuple[Sequence[Record], Record]], verify: Verify) -> None:
     """Insert the chunks of several files in one request, then their records in another one."""
-    await _until_answered(lambda: _insert_missing(store, [chunk for chunks, _ in files for chunk in chunks]))
+    await until_answered(lambda: _insert_missing(store, [chunk for chunks, _ in files for chunk in chunks]))
     try:
         await store.insert_records([record for _, record in files])
     except _NOT_SENT:
@@ -252,7 +255,7 @@ async def _insert_in_steps(
     store: Store, chunks: Sequence[Record], record: Record, retry: bool, verify: Verify, until: float | None
 ) -> None:
     try:
-        await _until_answered(lambda: _insert_missing(store, chunks), until)
+        await until_answered(lambda: _insert_missing(store, chunks), until)
     except ConnectionFailure as error:
         if not retry:
             raise
@@ -287,8 +290,8 @@ def _same_encoding(store: Store, record: Record) -> bool:
         return False
 
 
-async def _until_answered(work: Callable[[], Awaitable[None]], until: float | None = None) -> None:
-    """Repeat `work` while it gets no answer. Raises the last failure.
+async def until_answered(work: Callable[[], Awaitable[T]], until: float | None = None) -> T:
+    """Repeat `work` while it gets no answer, and return its result. Raises the last failure.
 
     After a time limit of the driver all repetitions together have 10 seconds, or end at `until` (the loop's time).
     """
@@ -306,6 +309,7 @@ async def _until_answered(work: Callable[[], Awaitable[None]], until: float | No
                 raise
             failure, until = error, until or _end_after(error)
             await asyncio.sleep(_PAUSE * 2**attempt)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _end_after(failure: PyMongoError) -> float | None:

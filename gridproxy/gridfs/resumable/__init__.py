@@ -1,0 +1,1 @@
+"""Uploads in several parts, which survive the end of the client and of the server."""
