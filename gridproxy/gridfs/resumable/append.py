@@ -44,7 +44,7 @@ class Append:
         self._whole = whole
         self._splitter = Splitter(lease.upload.chunk_size)
         self._per_batch = chunks_per_batch(lease.upload.chunk_size)
-        self._batch: list[bytes] = []
+        self._chunks: list[bytes] = []  # that were not sent yet
         self._sender: BatchSender | None = None
         self._digest: hashlib._Hash | None = None
         self._judged: Unfinished = lease.upload  # with the content type, which is stored with the next offset
@@ -57,7 +57,7 @@ class Append:
         lease = self._lease
         try:
             await run_to_completion(lease.take(at), client=self._store.client)
-            await self._begin(lease.upload)
+            await self._begin()
             if source.size is not None:
                 self._check_length(source.size)  # a source that declares too many bytes is not read
             while block := await source.read():
@@ -71,11 +71,12 @@ class Append:
                 await clean_up(self._keep_received(error), error, LEFT)
             raise
 
-    async def _begin(self, upload: Unfinished) -> None:
+    async def _begin(self) -> None:
+        lease, upload = self._lease, self._lease.upload
         limits = upload.limits(self._limits)
         self._limits = limits
         first = upload.full_chunks
-        await run_to_completion(self._store.delete_chunks_from(upload.id, upload.upload_id, first))
+        await run_to_completion(lease.delete_chunks_from(first), client=self._store.client)
         self._digest = take_digest(self._store, upload)
         self._sender = BatchSender.resumed(self._store, upload.id, upload.upload_id, first, self._digest)
         self._received, self._judged = upload.offset, upload
@@ -91,22 +92,22 @@ class Append:
         self._limits.check_size(self._received + more)
 
     async def _accept(self, data: memoryview) -> None:
+        # Without a break up to the end, so that a cancellation loses no byte.
         self._received += len(data)
         if not self._judged.checked:
             self._head += data[: HEAD_BYTES - len(self._head)]
-            if len(self._head) == HEAD_BYTES:
-                self._judged = await judge(self._judged, self._limits, bytes(self._head))
-        for chunk in self._splitter.feed(data):
-            self._batch.append(chunk)
-            if len(self._batch) == self._per_batch:
-                await self._send()
+        self._chunks.extend(self._splitter.feed(data))
         if self._lease.is_due:
             await run_to_completion(self._renew())
+        if not self._judged.checked and len(self._head) == HEAD_BYTES:
+            self._judged = await judge(self._judged, self._limits, bytes(self._head))
+        while len(self._chunks) >= self._per_batch:
+            await self._send()
 
     async def _send(self) -> None:
         assert self._sender is not None
         await self._sender.wait_for_slot()
-        batch, self._batch = self._batch, []
+        batch, self._chunks = self._chunks[: self._per_batch], self._chunks[self._per_batch :]
         self._sender.send(batch)
         # Hashing here and encoding in a task each block the loop, so let other tasks run after each.
         for _ in range(2):
@@ -121,7 +122,7 @@ class Append:
     async def _save(self, *, release: bool = True) -> None:
         """Move the offset behind all bytes that were received."""
         assert self._sender is not None
-        if self._batch:
+        while self._chunks:
             await self._send()
         await self._sender.drain()
         changes = {"offset": Int64(self._received), "tail": self._splitter.rest, **self._judged.judged()}
@@ -138,17 +139,21 @@ class Append:
             await lease.save({}, release=True)
             return
         failure = await self._sender.settle()
-        if lease.lost:
-            # Another client writes chunks with the same numbers. These were inserted too late.
-            sent = list(object_ids(self._sender.undo_log.chunk_ids))[self._safe :]
-            await store.delete_chunks_by_id(upload.id, sent)
-        elif isinstance(error, FileRefused):
-            await remove_upload(self._uploads, upload)
-        elif failure is None and not self._whole:
-            await self._save()
-        else:
-            await store.delete_chunks_from(upload.id, upload.upload_id, upload.full_chunks)
-            await lease.save({}, release=True)
+        try:
+            if lease.lost:
+                pass
+            elif isinstance(error, FileRefused):
+                await remove_upload(self._uploads, upload)
+            elif failure is None and not self._whole:
+                await self._save()
+            else:
+                await lease.delete_chunks_from(upload.full_chunks)
+                await lease.save({}, release=True)
+        finally:
+            if lease.lost:
+                # Another client writes chunks with the same numbers. These were inserted too late.
+                sent = list(object_ids(self._sender.undo_log.chunk_ids))[self._safe :]
+                await store.delete_chunks_by_id(upload.id, sent)
 
 
 async def read_head(store: Store, upload: Unfinished) -> bytes:

@@ -51,7 +51,7 @@ async def _complete(store: Store, lease: Lease, limits: Limits) -> None:
 
 
 async def _store_tail(store: Store, lease: Lease, upload: Unfinished, sha256: str | None) -> None:
-    await store.delete_chunks_from(upload.id, upload.upload_id, upload.full_chunks)
+    await lease.delete_chunks_from(upload.full_chunks)
     if upload.tail:
         chunk: Record = {
             "_id": store.new_chunk_id(),
@@ -74,7 +74,7 @@ async def _publish(store: Store, lease: Lease) -> FileInfo:
     upload = lease.upload
     record = upload.record
     # A client that has lost the upload may have inserted chunks late.
-    await store.delete_chunks_from(upload.id, upload.upload_id, -(-upload.offset // upload.chunk_size))
+    await lease.delete_chunks_from(-(-upload.offset // upload.chunk_size))
     await insert_record(store, record, b"", None, retry=True, verify=Verify.NONE)
     try:
         # Another client may have removed chunks since, or is about to: it marks the first one before it looks for a

@@ -16,7 +16,7 @@ from .unfinished import Unfinished, Uploads, is_free, is_leased
 
 # How long a client that was killed holds up others. A client that lives renews its lease after half of the time, at the
 # next block of its source. If the source pauses for longer, another client may take over.
-LEASE_SECONDS = 15.0
+LEASE_SECONDS = 15.0  # far more than a second, which is the precision of the time in a chunk's `_id`
 
 
 class Lease:
@@ -29,6 +29,7 @@ class Lease:
         self._uploads = uploads
         self._by = ObjectId()
         self._renew_at = 0.0
+        self._until = upload.started  # as the server has confirmed it
 
     @property
     def is_due(self) -> bool:
@@ -45,12 +46,13 @@ class Lease:
         matching: dict[str, Any] = {"offset": at, "expires_at": {"$gt": now}, "stored": False, **is_free(now)}
         if not finishing:
             matching["finished_at"] = None
-        document, changed = await self._uploads.change(self.upload, matching, self._terms())
+        terms = self._terms()
+        document, changed = await self._uploads.change(self.upload, matching, terms)
         if document is None or document[UPLOAD_ID] != self.upload.upload_id:
             raise UploadMissing(self.upload.id)
         self.upload = Unfinished.from_document(document)
         if changed:
-            self.held = True
+            self.held, self._until = True, terms["lease"]["until"]
         elif self.upload.stored or (self.upload.finished_at is not None and not finishing):
             raise FileAlreadyStored(self.upload.id, message="this upload is finished, so nothing can be appended")
         elif self.upload.expires_at <= now:
@@ -65,7 +67,10 @@ class Lease:
 
     async def save(self, changes: Mapping[str, Any], *, release: bool = False) -> None:
         """Change the upload, and renew the lease or end it. Raises `UploadInProgress` if it was lost."""
-        terms = {**self._terms(), **({"lease": None} if release else {})}
+        terms = self._terms()
+        until = terms["lease"]["until"]
+        if release:
+            terms["lease"] = None
         matching = {"lease.by": self._by, "offset": self.upload.offset}
         # Without an answer the lease is not used any more, and ends by itself.
         self.held = False
@@ -76,7 +81,16 @@ class Lease:
                 raise UploadMissing(self.upload.id)
             raise UploadInProgress("another client has continued this upload, because this one paused for too long")
         self.upload = Unfinished.from_document(document)
-        self.held = not release
+        self.held, self._until = not release, until
+
+    async def delete_chunks_from(self, n: int) -> None:
+        """Delete the chunks from number `n` on, which do not count.
+
+        Another client takes over only after the end of this lease, so its chunks are younger. However late the server
+        carries this out, it removes none of them.
+        """
+        upload = self.upload
+        await self._uploads.store.delete_chunks_from(upload.id, upload.upload_id, n, self._until)
 
     def _terms(self) -> dict[str, Any]:
         self._renew_at = time.monotonic() + LEASE_SECONDS / 2

@@ -21,7 +21,7 @@ from gridproxy.gridfs.upload.commit import check_id_is_free
 from gridproxy.gridfs.upload.options import UploadRequest, check_record
 from gridproxy.gridfs.upload.sources import SourceLike
 from gridproxy.gridfs.upload.upload import open_prepared
-from gridproxy.runtime.tasks import interruptible, run_to_completion
+from gridproxy.runtime.tasks import clean_up, interruptible, run_to_completion
 
 from .append import Append, remove_upload
 from .finish import finish_upload
@@ -207,7 +207,11 @@ async def begin_upload(
     if request.id is not None:
         await check_id_is_free(store, request.id, None)
     uploads = Uploads(store)
-    await run_to_completion(uploads.insert(upload), client=store.client)
+    try:
+        await run_to_completion(uploads.insert(upload), client=store.client)
+    except BaseException as error:
+        await clean_up(uploads.delete(upload), error, f"the upload {upload.id!r} may be left until it expires.")
+        raise
     return ResumableUpload(store, upload, limits)
 
 

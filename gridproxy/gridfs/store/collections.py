@@ -434,12 +434,12 @@ class Store:
         async with self.own_session() as session:
             return (await self.chunks.delete_many(query, session=session)).deleted_count
 
-    async def delete_chunks_from(self, id: object, upload_id: ObjectId, n: int) -> None:
-        """Delete the chunks of one upload from number `n` on."""
+    async def delete_chunks_from(self, id: object, upload_id: ObjectId, n: int, before: datetime) -> None:
+        """Delete the chunks of one upload from number `n` on, of those with an `_id` from a second before this one."""
+        older = {"$lt": ObjectId.from_datetime(before)}
+        query = {"files_id": id_filter(id), "n": {"$gte": n}, UPLOAD_ID: upload_id, "_id": older}
         async with self.own_session() as session:
-            await self.chunks.delete_many(
-                {"files_id": id_filter(id), "n": {"$gte": n}, UPLOAD_ID: upload_id}, session=session
-            )
+            await self.chunks.delete_many(query, session=session)
 
     async def delete_chunks_of(self, deleted: Sequence[tuple[Any, object]]) -> None:
         """Delete the chunks of these files, given as plain ids with the upload ids of their records."""
