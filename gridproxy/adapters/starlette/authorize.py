@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from gridproxy.bucket import Bucket
 from gridproxy.errors import BadOption, describe_object
 
 Action = Literal["read", "create", "replace", "delete", "list"]
@@ -51,8 +52,8 @@ Authorize = Callable[[Request, Action, Any], Awaitable[bool | Grant]]
 """An async function of a request, an action and what the action is about.
 
 The third argument is the `FileInfo` of the file, or the document in `FilesApp.for_field`. It is None for a new file,
-for a list and for a missing file. The function returns True, a `Grant`, or False, which is answered by 403. It may raise
-Starlette's `HTTPException` for another answer, such as 401.
+for a list and for a missing file. The function returns True, a `Grant`, or False, which is answered by 403. It may
+raise Starlette's `HTTPException` for another answer, such as 401.
 """
 
 
@@ -62,6 +63,11 @@ class Served(NamedTuple):
     database: str
     collection: str
     named_by: str
+
+    @classmethod
+    def by_id(cls, bucket: Bucket) -> Served:
+        """Return what an application serves that finds the files of a bucket by their ids."""
+        return cls(bucket.database.name, bucket.name, "id")
 
 
 @dataclass(frozen=True, kw_only=True)
