@@ -15,8 +15,11 @@ from gridproxy.bucket import Bucket
 from gridproxy.errors import BadOption, FileMissing, FileRefused, StaleDocument, type_name
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions
+from gridproxy.gridfs.content.limits import Limits, checked_content_types
+from gridproxy.gridfs.content.sniffing import HEAD_BYTES
 from gridproxy.gridfs.operations.delete import remove_file
 from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.records.media_types import type_by_name
 from gridproxy.gridfs.upload.sources import Source
 
 from .authorize import Grant, Served
@@ -28,7 +31,10 @@ def parse_id(text: str) -> object:
 
 
 class Incoming(Source):
-    """The content of a request, with the terms of the permission to store it."""
+    """The content of a request, with the terms of the permission to store it.
+
+    The terms are checked here, because the limits of a field are those of its model.
+    """
 
     def __init__(self, source: Source, grant: Grant, filename: str | None = None) -> None:
         name = filename or grant.filename
@@ -36,22 +42,37 @@ class Incoming(Source):
         self.content_type: str | None = source.content_type
         self.size: int | None = source.size
         self.metadata: Mapping[str, Any] = grant.metadata
-        self.max_size = grant.max_size
-        self.content_types = grant.content_types
+        self._limits = Limits(max_size=grant.max_size, content_types=checked_content_types(grant.content_types))
         self._source = source
-
-    def narrow(self, options: FileOptions) -> FileOptions:
-        """Return the options with the limits of the permission, too."""
-        if self.max_size is None and self.content_types is None:
-            return options
-        return options.narrowed(max_size=self.max_size, content_types=self.content_types)
+        self._head = b""
+        self._length = 0
 
     def as_source(self) -> Source:
         """Return this source."""
         return self
 
+    async def prepare(self) -> None:
+        if self.size is not None:
+            self._limits.check_size(self.size)
+        if self._limits.content_types is not None:
+            head = bytearray()
+            while len(head) < HEAD_BYTES and (block := await self._read()):
+                head += block
+            self._head = bytes(head)
+            named = None if self.name is None else type_by_name(self.name)
+            self.content_type = self._limits.checked_type(
+                None, self._head[:HEAD_BYTES], (self.content_type, named), self.name
+            )
+
     async def read(self) -> bytes | memoryview:
-        return await self._source.read()
+        head, self._head = self._head, b""
+        return head or await self._read()
+
+    async def _read(self) -> bytes | memoryview:
+        block = await self._source.read()
+        self._length += len(block)
+        self._limits.check_size(self._length)
+        return block
 
 
 class Place(ABC):
@@ -117,7 +138,7 @@ class FilesById(Place):
         return await self._put(content, None if key is None else parse_id(key))
 
     async def _put(self, content: Incoming, id: object = None) -> FileInfo:
-        return await AsyncGridFile(options=content.narrow(self._options)).put(content, id=id)
+        return await AsyncGridFile(options=self._options).put(content, id=id)
 
     async def delete(self, key: str, found: Any) -> None:
         await self.bucket.delete(found.id)
@@ -204,8 +225,6 @@ class FilesOfField(Place):
         if found is None:
             raise FileMissing(message="there is no such document")
         setattr(found, self._field, content)
-        state = self._file_of(found).state
-        state.options = content.narrow(state.options)
         await self._save(found)
         info = self._file_of(found).info
         assert info is not None, "the file was stored by the save"
