@@ -7,14 +7,13 @@ from gridproxy.adapters.starlette import FilesApp, GridFileResponse, RequestBody
 ```
 """
 
-from .authorize import Action, Authorize, Grant
+from .authorize import Authorize, Grant
 from .files_app import AppOptions, FilesApp
 from .receiving import RequestBody, exception_handlers, problem_response
 from .response import GridFileResponse
 from .signed_links import SignedLinks
 
 __all__ = [
-    "Action",
     "AppOptions",
     "Authorize",
     "FilesApp",
