@@ -23,7 +23,7 @@ from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.http import Validators, Verdict, describe, evaluate, parse_date
 
-from .authorize import Authorize, Gate, Grant, Served
+from .authorize import Action, Authorize, Gate, Grant, Served
 from .forms import Form, is_form, named_in_header
 from .places import FilesById, FilesByName, FilesOfField, Incoming, Place
 from .receiving import RequestBody, problem_response
@@ -93,6 +93,10 @@ class FilesApp:
     """
 
     served: Served
+    """What the application serves: the names of the database and the collection, and how clients name a file."""
+
+    uploads: int
+    """How many uploads are running."""
 
     def __init__(
         self,
@@ -173,7 +177,7 @@ class FilesApp:
         self._security_policy = security_policy
         self._max_uploads = max_uploads
         self._stall_timeout = stall_timeout
-        self._uploads = 0
+        self.uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -227,11 +231,24 @@ class FilesApp:
             raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(answers)})
         return await answers[method]()
 
+    async def _permitted(self, request: Request, action: Action, key: str, *, find: bool) -> tuple[Any, Grant]:
+        """Return the record or the document that a key names, and the terms of the permission.
+
+        Without a permission nothing is loaded, unless `authorize` decides by it. With `find` it is loaded in any case.
+        """
+        if not self._gate.needs_info:
+            grant = await self._gate.check(request, action, key=key)
+            return await self._place.find(key) if find else None, grant
+        found = await self._place.find(key)
+        # A document that is found may have no file yet.
+        if action == "create" and await self._place.info(found) is not None:
+            action = "replace"
+        return found, await self._gate.check(request, action, found, key=key)
+
     # Reading
 
     async def _send(self, request: Request, key: str) -> Response:
-        found = await self._place.find(key) if self._place.must_find or self._gate.needs_info else None
-        grant = await self._gate.check(request, "read", found, key=key)
+        found, grant = await self._permitted(request, "read", key, find=self._place.must_find)
         file = self._place.file(key, found)
         if file is None:
             raise FileMissing(message=f"there is no file {key!r}")
@@ -262,11 +279,8 @@ class FilesApp:
 
     async def _store_one(self, request: Request, key: str) -> Response:
         conditional = any(name in request.headers for name in _CONDITIONS)
-        needed = self._place.must_find or self._gate.needs_info or conditional
-        found = await self._place.find(key) if needed else None
-        # A document that is found may have no file yet.
-        info = await self._place.info(found) if needed else None
-        grant = await self._gate.check(request, "create" if info is None else "replace", found, key=key)
+        found, grant = await self._permitted(request, "create", key, find=self._place.must_find or conditional)
+        info = await self._place.info(found)
         if conditional:
             _check_conditions(request, info)
         name = key if self.served.named_by == "filename" else None
@@ -312,23 +326,22 @@ class FilesApp:
 
     @contextmanager
     def _upload(self) -> Iterator[None]:
-        if self._uploads >= self._max_uploads:
+        if self.uploads >= self._max_uploads:
             raise HTTPException(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "Too many files are being uploaded. Try again later.",
                 {"Retry-After": str(_RETRY_SECONDS)},
             )
-        self._uploads += 1
+        self.uploads += 1
         try:
             yield
         finally:
-            self._uploads -= 1
+            self.uploads -= 1
 
     # Removing
 
     async def _delete(self, request: Request, key: str) -> Response:
-        found = await self._place.find(key)
-        await self._gate.check(request, "delete", found, key=key)
+        found, _ = await self._permitted(request, "delete", key, find=True)
         info = await self._place.info(found)
         _check_conditions(request, info)
         if info is None:
