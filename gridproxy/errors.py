@@ -335,8 +335,8 @@ class WrongLength(GridProxyError, ValueError):
     def __init__(self, length: int, actual: int) -> None:
         self.length = length
         self.actual = actual
-        do = "append the rest first" if actual < length else "append no more than announced"
-        super().__init__(f"the upload was announced with {length} bytes, not {actual}: {do}")
+        do = "append the rest first" if actual < length else "it cannot become longer"
+        super().__init__(f"the upload is announced with {length} bytes, not {actual}: {do}")
 
 
 class UniqueIndexViolation(GridProxyError, DuplicateKeyError):

@@ -11,9 +11,11 @@ from gridproxy.errors import BadOption, ContentTypeRefused, describe_object, typ
 from gridproxy.gridfs.content.images import ImageOptions
 from gridproxy.gridfs.content.limits import (
     NO_LIMITS,
+    Inspector,
     Limits,
     Validator,
     checked_content_types,
+    checked_inspector,
     checked_validators,
     common_types,
 )
@@ -51,6 +53,7 @@ class FieldOptions(TypedDict, total=False):
     max_size: int | None
     content_types: Iterable[str] | str | None
     validators: Iterable[Validator] | Validator | None
+    inspect: Inspector | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,9 @@ class FileOptions:
             with the type that its name or sender states. Needs the extra `sniff`.
         validators: Functions of a file's info and first 64 KiB, called before it is stored. They refuse it by raising
             ValueError or returning False. Synchronous ones run in a worker thread.
+        inspect: An async function of a file's info and a stream (`anyio.abc.ByteReceiveStream`) of its whole content,
+            such as a virus scanner. It is called after the last chunk was written and before the file is visible, and
+            refuses the file as a validator does. The stream is read from the server, and need not be read to its end.
         image: The options of a picture.
 
     Raises:
@@ -97,6 +103,7 @@ class FileOptions:
     max_size: int | None = None
     content_types: Iterable[str] | str | None = None
     validators: Iterable[Validator] | Validator | None = None
+    inspect: Inspector | None = None
     image: ImageOptions | None = None
     _limits: Limits = field(init=False, repr=False, compare=False)
 
@@ -123,11 +130,13 @@ class FileOptions:
         if self.image is not None and not isinstance(self.image, ImageOptions):
             raise BadOption(f"image is an ImageOptions(...), not {type_name(self.image)}")
         limits = NO_LIMITS
-        if self.max_size is not None or self.content_types is not None or self.validators is not None:
+        restrictions = (self.max_size, self.content_types, self.validators, self.inspect)
+        if any(each is not None for each in restrictions):
             limits = Limits(
                 max_size=self.max_size,
                 content_types=checked_content_types(self.content_types),
                 validators=checked_validators(self.validators),
+                inspect=checked_inspector(self.inspect),
             )
         # Tuples cannot change, and can be read more than once.
         object.__setattr__(self, "content_types", limits.content_types)

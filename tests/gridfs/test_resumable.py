@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from anyio.abc import ByteReceiveStream
 from bson import ObjectId
 
 from gridproxy import (
@@ -237,6 +238,34 @@ async def test_limits_are_stored_and_validators_have_to_be_given_again(bucket: B
     with pytest.raises(FileRefused, match="this is a lion"):
         await upload.finish()
     assert await left(bucket) == NOTHING
+
+
+@pytest.mark.parametrize("verdict", [True, False])
+async def test_an_inspector_sees_the_whole_content_before_the_file_exists(
+    bucket: Bucket, verdict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease.Lease, "is_due", property(lambda _: True))
+    seen = []
+
+    async def scan(info: FileInfo, stream: ByteReceiveStream) -> bool:
+        assert (await left(bucket))["files"] == 0
+        seen.append((info.sha256, b"".join([block async for block in stream])))
+        return verdict
+
+    options = FileOptions(inspect=scan)
+    upload = await bucket.resumable(options=options)
+    await upload.append(DATA)
+    with pytest.raises(BadOption, match="inspect"):
+        await bucket.resume(upload.id)
+    upload = await bucket.resume(upload.id, options=options)
+    if verdict:
+        await upload.finish()
+        assert (await bucket.resume(upload.id)).is_finished
+    else:
+        with pytest.raises(FileRefused, match="scan refuses"):
+            await upload.finish()
+        assert await left(bucket) == NOTHING
+    assert seen == [(hashlib.sha256(DATA).hexdigest(), DATA)]
 
 
 @pytest.mark.parametrize(

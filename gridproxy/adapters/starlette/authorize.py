@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from gridproxy.bucket import Bucket
 from gridproxy.errors import BadOption, describe_object
 
 Action = Literal["read", "create", "replace", "delete", "list"]
@@ -47,13 +48,30 @@ class Grant:
     max_age: int | None = None
 
 
-Authorize = Callable[[Request, Action, Any], Awaitable[bool | Grant]]
-"""An async function of a request, an action and what the action is about.
+class Authorize(Protocol):
+    """An async function of a request, an action and what the action is about.
 
-The third argument is the `FileInfo` of the file, or the document in `FilesApp.for_field`. It is None for a new file,
-for a list and for a missing file. The function returns True, a `Grant`, or False, which is answered by 403. It may raise
-Starlette's `HTTPException` for another answer, such as 401.
-"""
+    ```python
+    async def check(request, action, info):
+        return action == "read" and info is not None and "public" in info.metadata
+    ```
+    """
+
+    def __call__(self, request: Request, action: Action, info: Any, /) -> Awaitable[bool | Grant]:
+        """Decide.
+
+        Args:
+            request: The request. Its path, query and headers are known, and its body was not read.
+            action: "read", "create", "replace", "delete" or "list".
+            info: The `FileInfo` of the file, or the document in `FilesApp.for_field`. None for a new file, for a list
+                and for a missing file.
+
+        Returns:
+            True, a `Grant`, or False, which is answered by 403.
+
+        Raises:
+            HTTPException: Starlette's, for another answer such as 401.
+        """
 
 
 class Served(NamedTuple):
@@ -62,6 +80,11 @@ class Served(NamedTuple):
     database: str
     collection: str
     named_by: str
+
+    @classmethod
+    def by_id(cls, bucket: Bucket) -> Served:
+        """Return what an application serves that finds the files of a bucket by their ids."""
+        return cls(bucket.database.name, bucket.name, "id")
 
 
 @dataclass(frozen=True, kw_only=True)

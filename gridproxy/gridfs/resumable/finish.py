@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 from bson import Int64
 from pymongo.errors import BulkWriteError
 
@@ -11,7 +14,8 @@ from gridproxy.gridfs.download.download import load_info
 from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Store
 from gridproxy.gridfs.upload.commit import Verify, duplicate_chunk, insert_record, is_duplicate_key, withdraw_record
-from gridproxy.runtime.tasks import clean_up, run_to_completion
+from gridproxy.gridfs.upload.content_check import inspect_content
+from gridproxy.runtime.tasks import clean_up, end_tasks, run_to_completion, spawn
 
 from .append import LEFT, judge, read_head, remove_upload
 from .digests import complete_digest, take_digest
@@ -47,10 +51,29 @@ async def _complete(store: Store, lease: Lease, limits: Limits) -> None:
     if not upload.checked:
         upload = await judge(upload, limits, await read_head(store, upload))
     sha256 = await complete_digest(store, lease)
-    await run_to_completion(_store_tail(store, lease, upload, sha256), client=store.client)
+    await run_to_completion(_store_tail(store, lease, upload), client=store.client)
+    upload = replace(upload, sha256=sha256)
+    await _inspect(store, lease, upload, limits)
+    finished = {"tail": b"", "finished_at": store.now(), "sha256": sha256, **upload.judged()}
+    await run_to_completion(lease.save(finished), client=store.client)
 
 
-async def _store_tail(store: Store, lease: Lease, upload: Unfinished, sha256: str | None) -> None:
+async def _inspect(store: Store, lease: Lease, upload: Unfinished, limits: Limits) -> None:
+    """Show the content to the inspector, however long it takes."""
+    if limits.inspect is None:
+        return
+    inspecting = spawn(inspect_content(store, upload.info, limits))
+    try:
+        while not inspecting.done():
+            await asyncio.wait({inspecting}, timeout=1)
+            if lease.is_due:
+                await run_to_completion(lease.save({}), client=store.client)
+        inspecting.result()
+    finally:
+        await end_tasks([inspecting])
+
+
+async def _store_tail(store: Store, lease: Lease, upload: Unfinished) -> None:
     await lease.delete_chunks_from(upload.full_chunks)
     if upload.tail:
         chunk: Record = {
@@ -67,7 +90,6 @@ async def _store_tail(store: Store, lease: Lease, upload: Unfinished, sha256: st
                 raise duplicate_chunk(store, upload.id, error) from error
             raise
     await _check_whole(store, upload)
-    await lease.save({"tail": b"", "finished_at": store.now(), "sha256": sha256, **upload.judged()})
 
 
 async def _publish(store: Store, lease: Lease) -> FileInfo:

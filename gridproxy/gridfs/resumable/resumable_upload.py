@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from bson import ObjectId
+from bson import Int64, ObjectId
 
-from gridproxy.errors import BadOption, FileAlreadyStored, UploadMissing, shown, type_name
+from gridproxy.errors import BadOption, FileAlreadyStored, UploadMissing, WrongLength, shown, type_name
 from gridproxy.gridfs.content.limits import Limits
 from gridproxy.gridfs.download.download import check_offset
 from gridproxy.gridfs.records.file_info import FileInfo, utc_milliseconds
@@ -127,6 +127,34 @@ class ResumableUpload:
             self._upload = lease.upload
         return self.offset
 
+    async def announce(self, length: int) -> None:
+        """Say how long the content is, if that was not known at the beginning. To repeat it is not an error.
+
+        Args:
+            length: The length of the whole content in bytes.
+
+        Raises:
+            WrongLength: Another length was announced, or the upload is longer already.
+            UploadMissing: The upload was aborted, or has expired.
+            TooLarge: `length` is above the limit.
+
+        ```python
+        upload = await bucket.resumable(filename="notes.txt")
+        await upload.announce(9)
+        assert upload.length == 9
+        ```
+        """
+        self._upload.limits(self._limits).check_size(check_offset(length, "length"))
+        store = self._uploads.store
+        matching = {"length": None, "offset": {"$lte": length}, "finished_at": None, "expires_at": {"$gt": store.now()}}
+        work = self._uploads.change(self._upload, matching, {"length": Int64(length)})
+        document, _ = await run_to_completion(work, client=store.client)
+        if document is None:
+            raise UploadMissing(self.id)
+        self._upload = Unfinished.from_document(document)
+        if self.length != length:
+            raise WrongLength(length, self.offset if self.length is None else self.length)
+
     async def finish(self) -> FileInfo:
         """Make a file of all appended bytes, and return its record. This may be repeated.
 
@@ -201,6 +229,7 @@ async def begin_upload(
         max_size=limits.max_size,
         content_types=limits.content_types,
         validators=len(limits.validators),
+        inspects=limits.inspect is not None,
         annotations=annotations,
     )
     check_record(upload.record, chunk_size, store.codec_options)

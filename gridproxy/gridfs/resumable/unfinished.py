@@ -50,6 +50,7 @@ class Unfinished:
     max_size: int | None = None
     content_types: tuple[str, ...] | None = None
     validators: int = 0  # how many there are, because functions cannot be stored
+    inspects: bool = False
     annotations: Mapping[str, Any]
     finished_at: datetime | None = None  # since then all chunks are stored
     sha256: str | None = None
@@ -74,10 +75,11 @@ class Unfinished:
 
     def limits(self, given: Limits) -> Limits:
         """Return the limits that were given at the beginning, with the functions of those `given` now."""
-        if not self.checked and len(given.validators) != self.validators:
+        validators = self.validators if self.checked else len(given.validators)
+        if self.finished_at is None and (validators, self.inspects) != (self.validators, given.inspect is not None):
             raise BadOption(
-                f"the upload began with options of {self.validators} validators, not {len(given.validators)}: pass the "
-                "same FileOptions to resume()"
+                f"the upload began with options of {self.validators} validators and {'an' if self.inspects else 'no'} "
+                "inspect=: give the same FileOptions to resume()"
             )
         return replace(given, max_size=self.max_size, content_types=self.content_types)
 
@@ -103,6 +105,7 @@ class Unfinished:
             "max_size": None if self.max_size is None else Int64(self.max_size),
             "content_types": None if self.content_types is None else list(self.content_types),
             "validators": self.validators,
+            "inspects": self.inspects,
             "annotations": dict(self.annotations),
             "finished_at": None,
             "sha256": None,
@@ -152,6 +155,7 @@ class Unfinished:
             max_size=None if document["max_size"] is None else int(document["max_size"]),
             content_types=None if types is None else tuple(types),
             validators=document["validators"],
+            inspects=document["inspects"],
             annotations=document["annotations"],
             finished_at=None if finished_at is None else utc_milliseconds(finished_at),
             sha256=document["sha256"],

@@ -1,0 +1,10 @@
+"""Resumable uploads over HTTP with the tus protocol (https://tus.io), for tus-js-client, Uppy, tuspy and others.
+
+```python
+from gridproxy.adapters.tus import TusApp
+```
+"""
+
+from .tus_app import TusApp
+
+__all__ = ["TusApp"]
