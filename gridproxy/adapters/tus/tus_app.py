@@ -73,8 +73,8 @@ class TusApp:
     Args:
         bucket: The bucket.
         authorize: An async function of the request, the action, which is always "create", and the `FileInfo` that the
-            file will have, which is None for a new upload. It returns True, False or a `Grant`. Or `SignedLinks`: a link
-            for POST allows the whole upload.
+            file will have, which is None for a new upload. It returns True, False or a `Grant`. Or `SignedLinks`, of
+            which a link for POST allows the whole upload.
         options: The limits of uploads.
         lifetime: How long an upload may rest, as a timedelta or in seconds.
         max_uploads: How many requests may send bytes at once. Another one is answered by 503. Each takes up to 12 MB.
