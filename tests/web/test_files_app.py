@@ -156,9 +156,9 @@ async def test_a_body_is_stored_read_and_removed(bucket: Bucket, method: str) ->
     path = "/files/" if method == "POST" else "/files/my%20id"
     app = Starlette(routes=[Mount("/files", FilesApp(bucket, authorize=allow))])
     async with browsing(app) as browser:
-        headers = {"Content-Type": "text/plain", **named("a/ü.txt")}
+        headers = [(name.encode(), value.encode()) for name, value in named("a/ü.txt").items()]
         made = await browser.request(
-            method, path, content=b"hello", headers={k: v.encode() for k, v in headers.items()}
+            method, path, content=b"hello", headers=[(b"Content-Type", b"text/plain"), *headers]
         )
         at = made.headers["location"]
         read = await browser.get(at)
@@ -201,7 +201,7 @@ async def test_storing_under_a_name_adds_a_revision_and_deleting_removes_all(buc
 
 
 async def test_each_file_of_a_form_is_stored(bucket: Bucket) -> None:
-    files = [("a", ("one.txt", b"1" * 1000)), ("b", ("\u00fc.png", PNG, "image/png")), ("c", ("", b""))]
+    files: list[Any] = [("a", ("one.txt", b"1" * 1000)), ("b", ("\u00fc.png", PNG, "image/png")), ("c", ("", b""))]
     async with browsing(FilesApp(bucket, authorize=allow)) as browser:
         made = await browser.post("/", files=files, data={"title": "two files", "empty": ""})
         read = [await browser.get(each["url"]) for each in made.json()]
@@ -335,7 +335,7 @@ async def test_authorize_is_asked_first_and_for_each_action(
     seen: list[tuple[str, str | None]] = []
 
     async def last_no(request: Request, action: str, info: FileInfo | None) -> bool:
-        seen.append((action, info and info.filename))
+        seen.append((action, None if info is None else info.filename))
         return len(seen) < len(asked)
 
     sent: dict[str, Any] = {"content": b"2", "headers": named("a")}

@@ -15,6 +15,7 @@ from starlette.routing import Mount
 from gridproxy import BadFilename, BadOption, Bucket
 from gridproxy.adapters.document import Document, FileField
 from gridproxy.adapters.starlette import FilesApp, SignedLinks, signed_links
+from gridproxy.adapters.starlette.authorize import Served
 from tests.observing import contents
 from tests.web.asgi import Exchange
 from tests.web.test_files_app import PNG, allow, browsing
@@ -333,7 +334,7 @@ def test_keys_that_are_missing_or_weak_are_refused(keys: Any) -> None:
     ],
 )
 def test_mistakes_in_a_link_are_refused(links: SignedLinks, options: dict[str, Any], reason: str) -> None:
-    links.serve(signed_links.Served("zoo", "fs", "id"))
+    links.serve(Served("zoo", "fs", "id"))
     with pytest.raises(BadOption if reason != "UTF-8" else BadFilename, match=reason):
         links.url("", options.pop("file", "a"), **{"expires_in": 60, **options})
 

@@ -9,6 +9,7 @@ from gridproxy.adapters.starlette import FilesApp, GridFileResponse, RequestBody
 
 from .authorize import Authorize, Grant
 from .files_app import AppOptions, FilesApp
+from .openapi import file_responses, upload_body
 from .receiving import RequestBody, exception_handlers, problem_response
 from .response import GridFileResponse
 from .signed_links import SignedLinks
@@ -22,5 +23,7 @@ __all__ = [
     "RequestBody",
     "SignedLinks",
     "exception_handlers",
+    "file_responses",
     "problem_response",
+    "upload_body",
 ]
