@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import gridproxy
-from gridproxy import AsyncGridFile, Bucket
+from gridproxy import AsyncGridFile, Bucket, ResumableUpload
 from gridproxy.adapters.starlette import FilesApp, SignedLinks
+from gridproxy.adapters.tus import TusApp
 
 PACKAGE = Path(gridproxy.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
@@ -40,10 +41,10 @@ NAMES = """
 AsyncGridFile AsyncioRequired BadFilename BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown
 ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo
 FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions IndexesNotAllowed
-InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused Reader Staged
-StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern UniqueIndexViolation
-UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references transaction using
-with_transaction wrap_field
+InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused Reader
+ResumableUpload Staged StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern
+UniqueIndexViolation UploadInProgress UploadMissing ValidationError Writer WrongLength WrongOffset connect disconnect prefetch
+rewrite_references transaction using with_transaction wrap_field
 """
 
 # Each public member with its parameters, `=` where one has a default, `*` before those that go by keyword only.
@@ -128,6 +129,8 @@ read_many await (ids, *, session=)
 read_ranges await (id, ranges, *, session=)
 rename await (id, filename, *, session=)
 rename_by_name await (filename, new, *, session=)
+resumable await (*, length=, lifetime=, options=, annotations=, **upload_options)
+resume await (id, *, options=)
 revisions (filename, *, session=)
 set_expiry await (id, at, *, session=)
 stage await (source, *, progress=, **options)
@@ -138,6 +141,25 @@ update_metadata await (id, changes=, *, unset=, session=, **more)
 upload await (source, *, session=, progress=, **options)
 upload_many await (sources, *, session=, progress=, **options)
 verify await (id, *, session=, progress=)
+"""
+
+RESUMABLE_UPLOAD = """
+__init__ (store, upload, limits)
+abort await ()
+annotations property
+announce await (length)
+append await (source, *, at=, whole=)
+expires_at property
+finish await ()
+id property
+info property
+is_finished property
+length property
+offset property
+"""
+
+TUS_APP = """
+__init__ (bucket, *, authorize=, options=, lifetime=, max_uploads=, stall_timeout=)
 """
 
 FILES_APP = """
@@ -181,7 +203,15 @@ def test_all_names_what_is_public_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "frozen"), [(AsyncGridFile, FILE), (Bucket, BUCKET), (FilesApp, FILES_APP), (SignedLinks, SIGNED_LINKS)]
+    ("kind", "frozen"),
+    [
+        (AsyncGridFile, FILE),
+        (Bucket, BUCKET),
+        (ResumableUpload, RESUMABLE_UPLOAD),
+        (FilesApp, FILES_APP),
+        (SignedLinks, SIGNED_LINKS),
+        (TusApp, TUS_APP),
+    ],
 )
 def test_the_signatures_are_what_they_were(kind: type, frozen: str) -> None:
     assert list(public_members(kind)) == frozen.strip().splitlines()

@@ -28,6 +28,7 @@ MODULES = [
     "gridproxy.adapters.fsspec",
     "gridproxy.adapters.odmantic",
     "gridproxy.adapters.starlette",
+    "gridproxy.adapters.tus",
     "gridproxy.cli",
     "gridproxy.embedded",
     "gridproxy.errors",

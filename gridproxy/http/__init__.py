@@ -1,7 +1,7 @@
 """HTTP rules for serving a stored file (RFC 9110, 6266, 8187, 9530), without any I/O.
 
 Lengths and offsets are in bytes and start at 0. The end of a span is exclusive. Datetimes are time-zone aware.
-No header that a client sends raises an error.
+No header that a client sends raises an error, except in `gridproxy.http.tus`, the rules of resumable uploads.
 
 ```python
 from datetime import UTC, datetime

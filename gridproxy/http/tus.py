@@ -1,12 +1,6 @@
 """The tus protocol for resumable uploads, version 1.0.0 (https://tus.io/protocols/resumable-upload), without any I/O.
 
 Each `parse_...` function reads the header fields of one request, whose names are in lower case.
-
-```python
-from gridproxy.http import tus
-
-assert tus.parse_metadata("filename bm90ZXMudHh0,draft") == {"filename": "notes.txt", "draft": ""}
-```
 """
 
 from __future__ import annotations

@@ -456,11 +456,13 @@ class _Slow(Exchange):
         self.scope["path"] = key
         self._block = block
         self._asked = True
+        self.silent = asyncio.Event()
 
     async def receive(self) -> Message:
         if block := self._block:
             self._block = b""
             return {"type": "http.request", "body": block, "more_body": True}
+        self.silent.set()
         return await super().receive()
 
 
@@ -471,10 +473,11 @@ async def test_hundreds_of_slow_clients_take_bounded_memory_and_are_ended(bucket
     block = bytes(25_000)  # two chunks and a half
     tracemalloc.start()
     try:
-        flood = [asyncio.create_task(_Slow(key, block).run(app)) for key in keys]
+        slow = [_Slow(key, block) for key in keys]
+        flood = [asyncio.create_task(each.run(app)) for each in slow]
         async with asyncio.timeout(30):
-            while app.uploads < 100:
-                await asyncio.sleep(0.01)
+            await asyncio.gather(*(each.silent.wait() for each in slow))
+        assert app.uploads == 100
         flood += [asyncio.create_task(_Slow(key, block).run(app)) for key in keys * 3]
         await asyncio.wait(flood[100:])
         _, most = tracemalloc.get_traced_memory()

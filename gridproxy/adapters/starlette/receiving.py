@@ -26,6 +26,8 @@ from gridproxy.errors import (
     UniqueIndexViolation,
     UploadInProgress,
     ValidationError,
+    WrongLength,
+    WrongOffset,
 )
 from gridproxy.gridfs.upload.sources import Source
 
@@ -125,6 +127,8 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     StaleDocument: HTTPStatus.CONFLICT,
     UniqueIndexViolation: HTTPStatus.CONFLICT,
     UploadInProgress: HTTPStatus.CONFLICT,
+    WrongOffset: HTTPStatus.CONFLICT,
+    WrongLength: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     BadFilename: HTTPStatus.BAD_REQUEST,
     BadId: HTTPStatus.BAD_REQUEST,
     InvalidId: HTTPStatus.BAD_REQUEST,  # of ObjectId(...), for an id from a path
@@ -153,9 +157,9 @@ async def problem_response(request: Request, error: Exception) -> Response:
     """Answer an error of the client with `application/problem+json` (RFC 9457).
 
     The status is 404 for `FileMissing` and `DocumentMissing`, 409 for `FileAlreadyStored`, `UniqueIndexViolation`,
-    `StaleDocument` and `UploadInProgress`, 413 for `TooLarge`, 415 for `ContentTypeRefused`, 422 for any other
-    `FileRefused`, for `BadMetadata` and `ValidationError`, and 400 for `BadFilename`, `BadId`, bson's `InvalidId` and
-    Starlette's `ClientDisconnect`. An `HTTPException` keeps its status.
+    `StaleDocument`, `UploadInProgress` and `WrongOffset`, 413 for `TooLarge` and `WrongLength`, 415 for
+    `ContentTypeRefused`, 422 for any other `FileRefused`, for `BadMetadata` and `ValidationError`, and 400 for
+    `BadFilename`, `BadId`, bson's `InvalidId` and Starlette's `ClientDisconnect`. An `HTTPException` keeps its status.
 
     ```python
     handlers = {gridproxy.TooLarge: problem_response}
