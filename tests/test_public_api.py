@@ -43,8 +43,8 @@ ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey FileA
 FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions IndexesNotAllowed
 InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused Reader
 ResumableUpload Staged StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern
-UniqueIndexViolation UploadInProgress UploadMissing ValidationError Writer WrongLength WrongOffset connect disconnect prefetch
-rewrite_references transaction using with_transaction wrap_field
+UniqueIndexViolation UploadInProgress UploadMissing ValidationError Writer WrongLength WrongOffset connect disconnect
+prefetch rewrite_references transaction using with_transaction wrap_field
 """
 
 # Each public member with its parameters, `=` where one has a default, `*` before those that go by keyword only.

@@ -92,7 +92,7 @@ async def test_a_cancelled_append_goes_on_where_it_stopped(bucket: Bucket, whole
 
         return Work(lambda: upload.append(blocks(CONTENT[FIRST:]), whole=whole), check)
 
-    await cancelled_everywhere(make, stride=STRIDE)
+    await cancelled_everywhere(make, stride=2 * STRIDE)
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["with its digest", "without its digest"])
@@ -105,7 +105,7 @@ async def test_a_cancelled_finish_can_be_repeated(bucket: Bucket, kept: bool, mo
         await upload.append(CONTENT[FIRST:])
         return Work(upload.finish, lambda _: completed(bucket, upload.id))
 
-    await cancelled_everywhere(make, stride=2 * STRIDE if kept else 5 * STRIDE)
+    await cancelled_everywhere(make, stride=3 * STRIDE if kept else 5 * STRIDE)
 
 
 async def test_a_cancelled_beginning_leaves_nothing(bucket: Bucket) -> None:

@@ -286,7 +286,7 @@ async def test_an_inspector_sees_the_whole_content_before_the_file_exists(
         ({"options": FileOptions(image=ImageOptions())}, BadOption),
         ({"name": "a"}, TypeError),
     ],
-    ids=lambda value: str(value)[:60],
+    ids=lambda value: f"{next(iter(value))}" if isinstance(value, dict) else value.__name__,
 )
 async def test_wrong_options_are_refused_before_anything_is_stored(
     bucket: Bucket, options: dict[str, Any], error: type[Exception]
