@@ -159,7 +159,7 @@ offset property
 """
 
 TUS_APP = """
-__init__ (bucket, *, authorize=, options=, lifetime=, max_uploads=, stall_timeout=)
+__init__ (bucket, *, authorize=, on_stored=, options=, lifetime=, max_uploads=, stall_timeout=)
 """
 
 FILES_APP = """

@@ -49,7 +49,7 @@ class Guard:
         if (refused := self._refusal(Headers(scope=scope), changes)) is not None:
             status, reason = refused
             await JSONResponse({"detail": reason}, status)(scope, receive, _with_fields(send))
-        elif scope["method"] in ("POST", "PUT"):
+        elif scope["method"] in ("POST", "PUT", "PATCH"):
             await self._upload(scope, receive, _with_fields(send))
         else:
             await self._app(scope, receive, _with_fields(send))

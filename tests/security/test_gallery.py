@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib.util
 import re
 import sys
@@ -260,3 +261,25 @@ async def test_static_files_are_those_of_the_folder(browser: httpx.AsyncClient, 
 async def test_ids_in_the_path(browser: httpx.AsyncClient, id: str) -> None:
     for answer in (await browser.get(f"/items/{id}/file"), await browser.delete(f"/items/{id}")):
         assert answer.status_code in (404, 405, 422)
+
+
+async def test_an_upload_in_parts_becomes_an_item(browser: httpx.AsyncClient) -> None:
+    tus = {"tus-resumable": "1.0.0"}
+    named = {"upload-length": str(len(PIXEL)), "upload-metadata": f"filename {base64.b64encode(b'a.gif').decode()}"}
+    begun = await browser.post("/uploads/", headers={**tus, **named})
+    assert begun.status_code == 201
+    part = {**tus, "content-type": "application/offset+octet-stream", "upload-offset": "0"}
+    for site, status in (("cross-site", 403), ("same-origin", 204)):
+        fields = {**part, "sec-fetch-site": site}
+        sent = await browser.patch(begun.headers["location"], headers=fields, content=PIXEL)
+        assert sent.status_code == status, sent.text
+    [item] = (await browser.get("/items")).json()
+    assert (item["name"], item["type"]) == ("a.gif", "image/gif")
+    assert begun.headers["location"].startswith(f"/uploads/{item['id']}-")
+    assert (await browser.get(item["url"])).content == PIXEL
+    for _ in range(2):
+        assert (await browser.head(begun.headers["location"], headers=tus)).status_code == 200
+    assert (await browser.get(f"/items/{item['id']}")).json() == item
+    assert (await browser.get("/summary")).json() == {"items": 1, "size": len(PIXEL)}
+    assert (await browser.delete(f"/items/{item['id']}")).status_code == 204
+    assert (await browser.head(begun.headers["location"], headers=tus)).status_code == 404

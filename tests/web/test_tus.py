@@ -18,6 +18,7 @@ import httpx
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message
@@ -275,6 +276,27 @@ async def test_a_head_ends_an_upload_whose_server_died_after_the_last_bytes(
         monkeypatch.setattr(ResumableUpload, "finish", finish)
         assert (await client.head("http://test" + location, headers=TUS)).headers["upload-offset"] == "7"
     assert await bucket.exists({})
+
+
+async def test_what_is_done_for_a_stored_file_is_repeated_until_the_client_knows(bucket: Bucket) -> None:
+    calls: list[FileInfo] = []
+
+    async def stored(request: Request, info: FileInfo) -> None:
+        calls.append(info)
+        if len(calls) == 1:
+            raise HTTPException(503, "Try again.")
+
+    async with browser(app_for(bucket, on_stored=stored)) as client:
+        url = "http://test" + await created(client, 7)
+        headers = {**PATCH, "Upload-Offset": "0"}
+        assert (await client.patch(url, headers=headers, content=b"content")).status_code == 503
+        assert (await client.head(url, headers=TUS)).status_code == 200
+        headers["Upload-Offset"] = "7"
+        assert (await client.patch(url, headers=headers, content=b"")).status_code == 204
+        assert calls == [await bucket.find_one()] * 3
+        await bucket.delete(calls[0].id)
+        assert (await client.head(url, headers=TUS)).status_code == 404
+    assert len(calls) == 3
 
 
 async def test_limits_are_answered_in_words(bucket: Bucket) -> None:

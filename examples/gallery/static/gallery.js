@@ -1,10 +1,15 @@
-// The page: a grid of items, uploads with progress, a viewer. Names and messages are inserted as text, never as HTML.
+// The page: a grid of items, uploads that can be paused, a viewer, links. Names and messages are inserted as text, never
+// as HTML.
+
+import { Refused, ResumableUpload, largest } from "./resumable.js";
 
 const $ = (selector, within = document) => within.querySelector(selector);
 const grid = $("#grid"), empty = $("#empty"), uploads = $("#uploads"), viewer = $("#viewer");
 const AT_ONCE = 3;
 
 let items = [];
+let summary = { items: 0, size: 0 };
+let after = null; // the last item of this page, if there are more
 
 // Formatting
 
@@ -53,7 +58,7 @@ function complaint(status, body) {
   return status ? `The server answered with ${status}.` : "The server can’t be reached.";
 }
 
-async function ask(method, path) {
+async function ask(method, path, seen = () => {}) {
   let answer;
   try {
     answer = await fetch(path, { method });
@@ -62,31 +67,44 @@ async function ask(method, path) {
   }
   const body = await answer.text();
   if (!answer.ok) throw new Error(complaint(answer.status, body));
+  seen(answer);
   return body ? JSON.parse(body) : null;
 }
 
-// fetch does not report the progress of an upload. Returns { sent, cancel }.
-function send(method, path, file, progress) {
-  const request = new XMLHttpRequest();
-  const sent = new Promise((resolve, reject) => {
-    request.upload.onprogress = (event) => progress(event.loaded / event.total);
-    request.onload = () => request.status < 300
-      ? resolve(JSON.parse(request.responseText))
-      : reject(new Error(complaint(request.status, request.responseText)));
-    request.onerror = () => reject(new Error("The connection broke; nothing was stored."));
-    request.onabort = () => reject(null);
-  });
-  request.open(method, `${path}?name=${encodeURIComponent(file.name)}`);
-  if (file.type) request.setRequestHeader("Content-Type", file.type);
-  request.send(file);
-  return { sent, cancel: () => request.abort() };
+// Replaces the file of an item in one request. Has the methods of ResumableUpload, except pause and resume.
+class Replacement {
+  #request = new XMLHttpRequest();
+
+  constructor(file, report, path) {
+    Object.assign(this, { file, report, path });
+  }
+
+  cancel() {
+    this.#request.abort();
+  }
+
+  // Returns the item, or null if the upload was cancelled.
+  run() {
+    const request = this.#request;
+    return new Promise((sent, failed) => {
+      request.upload.onprogress = (event) => this.report("sending", event.loaded);
+      request.onload = () => request.status < 300
+        ? sent(JSON.parse(request.responseText))
+        : failed(new Refused(complaint(request.status, request.responseText)));
+      request.onerror = () => failed(new Refused("The connection broke, so nothing was stored."));
+      request.onabort = () => sent(null);
+      request.open("PUT", `${this.path}?name=${encodeURIComponent(this.file.name)}`);
+      if (this.file.type) request.setRequestHeader("Content-Type", this.file.type);
+      request.send(this.file);
+    });
+  }
 }
 
 // The grid
 
 function card(item) {
   const element = $("#item").content.cloneNode(true).firstElementChild;
-  const media = document.createElement(isVideo(item) ? "video" : "img");
+  const media = document.createElement(isVideo(item) ? "video" : item.thumbnail ? "img" : "span");
   if (isVideo(item)) {
     const badge = document.createElement("span");
     badge.className = "badge";
@@ -94,10 +112,13 @@ function card(item) {
     Object.assign(media, { preload: "metadata", muted: true, playsInline: true });
     media.onloadedmetadata = () => badge.append(clock(media.duration));
     $(".media", element).append(badge);
+    media.src = item.url;
+  } else if (item.thumbnail) {
+    Object.assign(media, { loading: "lazy", alt: "", src: item.thumbnail });
   } else {
-    Object.assign(media, { loading: "lazy", alt: "" });
+    media.className = "type";
+    media.textContent = kind(item.type);
   }
-  media.src = item.url;
   $(".media", element).prepend(media);
   $(".open", element).setAttribute("aria-label", `Show ${item.name}`);
   $(".open", element).onclick = () => show(item);
@@ -105,22 +126,62 @@ function card(item) {
   $(".meta", element).textContent = about(item);
   $(".meta", element).title = `Added on ${day(item)}`;
   $("a", element).href = `${item.url}&download=true`;
+  $("[data-act=share]", element).onclick = () => share(item);
   $("[data-act=replace]", element).onclick = () => choose($("#replacer"), ([file]) => replace(item, file, element));
   $("[data-act=delete]", element).onclick = () => remove(item, element);
   element.dataset.id = item.id;
   return element;
 }
 
-function draw() {
+const path = (more) => `/items?${new URLSearchParams({ search: $("#search").value, ...more })}`;
+
+// Shows the first page of the items that match the search.
+async function load() {
+  const search = $("#search").value, words = new URLSearchParams({ search });
+  const [found, counted] = await Promise.all([fetchPage({}), ask("GET", `/summary?${words}`)]);
+  if (search !== $("#search").value) return; // a later search is on its way
+  [items, summary] = [found, counted];
   grid.replaceChildren(...items.map(card));
   showSummary();
 }
 
-function showSummary() {
-  empty.hidden = items.length > 0;
-  const total = items.reduce((sum, item) => sum + item.size, 0);
-  $("#summary").textContent = items.length ? `${items.length} ${items.length === 1 ? "item" : "items"}, ${size(total)}` : "";
+async function fetchPage(more) {
+  return ask("GET", path(more), (answer) => {
+    after = answer.headers.get("Next-After");
+    $("#more").hidden = !after;
+  });
 }
+
+function showSummary() {
+  const searching = $("#search").value !== "";
+  empty.hidden = items.length > 0 || searching;
+  $("#none").hidden = items.length > 0 || !searching;
+  const { items: count, size: total } = summary;
+  $("#summary").textContent = count ? `${count} ${count === 1 ? "item" : "items"}, ${size(total)}` : "";
+}
+
+function count(items, size) {
+  summary = { items: summary.items + items, size: summary.size + size };
+  showSummary();
+}
+
+$("#more").onclick = async () => {
+  $("#more").disabled = true;
+  try {
+    const found = await fetchPage({ after });
+    items.push(...found);
+    grid.append(...found.map(card));
+  } catch (error) {
+    notify(error.message);
+  }
+  $("#more").disabled = false;
+};
+
+let typing = 0;
+$("#search").oninput = () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => load().catch((error) => notify(error.message)), 200);
+};
 
 // Uploads
 
@@ -128,62 +189,102 @@ const waiting = [];
 let running = 0;
 
 function add(files) {
-  for (const file of files) enqueue("POST", "/items", file, (item) => {
+  for (const file of files) enqueue(file, (report) => new ResumableUpload(file, report), async (id) => {
+    const item = await ask("GET", `/items/${id}`);
+    if (items.some((each) => each.id === item.id)) return;
     items.unshift(item);
     grid.prepend(card(item));
-    showSummary();
+    count(1, item.size);
   });
 }
 
 function replace(item, file, element) {
-  enqueue("PUT", `/items/${item.id}/file`, file, (fresh) => {
+  enqueue(file, (report) => new Replacement(file, report, `/items/${item.id}/file`), (fresh) => {
     items[items.findIndex((each) => each.id === item.id)] = fresh;
     element.replaceWith(card(fresh));
-    showSummary();
+    count(0, fresh.size - item.size);
   });
 }
 
-function enqueue(method, path, file, done) {
+function enqueue(file, make, done) {
   const element = $("#upload").content.cloneNode(true).firstElementChild;
   $(".name", element).textContent = file.name;
   uploads.append(element);
-  const job = { method, path, file, element, done };
-  $("button", element).onclick = () => {
+  const job = { file, element, make, done };
+  $("[data-act=cancel]", element).onclick = () => {
     waiting.splice(waiting.indexOf(job) >>> 0, 1);
     element.remove();
   };
   waiting.push(job);
-  next();
+  advance();
 }
 
-async function next() {
+async function advance() {
   const job = running < AT_ONCE && waiting.shift();
   if (!job) return;
   running += 1;
-  const { element, file } = job, bar = $("progress", element), state = $(".state", element), button = $("button", element);
-  const { sent, cancel } = send(job.method, job.path, file, (share) => {
-    bar.value = share;
-    state.textContent = share < 1 ? `${Math.round(share * 100)} % of ${size(file.size)}` : "Storing";
+  const { element, file } = job, bar = $("progress", element), state = $(".state", element);
+  const pause = $("[data-act=pause]", element), cancel = $("[data-act=cancel]", element);
+  let sent = 0, paused = false;
+  const words = () => sent < file.size ? `${Math.floor(sent / file.size * 100)} % of ${size(file.size)}` : "Storing";
+  const upload = job.make((what, bytes) => {
+    if (what === "sending") sent = bytes;
+    bar.value = file.size ? sent / file.size : 1;
+    if (!paused) state.textContent = what === "waiting" ? `Waiting for the server, at ${words()}` : words();
   });
-  button.onclick = cancel;
+  cancel.onclick = () => upload.cancel();
+  pause.hidden = !upload.pause;
+  pause.onclick = () => {
+    paused = !paused;
+    paused ? upload.pause() : upload.resume();
+    element.classList.toggle("paused", paused);
+    state.textContent = paused ? `Paused at ${words()}` : words();
+    pause.title = paused ? "Resume" : "Pause";
+    pause.replaceChildren(icon(paused ? "play" : "pause"));
+  };
   try {
-    job.done(await sent);
+    if (upload.pause && file.size > await largest()) {
+      throw new Refused(`This file has ${size(file.size)}, and at most ${size(await largest())} fit here.`);
+    }
+    const result = await upload.run();
+    if (result !== null) await job.done(result);
     element.remove();
   } catch (error) {
-    if (error === null) {
-      element.remove();
-    } else {
-      element.classList.add("failed");
-      state.textContent = error.message;
-      state.setAttribute("role", "alert");
-      button.title = "Dismiss";
-      button.onclick = () => element.remove();
-    }
+    element.classList.remove("paused");
+    element.classList.add("failed");
+    state.textContent = error.message;
+    state.setAttribute("role", "alert");
+    pause.hidden = true;
+    cancel.title = "Dismiss";
+    cancel.onclick = () => element.remove();
   } finally {
     running -= 1;
-    next();
+    advance();
   }
-  next();
+}
+
+// Links
+
+function share(item) {
+  const dialog = $("#share"), address = $("input", dialog), hours = $("select", dialog), copy = $(".copy", dialog);
+  const make = async () => {
+    const { url, until } = await ask("POST", `/items/${item.id}/link?hours=${hours.value}`);
+    address.value = url;
+    $("time", dialog).textContent = new Date(until).toLocaleString("en", { dateStyle: "long", timeStyle: "short" });
+    copy.textContent = "Copy";
+  };
+  const remake = () => make().catch((error) => {
+    dialog.close();
+    notify(error.message);
+  });
+  $("span", dialog).textContent = item.name;
+  hours.onchange = remake;
+  copy.onclick = async () => {
+    address.select();
+    await navigator.clipboard.writeText(address.value).then(() => { copy.textContent = "Copied"; }, () => {});
+  };
+  remake();
+  dialog.showModal();
 }
 
 // Deleting
@@ -200,7 +301,7 @@ async function remove(item, element) {
     await ask("DELETE", `/items/${item.id}`);
     items = items.filter((each) => each.id !== item.id);
     element.remove();
-    showSummary();
+    count(-1, -item.size);
   } catch (error) {
     element.classList.remove("busy");
     notify(error.message);
@@ -272,8 +373,7 @@ addEventListener("drop", (event) => {
 });
 
 try {
-  items = await ask("GET", "/items");
-  draw();
+  await load();
 } catch (error) {
   notify(error.message);
 }

@@ -31,9 +31,12 @@ from gridproxy.errors import (
     WrongOffset,
 )
 from gridproxy.file.options import FileOptions
+from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.resumable.resumable_upload import ResumableUpload
 from gridproxy.gridfs.upload.sources import Source
 from gridproxy.http import tus
+
+OnStored = Callable[[Request, FileInfo], Awaitable[object]]
 
 _NOTHING = FileOptions()
 _RETRY_SECONDS = 5
@@ -75,6 +78,9 @@ class TusApp:
         authorize: An async function of the request, the action, which is always "create", and the `FileInfo` that the
             file will have, which is None for a new upload. It returns True, False or a `Grant`. Or `SignedLinks`, of
             which a link for POST allows the whole upload.
+        on_stored: An async function of the request and the file's `FileInfo`, such as one that stores a document for
+            the file. It is called before the client learns that the file is stored, and again if the client asks again:
+            the answer may have been lost, or the function has raised. So a repeated call for an id must do no harm.
         options: The limits of uploads.
         lifetime: How long an upload may rest, as a timedelta or in seconds.
         max_uploads: How many requests may send bytes at once. Another one is answered by 503. Each takes up to 12 MB.
@@ -96,6 +102,7 @@ class TusApp:
         bucket: Bucket,
         *,
         authorize: Authorize | None = None,
+        on_stored: OnStored | None = None,
         options: FileOptions | None = None,
         lifetime: timedelta | float = timedelta(days=1),
         max_uploads: int = 32,
@@ -110,6 +117,7 @@ class TusApp:
         self.served = Served.by_id(bucket)
         self.uploads = 0
         self._bucket = bucket
+        self._on_stored = on_stored
         self._options = options or _NOTHING
         self._lifetime = lifetime
         self._gate = Gate(authorize, self.served, "TusApp")
@@ -165,7 +173,7 @@ class TusApp:
             if creation.has_content:
                 await self._receive(request, upload, 0, creation.checksum)
             elif upload.length == 0:
-                await upload.finish()
+                await self._finish(request, upload)
         location = f"{str(request.scope.get('root_path', '')).rstrip('/')}/{upload.id}-{secret}"
         query: bytes = request.scope.get("query_string", b"")
         if query and _QUERY.fullmatch(query):
@@ -175,8 +183,8 @@ class TusApp:
 
     async def _describe(self, request: Request, key: str) -> Response:
         upload = await self._find(request, key)
-        if upload.offset == upload.length and not upload.is_finished:
-            await upload.finish()  # the server died after the last bytes, and clients believe that they are done
+        if upload.offset == upload.length:
+            await self._finish(request, upload)  # clients believe that they are done
         return Response(headers=_fields(upload, _raw(upload)))
 
     async def _append(self, request: Request, key: str) -> Response:
@@ -185,8 +193,9 @@ class TusApp:
         with self._slot():
             if patch.length is not None and not upload.is_finished:
                 await upload.announce(patch.length)
-            # If the answer to the last bytes was lost, there is nothing left to do.
-            if not upload.is_finished or patch.offset != upload.offset:
+            if upload.is_finished and patch.offset == upload.offset:
+                await self._finish(request, upload)  # the answer to the last bytes was lost
+            else:
                 await self._receive(request, upload, patch.offset, patch.checksum)
         return Response(status_code=HTTPStatus.NO_CONTENT, headers=_fields(upload))
 
@@ -200,7 +209,12 @@ class TusApp:
         content = _Content(request, self._stall_timeout, checksum)
         # With a checksum, it is known only at the end whether the bytes are right.
         if await upload.append(content, at=offset, whole=checksum is not None) == upload.length:
-            await upload.finish()
+            await self._finish(request, upload)
+
+    async def _finish(self, request: Request, upload: ResumableUpload) -> None:
+        info = await upload.finish()
+        if self._on_stored is not None:
+            await self._on_stored(request, info)
 
     async def _find(self, request: Request, key: str) -> ResumableUpload:
         """Return the upload of a key, if the request may continue it."""
