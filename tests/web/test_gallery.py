@@ -10,10 +10,12 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bson import ObjectId
 from PIL import Image
 from pymongo import MongoClient
 from pymongo.database import Database
@@ -38,24 +40,30 @@ def database(mongodb_uri: str) -> Iterator[Database[dict[str, Any]]]:
         client.drop_database(name)
 
 
-@pytest.fixture(scope="module")
-def url(mongodb_uri: str, database: Database[dict[str, Any]]) -> Iterator[str]:
+@contextmanager
+def started(mongodb_uri: str, database: str, port: int = 0) -> Iterator[str]:
+    """Run the gallery, and yield its address."""
     host, _, options = mongodb_uri.partition("://")[2].partition("/")
-    named = f"mongodb://{host}/{database.name}?{options.partition('?')[2]}"
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "examples" / "gallery"), "--port", "0"],
-        env={**os.environ, "MONGODB_URI": named},
+        [sys.executable, str(ROOT / "examples" / "gallery"), "--port", str(port)],
+        env={**os.environ, "MONGODB_URI": f"mongodb://{host}/{database}?{options.partition('?')[2]}"},
         stdout=subprocess.PIPE,
         text=True,
     )
     with process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if found := re.search(r"http://\S+", line):
-                yield found[0]
-                break
-        process.send_signal(signal.SIGINT)
+        try:
+            assert process.stdout is not None
+            found = next(filter(None, (re.search(r"http://\S+", line) for line in process.stdout)))
+            yield found[0]
+        finally:
+            process.send_signal(signal.SIGINT)
     assert process.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def url(mongodb_uri: str, database: Database[dict[str, Any]]) -> Iterator[str]:
+    with started(mongodb_uri, database.name) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +83,7 @@ def page(browser: Browser, url: str, database: Database[dict[str, Any]]) -> Iter
         database[collection].delete_many({})
     with browser.new_context(viewport={"width": 1280, "height": 800}) as context:
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(15_000)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
@@ -86,7 +94,22 @@ def page(browser: Browser, url: str, database: Database[dict[str, Any]]) -> Iter
 
 def left(database: Database[dict[str, Any]]) -> dict[str, int]:
     """Count the stored data."""
-    return {name: database[name].count_documents({}) for name in ("items", "media.files", "media.chunks")}
+    names = ("items", "media.files", "media.chunks", "thumbnails.files")
+    return {name: database[name].count_documents({}) for name in names}
+
+
+def one(chunks: int = 1) -> dict[str, int]:
+    """Return the counts of one picture."""
+    return {"items": 1, "media.files": 1, "media.chunks": chunks, "thumbnails.files": 1}
+
+
+NOTHING = {"items": 0, "media.files": 0, "media.chunks": 0, "thumbnails.files": 0}
+
+
+def screenshot(page: Page, state: str) -> None:
+    """Set GALLERY_PICTURES=examples/gallery/pictures to take the pictures of docs/gallery.md anew."""
+    if folder := os.environ.get("GALLERY_PICTURES"):
+        page.screenshot(path=Path(folder) / f"{state}.png")
 
 
 def file(name: str, content: bytes, kind: str = "") -> FilePayload:
@@ -140,7 +163,7 @@ def test_a_dropped_file_appears_and_is_there_when_the_page_is_loaded_again(
         assert item.locator(".name").inner_text() == "Noon.jpg"
         assert item.locator(".meta").inner_text().startswith("JPEG · ")
         shown = item.locator("img").evaluate("async (picture) => (await picture.decode(), picture.naturalWidth)")
-        assert shown == 960
+        assert shown == 480  # the thumbnail
         assert page.locator("#empty").is_hidden()
         page.reload()
     assert left(database)["media.files"] == 1
@@ -162,7 +185,95 @@ def test_an_upload_shows_how_far_it_is_and_leaves_nothing_when_it_is_cancelled(
     drop(page, file("Small.png", as_file(mountains(6, width=40, height=30), "PNG"), "image/png"))
     page.locator(".item").wait_for()
     assert page.locator(".item .name").all_inner_texts() == ["Small.png"]
-    assert left(database) == {"items": 1, "media.files": 1, "media.chunks": 1}
+    assert left(database) == one()
+
+
+def test_an_upload_goes_on_after_a_pause_after_a_reload_and_after_the_service_was_gone(
+    page: Page, mongodb_uri: str, database: Database[dict[str, Any]], tmp_path: Path
+) -> None:
+    content = as_file(Image.effect_noise((1500, 1500), 100), "PNG")
+    path = tmp_path / "Large.png"
+    path.write_bytes(content)
+
+    def begin() -> None:
+        with page.expect_file_chooser() as chooser:
+            page.locator("#choose").click()
+        chooser.value.set_files(path)
+
+    def stored() -> int:
+        return int((database["media.uploads"].find_one() or {"offset": 0})["offset"])
+
+    upload = page.locator(".upload")
+    state = upload.locator(".state")
+    with started(mongodb_uri, database.name) as url:
+        page.goto(url)
+        limit_throughput(page, upload=400_000)
+        begin()
+        state.filter(has_text=re.compile(r"^[1-9]\d % of")).wait_for()
+        upload.get_by_title("Pause").click()
+        state.filter(has_text="Paused at").wait_for()
+        screenshot(page, "paused")
+        upload.get_by_title("Resume").click()
+        state.filter(has_text=re.compile(r"^[23]\d % of")).wait_for()
+        assert 0 < stored() < len(content)
+        page.reload()
+        limit_throughput(page, upload=400_000)
+        begin()  # the page remembers the file
+        state.filter(has_text=re.compile(r"^[3-9]\d % of")).wait_for()
+    state.filter(has_text="Waiting for the server").wait_for()
+    screenshot(page, "waiting")
+    limit_throughput(page)
+    with started(mongodb_uri, database.name, port=int(url.rpartition(":")[2])):
+        page.locator(".item", has_text="Large.png").wait_for()
+        assert (
+            page.request.get(
+                url + str(page.evaluate("fetch('/items').then((answer) => answer.json())")[0]["url"])
+            ).body()
+            == content
+        )
+    assert left(database) == one(chunks=-(-len(content) // (255 * 1024)))
+
+
+def test_items_are_searched_and_shown_in_pages(page: Page, url: str, database: Database[dict[str, Any]]) -> None:
+    picture = as_file(mountains(12, width=40, height=30), "PNG")
+    choose(page, "#add", file("First.png", picture, "image/png"))
+    page.locator(".item").wait_for()
+    # As many more as a page has, of the same file.
+    item = database["items"].find_one() or {}
+    database["items"].insert_many([{**item, "_id": ObjectId(), "name": f"More (.*) {at}.png"} for at in range(24)])
+    page.reload()
+    page.locator("#more").wait_for()
+    assert page.locator(".item").count() == 24
+    assert page.locator("#summary").inner_text().startswith("25 items")
+    page.locator("#more").click()
+    page.locator(".item", has_text="First.png").wait_for()
+    assert page.locator("#more").is_hidden()
+    for words, found in (("FIRST", 1), ("(.*) 1", 11), ("nothing", 0)):
+        page.locator("#search").fill(words)
+        page.wait_for_function("(count) => document.querySelectorAll('.item').length === count", arg=found)
+        assert page.locator("#none").is_visible() is (found == 0)
+    screenshot(page, "search")
+    assert page.locator("#empty").is_hidden()
+
+
+def test_a_link_shows_one_file_until_it_ends(page: Page, browser: Browser, url: str) -> None:
+    content = as_file(mountains(12, width=400, height=300), "PNG")
+    choose(page, "#add", file("Käse & Brot.png", content, "image/png"))
+    page.locator(".item [data-act=share]").click()
+    link = page.locator("#share input")
+    page.wait_for_function("document.querySelector('#share input').value !== ''")
+    screenshot(page, "link")
+    address = link.input_value()
+    assert address.startswith(url + "/shared/")
+    with browser.new_context() as context:
+        answer = context.request.get(address)
+        assert (answer.status, answer.body()) == (200, content)
+        assert "K%C3%A4se" in answer.headers["content-disposition"]
+        assert 86_000 < int(re.search(r"max-age=(\d+)", answer.headers["cache-control"])[1]) <= 86_400  # type: ignore[index]  # it matches
+        for forged in (address.replace("expires=", "expires=9"), address.partition("?")[0]):
+            assert context.request.get(forged).status == 403
+    page.locator("#share select").select_option("1")
+    page.wait_for_function("(old) => document.querySelector('#share input').value !== old", arg=address)
 
 
 def test_a_video_plays_and_can_be_sought_in(page: Page, tmp_path: Path) -> None:
@@ -208,7 +319,7 @@ def test_replacing_a_file_deletes_the_old_one(page: Page, database: Database[dic
     item = page.locator(".item", has_text="Night.jpg")
     item.wait_for()
     assert item.locator("img").evaluate("async (picture) => (await picture.decode(), picture.naturalWidth)") == 80
-    assert left(database) == {"items": 1, "media.files": 1, "media.chunks": 1}
+    assert left(database) == one()
     assert database["media.files"].distinct("_id") != [old]
 
 
@@ -229,15 +340,20 @@ def test_an_item_is_deleted_after_a_question(page: Page, database: Database[dict
     page.locator(".item [data-act=delete]").click()
     page.locator("#confirm").get_by_role("button", name="Delete").click()
     page.locator("#empty").wait_for()
-    assert left(database) == {"items": 0, "media.files": 0, "media.chunks": 0}
+    assert left(database) == NOTHING
 
 
 def test_a_file_that_is_not_a_picture_is_refused_with_a_reason(page: Page, database: Database[dict[str, Any]]) -> None:
     drop(page, file("Page.png", b"<html><script>alert(1)</script></html>", "image/png"))
     failed = page.locator(".upload.failed")
     failed.wait_for()
-    assert "nothing was stored" in failed.locator(".state").inner_text()
-    assert left(database) == {"items": 0, "media.files": 0, "media.chunks": 0}
+    words = failed.locator(".state").inner_text()
+    assert words == "'Page.png' is not a PNG image (it looks like HTML), so nothing was stored"
+    page.evaluate("Object.defineProperty(File.prototype, 'size', { get: () => 5e9 })")
+    drop(page, file("Long.webm", b"a film of five gigabytes", "video/webm"))
+    failed.filter(has_text="This file has 5 GB, and at most 4.3 GB fit here.").wait_for()
+    screenshot(page, "refused")
+    assert left(database) == NOTHING
 
 
 def test_the_picture_of_the_gallery_for_the_readme(page: Page, tmp_path: Path) -> None:
