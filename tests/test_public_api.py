@@ -153,6 +153,7 @@ expires_at property
 finish await ()
 id property
 info property
+is_busy property
 is_finished property
 length property
 offset property
@@ -160,6 +161,7 @@ offset property
 
 TUS_APP = """
 __init__ (bucket, *, authorize=, on_stored=, options=, lifetime=, max_uploads=, stall_timeout=)
+aclose await ()
 """
 
 FILES_APP = """

@@ -151,6 +151,7 @@ def gallery(uri: str, hosts: Iterable[str] = LOOPBACK) -> FastAPI:
         async with client:
             await init_beanie(database=database, document_models=[Item])
             yield
+            await uploads.aclose()  # Stores what the interrupted requests have sent.
 
     # The handlers answer 413 for too large files, 415 for other types, 404 for missing files.
     # The pages /docs and /redoc would load scripts from other hosts.

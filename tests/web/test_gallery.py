@@ -225,12 +225,8 @@ def test_an_upload_goes_on_after_a_pause_after_a_reload_and_after_the_service_wa
     limit_throughput(page)
     with started(mongodb_uri, database.name, port=int(url.rpartition(":")[2])):
         page.locator(".item", has_text="Large.png").wait_for()
-        assert (
-            page.request.get(
-                url + str(page.evaluate("fetch('/items').then((answer) => answer.json())")[0]["url"])
-            ).body()
-            == content
-        )
+        [item] = page.request.get(f"{url}/items").json()
+        assert page.request.get(url + item["url"]).body() == content
     assert left(database) == one(chunks=-(-len(content) // (255 * 1024)))
 
 

@@ -463,10 +463,27 @@ async def test_two_requests_at_once_are_answered_by_423(bucket: Bucket) -> None:
         async def body() -> AsyncIterator[bytes]:
             yield b"01234"
             overtaken.append(await client.patch(url, headers={**PATCH, "Upload-Offset": "0"}, content=b"x"))
+            overtaken.append(await client.head(url, headers=TUS))
             yield b"56789"
 
         assert (await client.patch(url, headers={**PATCH, "Upload-Offset": "0"}, content=body())).status_code == 204
-    assert [answer.status_code for answer in overtaken] == [423]
+    assert [answer.status_code for answer in overtaken] == [423, 423]
+
+
+async def test_a_service_that_ends_stores_what_its_requests_have_received(bucket: Bucket) -> None:
+    app = app_for(bucket)
+    async with browser(app) as client:
+        location = await created(client, 10**9)
+    slow = _Slow(location.removeprefix("/uploads"), bytes(25_000))
+    request = asyncio.create_task(slow.run(app))
+    await slow.silent.wait()
+    request.cancel()
+    await asyncio.sleep(0)
+    await app.aclose()
+    upload = await bucket.resume((await bucket.database["fs.uploads"].find_one() or {})["_id"])
+    assert (upload.offset, upload.is_busy) == (25_000, False)
+    with pytest.raises(asyncio.CancelledError):
+        await request
 
 
 class _Slow(Exchange):

@@ -8,7 +8,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from http import HTTPStatus
 
@@ -35,6 +35,7 @@ from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.resumable.resumable_upload import ResumableUpload
 from gridproxy.gridfs.upload.sources import Source
 from gridproxy.http import tus
+from gridproxy.runtime.tasks import SETTLE_SECONDS
 
 OnStored = Callable[[Request, FileInfo], Awaitable[object]]
 
@@ -123,6 +124,28 @@ class TusApp:
         self._gate = Gate(authorize, self.served, "TusApp")
         self._max_uploads = max_uploads
         self._stall_timeout = stall_timeout
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def aclose(self) -> None:
+        """Wait until the requests that the server has ended have stored what they received, at most 10 seconds.
+
+        Call it in the lifespan of your application before the client of the database is closed. Without it the bytes of
+        these requests may be lost, and their uploads cannot be continued for 15 seconds.
+
+        ```python
+        from contextlib import asynccontextmanager
+
+        @asynccontextmanager
+        async def lifespan(_):
+            async with client:
+                yield
+                await app.aclose()
+        ```
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._idle.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -183,6 +206,8 @@ class TusApp:
 
     async def _describe(self, request: Request, key: str) -> Response:
         upload = await self._find(request, key)
+        if upload.is_busy:
+            raise UploadInProgress("another request writes to this upload at this moment")
         if upload.offset == upload.length:
             await self._finish(request, upload)  # clients believe that they are done
         return Response(headers=_fields(upload, _raw(upload)))
@@ -245,10 +270,13 @@ class TusApp:
                 {"Retry-After": str(_RETRY_SECONDS)},
             )
         self.uploads += 1
+        self._idle.clear()
         try:
             yield
         finally:
             self.uploads -= 1
+            if not self.uploads:
+                self._idle.set()
 
 
 class _Content(Source):

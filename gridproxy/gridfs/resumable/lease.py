@@ -12,11 +12,19 @@ from bson import ObjectId
 from gridproxy.errors import FileAlreadyStored, UploadInProgress, UploadMissing, WrongOffset
 from gridproxy.gridfs.records.file_info import UPLOAD_ID, utc_milliseconds
 
-from .unfinished import Unfinished, Uploads, is_free, is_leased
+from .unfinished import Unfinished, Uploads, is_free
 
 # How long a client that was killed holds up others. A client that lives renews its lease after half of the time, at the
 # next block of its source. If the source pauses for longer, another client may take over.
 LEASE_SECONDS = 15.0  # far more than a second, which is the precision of the time in a chunk's `_id`
+
+
+def in_progress() -> UploadInProgress:
+    """Return the error for an upload that another client is writing to."""
+    return UploadInProgress(
+        "another client writes to this upload at this moment. If it has died, the upload is free after "
+        f"{LEASE_SECONDS:g} seconds"
+    )
 
 
 class Lease:
@@ -57,11 +65,8 @@ class Lease:
             raise FileAlreadyStored(self.upload.id, message="this upload is finished, so nothing can be appended")
         elif self.upload.expires_at <= now:
             raise UploadMissing(self.upload.id)
-        elif is_leased(document, now):
-            raise UploadInProgress(
-                "another client writes to this upload at this moment. If it has died, the upload is free after "
-                f"{LEASE_SECONDS:g} seconds"
-            )
+        elif self.upload.is_leased(now):
+            raise in_progress()
         else:
             raise WrongOffset(self.upload.offset, at)
 

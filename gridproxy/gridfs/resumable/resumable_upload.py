@@ -86,6 +86,11 @@ class ResumableUpload:
         return self._upload.stored
 
     @property
+    def is_busy(self) -> bool:
+        """Whether another client was appending when this object learned of the upload, and may still be."""
+        return self._upload.is_leased(self._uploads.store.now())
+
+    @property
     def annotations(self) -> Mapping[str, Any]:
         """What the application stored with the upload, and not with the file."""
         return MappingProxyType(dict(self._upload.annotations))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import bson
@@ -55,11 +55,16 @@ class Unfinished:
     finished_at: datetime | None = None  # since then all chunks are stored
     sha256: str | None = None
     stored: bool = False  # whether the file exists, or existed
+    leased_until: datetime | None = None  # until when a client writes, unless it writes for longer
 
     @property
     def full_chunks(self) -> int:
         """The number of chunks that are stored."""
         return self.offset // self.chunk_size
+
+    def is_leased(self, now: datetime) -> bool:
+        """Return whether a client is writing at this moment."""
+        return self.leased_until is not None and self.leased_until > now
 
     @property
     def record(self) -> Record:
@@ -160,6 +165,7 @@ class Unfinished:
             finished_at=None if finished_at is None else utc_milliseconds(finished_at),
             sha256=document["sha256"],
             stored=document["stored"],
+            leased_until=None if document["lease"] is None else utc_milliseconds(document["lease"]["until"]),
         )
 
 
@@ -228,10 +234,3 @@ class Uploads:
 def is_free(now: datetime) -> Record:
     """Return the condition that no client is writing at this moment."""
     return {"$or": [{"lease": None}, {"lease.until": {"$lte": now}}]}
-
-
-def is_leased(document: Record, now: datetime) -> bool:
-    """Return whether a client is writing at this moment."""
-    lease = document["lease"]
-    until: datetime | None = None if lease is None else lease["until"]
-    return until is not None and (until if until.tzinfo else until.replace(tzinfo=UTC)) > now
