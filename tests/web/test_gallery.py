@@ -236,7 +236,9 @@ def test_items_are_searched_and_shown_in_pages(page: Page, url: str, database: D
     page.locator(".item").wait_for()
     # As many more as a page has, of the same file.
     item = database["items"].find_one() or {}
-    database["items"].insert_many([{**item, "_id": ObjectId(), "name": f"More (.*) {at}.png"} for at in range(24)])
+    database["items"].insert_many(
+        [{**item, "_id": ObjectId(f"7{at:023x}"), "name": f"More (.*) {at}.png"} for at in range(24)]
+    )
     page.reload()
     page.locator("#more").wait_for()
     assert page.locator(".item").count() == 24
