@@ -230,7 +230,9 @@ def test_an_upload_goes_on_after_a_pause_after_a_reload_and_after_the_service_wa
     assert left(database) == one(chunks=-(-len(content) // (255 * 1024)))
 
 
-def test_items_are_searched_and_shown_in_pages(page: Page, url: str, database: Database[dict[str, Any]]) -> None:
+def test_items_are_searched_and_shown_in_pages(page: Page, database: Database[dict[str, Any]]) -> None:
+    from playwright.sync_api import expect
+
     picture = as_file(mountains(12, width=40, height=30), "PNG")
     choose(page, "#add", file("First.png", picture, "image/png"))
     page.locator(".item").wait_for()
@@ -248,18 +250,20 @@ def test_items_are_searched_and_shown_in_pages(page: Page, url: str, database: D
     assert page.locator("#more").is_hidden()
     for words, found in (("FIRST", 1), ("(.*) 1", 11), ("nothing", 0)):
         page.locator("#search").fill(words)
-        page.wait_for_function("(count) => document.querySelectorAll('.item').length === count", arg=found)
-        assert page.locator("#none").is_visible() is (found == 0)
+        expect(page.locator(".item")).to_have_count(found)
+        expect(page.locator("#none")).to_be_visible(visible=found == 0)
     screenshot(page, "search")
     assert page.locator("#empty").is_hidden()
 
 
 def test_a_link_shows_one_file_until_it_ends(page: Page, browser: Browser, url: str) -> None:
+    from playwright.sync_api import expect
+
     content = as_file(mountains(12, width=400, height=300), "PNG")
     choose(page, "#add", file("Käse & Brot.png", content, "image/png"))
     page.locator(".item [data-act=share]").click()
     link = page.locator("#share input")
-    page.wait_for_function("document.querySelector('#share input').value !== ''")
+    expect(link).to_have_value(re.compile("signature="))
     screenshot(page, "link")
     address = link.input_value()
     assert address.startswith(url + "/shared/")
@@ -271,7 +275,7 @@ def test_a_link_shows_one_file_until_it_ends(page: Page, browser: Browser, url: 
         for forged in (address.replace("expires=", "expires=9"), address.partition("?")[0]):
             assert context.request.get(forged).status == 403
     page.locator("#share select").select_option("1")
-    page.wait_for_function("(old) => document.querySelector('#share input').value !== old", arg=address)
+    expect(link).not_to_have_value(address)
 
 
 def test_a_video_plays_and_can_be_sought_in(page: Page, tmp_path: Path) -> None:
