@@ -35,6 +35,7 @@ __all__ = [
     "DocumentMissing",
     "DownloadStream",
     "DuplicateKey",
+    "EventLoopRunning",
     "FileAlreadyStored",
     "FileClosed",
     "FileInfo",

@@ -37,7 +37,7 @@ EXTRAS = [
 
 NAMES = """
 AsyncGridFile AsyncioRequired BadFilename BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown
-ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo
+ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey EventLoopRunning FileAlreadyStored FileClosed FileInfo
 FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions IndexesNotAllowed
 InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused Reader Staged
 StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern UniqueIndexViolation

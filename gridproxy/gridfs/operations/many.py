@@ -22,7 +22,7 @@ from gridproxy.gridfs.upload.options import UploadRequest, check_record
 from gridproxy.gridfs.upload.sources import Source, open_source
 from gridproxy.gridfs.upload.upload import check_repeatable, open_prepared, upload_source
 from gridproxy.runtime.progress import Progress, report
-from gridproxy.runtime.tasks import clean_up, gather, run_to_completion
+from gridproxy.runtime.tasks import clean_up, each_in_callers_thread, gather, run_to_completion
 
 from .delete import remove_files
 
@@ -120,7 +120,7 @@ async def upload_many(
     pairs = sources.items() if isinstance(sources, Mapping) else ((None, source) for source in sources)
     try:
         await ensure_indexes(store)
-        for name, source in pairs:
+        async for name, source in each_in_callers_thread(pairs):
             async with open_prepared(source, request.encoding, session) as opened:
                 named = request.completed_by(name or opened.name, opened.content_type)
                 await uploads.add(opened, named.keeping(opened.metadata))
