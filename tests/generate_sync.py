@@ -1,7 +1,7 @@
 """Write `gridproxy/sync/bucket.py` and `file.py` from the asynchronous classes: `python -m tests.generate_sync`.
 
-Each method keeps its name, its arguments and its docstring, and waits for the asynchronous one. tests/sync/test_generated.py
-fails if the files are not up to date.
+Each method keeps its name, its arguments and its docstring, and waits for the asynchronous one.
+tests/sync/test_generated.py fails if the files are not up to date.
 """
 
 from __future__ import annotations
@@ -25,34 +25,32 @@ _RESULTS = {
     "AsyncIterator[Finding]": ("Iterator[Finding]", "Pulled({name}, {call}, at_most=1)"),
     "AsyncIterator[str]": ("Iterator[str]", "Pulled({name}, {call})"),
     "DownloadStream": ("DownloadStream", "DownloadStream({call})"),
-    "NewFile[Self]": ("NewFile", "NewFile(self, {call})"),
+    "NewFile[Self]": ("NewFile[Self]", "NewFile(self, {call})"),
     "Reader": ("Reader", "Reader({call})"),
     "Writer": ("Writer", 'Writer({call}, options.get("encoding", "utf-8"))'),
     "Written": ("int", None),
 }
 # Sentences that are about awaiting.
 _SENTENCES = {
-    "Return the bytes as blocks, fetched ahead in bounded memory.\n\n"
-    "        The stream is an async iterator of bytes and an `anyio.abc.ByteReceiveStream`, with a position of its own.": (
-        "Return the bytes as an iterator of blocks, fetched ahead in bounded memory. It has a position of its own."
-    ),
+    "an async iterator of bytes and an `anyio.abc.ByteReceiveStream`, with": "an iterator of bytes with",
     "without an exception. Awaiting the result starts\n        the upload, too.": "without an exception.",
     "Copy `data` at the call, in order. Await the result to be held back while the server is slow.": (
         "Write `data`, and wait while the server is slow."
     ),
-    "The number of bytes, an int that can be awaited. Without `await` the data is kept and sent at `close()`.": (
-        "The number of bytes."
-    ),
-    "            BufferFull: More than 64 MiB would wait without being awaited. Nothing was taken. A single longer write is\n"
-    "                taken.\n": "",
-    "The number of bytes of all items, an int that can be awaited.": "The number of bytes of all items.",
+    ", an int that can be awaited. Without `await` the data is kept and sent at `close()`.": ".",
+    ", an int that can be awaited.": ".",
+    "            BufferFull: More than 64 MiB would wait without being awaited. Nothing was taken."
+    " A single longer write is\n                taken.\n": "",
     "and so are `BadSource`, `BufferFull` and `TooLarge`": "and so are `BadSource` and `TooLarge`",
-    "Begin a new file: `await file.new_file()` and later `close()`, or `async with file.new_file():`.": (
-        "Begin a new file: `file.new_file()` and later `close()`, or `with file.new_file():`."
+    "`await file.new_file()` and later `close()`, or `async with file.new_file():`": (
+        "`file.new_file()` and later `close()`, or `with file.new_file():`"
     ),
-    "If the block is left by an exception or a\n        cancellation,": "If the block is left by an exception,",
+    "by an exception or a\n        cancellation, the": "by an exception, the\n       ",
     "An object to await or to enter. Both start the new file.": "A context manager, which need not be entered.",
-    "synchronous file is\n        written in a worker thread.": "synchronous file is\n        written in this thread.",
+    "written in a worker thread": "written in this thread",
+    "each\n                synchronous or asynchronous, an `AsyncGridFile`": (
+        "each\n                synchronous or asynchronous, a `GridFile`"
+    ),
 }
 
 _BUCKET = '''
@@ -82,10 +80,10 @@ from .streams import DownloadStream, Pulled, Reader, Writer
 class Bucket:
     """The files of one GridFS bucket, for code that does not await. `Client.bucket` returns it.
 
-    Each method is that of `gridproxy.Bucket`, and blocks until it is done. Threads can share a bucket. Sources, sinks and
-    `progress` are used in the calling thread. Ctrl-C cancels the operation, which removes what it has sent. In the thread
-    of a running event loop every method raises `EventLoopRunning`. In the examples `info` is the record of a file in
-    `bucket`.
+    Each method is that of `gridproxy.Bucket`, and blocks until it is done. Threads can share a bucket. Sources, sinks
+    and `progress` are used in the calling thread. Ctrl-C cancels the operation, which removes what it has sent. In the
+    thread of a running event loop every method raises `EventLoopRunning`. In the examples `info` is the record of a
+    file in `bucket`.
 
     ```python
     bucket = client.bucket("zoo", "uploads")
@@ -181,10 +179,10 @@ class Connected(Protocol):
 
 
 class GridFile:
-    """One file in MongoDB GridFS, for code that does not await: empty (false) or stored (true). `Bucket.file` returns it.
+    """One file in MongoDB GridFS, for code that does not await: empty (false) or stored (true).
 
-    Each method is that of `gridproxy.AsyncGridFile`, and blocks until it is done. In the examples `file` is a stored
-    file.
+    `Bucket.file` returns it. Each method is that of `gridproxy.AsyncGridFile`, and blocks until it is done. In the
+    examples `file` is a stored file.
 
     ```python
     file = bucket.file(None)
@@ -263,19 +261,20 @@ def generate(name: str) -> str:
     tree = ast.parse((ROOT / "gridproxy" / path).read_text(encoding="utf-8"))
     found = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind)
     members = "\n".join(_members(found))
-    # ruff removes the imports that are not used, too.
-    for arguments in (["check", "--fix-only", "--quiet"], ["format", "--quiet"]):
-        command = [sys.executable, "-m", "ruff", *arguments, "--stdin-filename", str(ROOT / "gridproxy/sync" / name), "-"]
-        text = _HEADS[name].lstrip() + "\n" + members if arguments[0] == "check" else done.stdout
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
-    return done.stdout
+    return _formatted(_HEADS[name].lstrip() + "\n" + members)
+
+
+def _formatted(text: str) -> str:
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(ROOT / "gridproxy/sync/file.py"), "-"]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
 
 
 def _members(kind: ast.ClassDef) -> Iterator[str]:
     for node in kind.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
-            if node.name not in _LEFT_OUT:
-                yield _member(kind.name, node)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_") | (
+            node.name in _LEFT_OUT
+        ):
+            yield _member(kind.name, node)
 
 
 def _member(kind: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
@@ -290,17 +289,21 @@ def _member(kind: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     name = f'"{kind}.{node.name}"'
     call = f"{owner}.{node.name}" if "property" in decorators else f"{owner}.{node.name}({_arguments(node.args)})"
     if isinstance(node, ast.AsyncFunctionDef) or wrap is None:
-        call = f"call({name}, lambda: {call})"
+        call = f"call({name}, {call.removesuffix('()') if call.endswith('()') else f'lambda: {call}'})"
     call = (wrap or "{call}").format(call=call, name=name, bucket="self" if kind == "Bucket" else "self.bucket")
     lines.append(f'    """{_blocking(ast.get_docstring(node, clean=False) or "")}"""')
     lines.append(f"    {owner} = self.asynchronous()")
     if any(each.arg == "progress" for each in [*node.args.args, *node.args.kwonlyargs]):
         lines.append("    progress = in_callers_thread(progress)")
-    for each in [*node.args.args, *node.args.kwonlyargs]:
-        if each.annotation is not None and ast.unparse(each.annotation).startswith(("Iterable[object]", "Iterable[str]", "Iterable[Data]", "Sequence[")):
-            lines.append(f"    {each.arg} = listed({each.arg})")
+    given = [*node.args.args, *node.args.kwonlyargs]
+    lines += [f"    {each.arg} = listed({each.arg})" for each in given if _is_iterated(each)]
     lines.append(f"    {'' if returns == 'None' else 'return '}{call}")
     return "\n".join(line if line.startswith("        ") and '"""' not in line else f"    {line}" for line in lines)
+
+
+def _is_iterated(argument: ast.arg) -> bool:
+    kind = "" if argument.annotation is None else ast.unparse(argument.annotation)
+    return kind.startswith(("Iterable[object]", "Iterable[str]", "Iterable[Data]", "Sequence["))
 
 
 def _arguments(arguments: ast.arguments) -> str:
@@ -315,7 +318,7 @@ def _blocking(text: str) -> str:
         text = text.replace(sentence, other)
     text = re.sub(r"\(await (.*?\))\)", r"\1", text)
     text = re.sub(r"\b(?:await |async (?=for|with))", "", text)
-    text = text.replace("an `AsyncGridFile`", "a `GridFile`").replace("AsyncGridFile()", "bucket.file(None)").replace("AsyncGridFile", "GridFile")
+    text = text.replace("AsyncGridFile()", "bucket.file(None)").replace("AsyncGridFile", "GridFile")
     text = text.replace("gridproxy.transaction(client)", "client.transaction()")
     return text.replace('Bucket(client["zoo"], "old")', 'client.bucket("zoo", "old")')
 

@@ -37,8 +37,9 @@ EXTRAS = [
 
 NAMES = """
 AsyncGridFile AsyncioRequired BadFilename BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown
-ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey EventLoopRunning FileAlreadyStored FileClosed FileInfo
-FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions IndexesNotAllowed
+ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey EventLoopRunning FileAlreadyStored
+FileClosed FileInfo FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions
+IndexesNotAllowed
 InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused Reader Staged
 StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern UniqueIndexViolation
 UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references transaction using

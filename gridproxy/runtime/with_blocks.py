@@ -1,4 +1,4 @@
-"""Whether an exception ends a `with` block, for a file that is closed by something that does not pass the exception on."""
+"""Whether an exception ends a `with` block, for a file that something closes without passing the exception on."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ from .streams import DownloadStream, Pulled, Reader, Writer
 class Bucket:
     """The files of one GridFS bucket, for code that does not await. `Client.bucket` returns it.
 
-    Each method is that of `gridproxy.Bucket`, and blocks until it is done. Threads can share a bucket. Sources, sinks and
-    `progress` are used in the calling thread. Ctrl-C cancels the operation, which removes what it has sent. In the thread
-    of a running event loop every method raises `EventLoopRunning`. In the examples `info` is the record of a file in
-    `bucket`.
+    Each method is that of `gridproxy.Bucket`, and blocks until it is done. Threads can share a bucket. Sources, sinks
+    and `progress` are used in the calling thread. Ctrl-C cancels the operation, which removes what it has sent. In the
+    thread of a running event loop every method raises `EventLoopRunning`. In the examples `info` is the record of a
+    file in `bucket`.
 
     ```python
     bucket = client.bucket("zoo", "uploads")
@@ -733,4 +733,4 @@ class Bucket:
         ```
         """
         bucket = self.asynchronous()
-        call("Bucket.drop", lambda: bucket.drop())
+        call("Bucket.drop", bucket.drop)

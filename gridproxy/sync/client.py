@@ -95,15 +95,18 @@ class Client:
         assert client.bucket("zoo", "uploads").name == "uploads"
         ```
         """
-        options = {
-            "chunk_size": chunk_size,
-            "checksum": checksum,
-            "write_concern": write_concern,
-            "read_concern": read_concern,
-            "read_preference": read_preference,
-            "indexes": indexes,
-        }
-        return Bucket(lambda: asynchronous.Bucket(self.asynchronous()[database], name, **options))
+        return Bucket(
+            lambda: asynchronous.Bucket(
+                self.asynchronous()[database],
+                name,
+                chunk_size=chunk_size,
+                checksum=checksum,
+                write_concern=write_concern,
+                read_concern=read_concern,
+                read_preference=read_preference,
+                indexes=indexes,
+            )
+        )
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

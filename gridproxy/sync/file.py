@@ -29,10 +29,10 @@ class Connected(Protocol):
 
 
 class GridFile:
-    """One file in MongoDB GridFS, for code that does not await: empty (false) or stored (true). `Bucket.file` returns it.
+    """One file in MongoDB GridFS, for code that does not await: empty (false) or stored (true).
 
-    Each method is that of `gridproxy.AsyncGridFile`, and blocks until it is done. In the examples `file` is a stored
-    file.
+    `Bucket.file` returns it. Each method is that of `gridproxy.AsyncGridFile`, and blocks until it is done. In the
+    examples `file` is a stored file.
 
     ```python
     file = bucket.file(None)
@@ -290,15 +290,16 @@ class GridFile:
         )
 
     @overload
-    def new_file(self, *, replace: bool = False, **options: Unpack[TransferOptions]) -> NewFile: ...
+    def new_file(self, *, replace: bool = False, **options: Unpack[TransferOptions]) -> NewFile[Self]: ...
     @overload
-    def new_file(self, *, replace: bool = False, **options: Any) -> NewFile: ...
+    def new_file(self, *, replace: bool = False, **options: Any) -> NewFile[Self]: ...
     def new_file(
         self, *, replace: bool = False, session: Session | None = None, progress: Progress | None = None, **options: Any
-    ) -> NewFile:
+    ) -> NewFile[Self]:
         """Begin a new file: `file.new_file()` and later `close()`, or `with file.new_file():`.
 
-        The file becomes visible, and this object gets its id, at `close()`. If the block is left by an exception, the new file is removed and everything is as before.
+        The file becomes visible, and this object gets its id, at `close()`. If the block is left by an exception, the
+        new file is removed and everything is as before.
 
         Args:
             replace: Whether a stored file may be replaced.
@@ -380,7 +381,7 @@ class GridFile:
         ```
         """
         file = self.asynchronous()
-        call("AsyncGridFile.close", lambda: file.close())
+        call("AsyncGridFile.close", file.close)
 
     def abort(self) -> None:
         """Give up a new file, so that everything is as before. Has no effect without one.
@@ -394,7 +395,7 @@ class GridFile:
         ```
         """
         file = self.asynchronous()
-        call("AsyncGridFile.abort", lambda: file.abort())
+        call("AsyncGridFile.abort", file.abort)
 
     def read(self, size: int | None = -1, *, session: Session | None = None) -> bytes:
         """Return the next bytes from the position on.
@@ -552,7 +553,9 @@ class GridFile:
         return Reader(file.open(session=session))
 
     def stream(self, start: int = 0, stop: int | None = None, *, session: Session | None = None) -> DownloadStream:
-        """Return the bytes as an iterator of blocks, fetched ahead in bounded memory. It has a position of its own.
+        """Return the bytes as blocks, fetched ahead in bounded memory.
+
+        The stream is an iterator of bytes with a position of its own.
 
         Args:
             start: The first byte.

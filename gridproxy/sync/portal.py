@@ -23,7 +23,8 @@ from gridproxy.runtime.progress import Progress
 from gridproxy.runtime.tasks import caller_thread
 
 T = TypeVar("T")
-I = TypeVar("I")
+R = TypeVar("R")
+Items = TypeVar("Items")
 
 # Seconds for which a client may talk to the server when it is closed at the end of the program.
 _CLOSING = 3.0
@@ -151,13 +152,13 @@ class _Call(Generic[T]):
         else:  # the exception came before the start
             self._jobs.put(None)
 
-    async def run(self, work: Callable[[], T]) -> T:  # type: ignore[override]
+    async def run(self, work: Callable[[], R]) -> R:
         """Run `work` in the thread that waits, or in a worker thread after that has been interrupted."""
         if not self._serving:
             return await to_thread.run_sync(work)
-        answer: asyncio.Future[tuple[T | None, BaseException | None]] = self._loop.create_future()
+        answer: asyncio.Future[tuple[R | None, BaseException | None]] = self._loop.create_future()
 
-        def set_answer(value: T | None, error: BaseException | None) -> None:
+        def set_answer(value: R | None, error: BaseException | None) -> None:
             if not answer.done():
                 answer.set_result((value, error))
 
@@ -232,8 +233,8 @@ def _check_thread(name: str, loop: asyncio.AbstractEventLoop) -> None:
         raise EventLoopRunning(name)
 
 
-def listed(items: I) -> I | list[Any]:
-    """Return the items of an iterable that may block or belong to the calling thread, such as a generator, as a list."""
+def listed(items: Items) -> Items | list[Any]:
+    """Return the items of an iterable as a list if it may block or belong to the calling thread, as a generator may."""
     if isinstance(items, Sequence | Mapping | Set) or not isinstance(items, Iterable):
         return items
     return list(items)

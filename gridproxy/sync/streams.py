@@ -11,15 +11,16 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from gridproxy.errors import BadOption, FileClosed
 from gridproxy.file import writing
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.gridfs.download import reader as download
+from gridproxy.gridfs.download.download import check_offset
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.upload import writer as upload
-from gridproxy.gridfs.upload.sources import Data, as_bytes
+from gridproxy.gridfs.upload.sources import as_bytes
 from gridproxy.runtime.with_blocks import error_that_ends_block
 
 from .portal import current_portal
@@ -27,9 +28,8 @@ from .portal import current_portal
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from .file import GridFile
-
 T = TypeVar("T")
+F = TypeVar("F")
 
 # Each change of threads takes about 50 microseconds, so what has arrived already comes along: at most this many items
 # or bytes, and no item that takes longer than this many seconds.
@@ -204,7 +204,7 @@ class Reader(io.RawIOBase):
         bases = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.info.length}
         if whence not in bases:
             raise BadOption(f"whence is 0 (start), 1 (position) or 2 (end), not {whence!r}")
-        self._position = download.check_offset(bases[whence] + offset, "the position")
+        self._position = check_offset(bases[whence] + offset, "the position")
         return self._position
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -217,7 +217,7 @@ class Reader(io.RawIOBase):
         """
         self._check_open()
         at = self._position - self._start
-        if size is not None and 0 <= size and 0 <= at <= len(self._piece) - size:
+        if size is not None and size >= 0 and 0 <= at <= len(self._piece) - size:
             data = self._piece[at : at + size]
         else:
             data = self._fetch("Reader.read", partial(self._reader.read, size))
@@ -464,16 +464,16 @@ class Writer(io.RawIOBase):
             self._portal.later(self._writer.abort)
 
 
-class NewFile:
-    """What `GridFile.new_file()` returns: the new file has begun. Leaving the `with` block ends it. `as` binds the file."""
+class NewFile(Generic[F]):
+    """What `GridFile.new_file()` returns. The new file has begun, and leaving the `with` block ends it."""
 
-    def __init__(self, file: GridFile, begun: writing.NewFile[AsyncGridFile]) -> None:
+    def __init__(self, file: F, begun: writing.NewFile[AsyncGridFile]) -> None:
         self._portal = current_portal()
         self._file = file
         self._begun = begun
         self._portal.call("AsyncGridFile.new_file", lambda: begun)
 
-    def __enter__(self) -> GridFile:
+    def __enter__(self) -> F:
         return self._file
 
     def __exit__(

@@ -26,7 +26,7 @@ Data = bytes | bytearray | memoryview | str
 
 @runtime_checkable
 class Readable(Protocol):
-    """A synchronous binary file, read from its current position: by a worker thread, or by the thread of a blocking call."""
+    """A synchronous binary file, read from its current position by a worker thread, or by that of a blocking call."""
 
     def read(self, size: int, /) -> bytes: ...
 
