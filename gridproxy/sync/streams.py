@@ -18,6 +18,7 @@ from gridproxy.file import writing
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.gridfs.download import reader as download
 from gridproxy.gridfs.download.download import check_offset
+from gridproxy.gridfs.records.chunks import Block
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.upload import writer as upload
 from gridproxy.gridfs.upload.sources import as_bytes
@@ -143,8 +144,7 @@ class Reader(io.RawIOBase):
         self._portal = current_portal()
         self._reader = reader
         self._position = 0
-        self._piece = b""  # fetched bytes
-        self._start = 0  # the offset of the piece in the file
+        self._block: Block | None = None  # fetched bytes
         self._portal.call("AsyncGridFile.open", lambda: reader)
 
     def __repr__(self) -> str:
@@ -216,10 +216,8 @@ class Reader(io.RawIOBase):
         ```
         """
         self._check_open()
-        at = self._position - self._start
-        if size is not None and size >= 0 and 0 <= at <= len(self._piece) - size:
-            data = self._piece[at : at + size]
-        else:
+        data = None if size is None or size < 0 else self._fetched(size)
+        if data is None:
             data = self._fetch("Reader.read", partial(self._reader.read, size))
         self._position += len(data)
         return data
@@ -247,11 +245,8 @@ class Reader(io.RawIOBase):
         ```
         """
         self._check_open()
-        at = self._position - self._start
-        end = self._piece.find(b"\n", at) + 1 if at >= 0 else 0
-        if end and (size is None or size < 0 or end - at <= size):
-            line = self._piece[at:end]
-        else:
+        line = self._fetched_line(size)
+        if not line:
             line = self._fetch("Reader.readline", partial(self._reader.readline, size))
         self._position += len(line)
         return line
@@ -260,11 +255,30 @@ class Reader(io.RawIOBase):
         async def reading() -> bytes:
             await self._reader.seek(self._position)
             data = await read()
-            # The rest of the chunk comes along, because small reads often follow.
-            self._start, self._piece = self._position + len(data), self._reader.peek()
+            self._block = self._reader.block  # for the next reads, which are often small
             return data
 
         return self._portal.call(name, reading)
+
+    def _fetched(self, size: int) -> bytes | None:
+        """Return `size` bytes from the position on, or None if they are not in the fetched block."""
+        block, position = self._block, self._position
+        if block is None or not block.offset <= position < block.end or size > block.end - position:
+            return None
+        pieces, at = block.pieces_from(position)
+        if at + size <= len(pieces[0]):
+            return pieces[0][at : at + size]
+        with memoryview(b"".join(pieces[: 2 + (at + size) // len(pieces[0])])) as joined:
+            return bytes(joined[at : at + size])
+
+    def _fetched_line(self, size: int | None) -> bytes:
+        """Return the next line if it is in one piece of the fetched block and short enough, else nothing."""
+        block, position = self._block, self._position
+        if block is None or not block.offset <= position < block.end:
+            return b""
+        pieces, at = block.pieces_from(position)
+        end = pieces[0].find(b"\n", at) + 1
+        return pieces[0][at:end] if size is None or size < 0 or end - at <= size else b""
 
     def close(self) -> None:
         """Close the reader and drop its fetched bytes.
@@ -275,7 +289,7 @@ class Reader(io.RawIOBase):
         """
         if not self.closed:
             super().close()
-            self._piece = b""
+            self._block = None
             self._portal.later(self._reader.aclose)  # it may be the garbage collector that closes a file
 
     def _check_open(self) -> None:

@@ -200,6 +200,11 @@ class Reader:
         """The file's record, or None before the first read."""
         return self._info
 
+    @property
+    def block(self) -> Block | None:
+        """The fetched bytes around the position, or None if there are none."""
+        return self._block
+
     def tell(self) -> int:
         """Return the position, in bytes from the start.
 
@@ -247,20 +252,6 @@ class Reader:
         async with self._lock:
             self._check_open()
             return await (self._read_rest() if size is None or size < 0 else self._gather(size))
-
-    def peek(self) -> bytes:
-        """Return bytes after the position that are fetched already, perhaps none. Does no I/O and does not move.
-
-        ```python
-        async with bucket.file(info.id).open() as reader:
-            await reader.read(4)
-            assert reader.peek() == b" content"
-        ```
-        """
-        if self.closed or self._block is None or not self._block.offset <= self._position < self._block.end:
-            return b""
-        pieces, at = self._block.pieces_from(self._position)
-        return pieces[0][at:]
 
     async def readline(self, size: int | None = -1) -> bytes:
         """Return the bytes up to and including the next newline, or all remaining ones. Empty at the end.
