@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextvars
+import ctypes
 import os
 import queue
 import sys
@@ -118,6 +119,7 @@ class _Call(Generic[T]):
                 stop.add_note(note)
             raise
         self._serving = False
+        del self._make  # tasks that go on after the call, such as those of a writer, refer to it through their context
         error, self._error = self._error, None
         if error is not None:
             try:
@@ -187,14 +189,23 @@ class _Process:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.portal: Portal | None = None
-        # The loop and the clients of a parent process cannot be closed here, and warn if they are dropped open.
-        self.inherited: list[Portal] = []
+        self._kept: list[object] = []
 
-    def forked(self) -> None:
-        self.lock = threading.Lock()
+    def before_fork(self) -> None:
         if self.portal is not None:
-            self.inherited.append(self.portal)
-            self.portal = None
+            # pymongo replaces the topology of each client in the new process.
+            self._kept = [self.portal, *(vars(client).get("_topology") for client in self.portal.clients.values())]
+
+    def after_fork_in_parent(self) -> None:
+        self._kept = []
+
+    def after_fork_in_child(self) -> None:
+        # What is connected belongs to the parent process and cannot be closed here. pymongo and asyncio write tracebacks
+        # if it is destroyed. With one more reference it never is, not even at the end of the program.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._kept))
+        self._kept = []
+        self.lock = threading.Lock()
+        self.portal = None
 
     def end(self) -> None:
         if self.portal is not None:
@@ -204,7 +215,11 @@ class _Process:
 
 _process = _Process()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.forked)
+    os.register_at_fork(
+        before=_process.before_fork,
+        after_in_parent=_process.after_fork_in_parent,
+        after_in_child=_process.after_fork_in_child,
+    )
 atexit.register(_process.end)
 
 

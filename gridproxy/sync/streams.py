@@ -472,10 +472,10 @@ class Writer(io.RawIOBase):
         if not self.closed:
             self._take()
             super().close()
+            self._portal.later(self._writer.abort)
             warnings.warn(
                 f"{self!r} was not closed, so it was not stored: use `with`", ResourceWarning, stacklevel=2, source=self
             )
-            self._portal.later(self._writer.abort)
 
 
 class NewFile(Generic[F]):
