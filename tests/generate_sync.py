@@ -314,9 +314,10 @@ def _arguments(arguments: ast.arguments) -> str:
 
 def _blocking(text: str) -> str:
     """Return a docstring with examples that block."""
+    text = text.replace("\\", "\\\\")
     for sentence, other in _SENTENCES.items():
         text = text.replace(sentence, other)
-    text = re.sub(r"\(await (.*?\))\)", r"\1", text)
+    text = re.sub(r"(?<!\w)\(await (.*?\))\)", r"\1", text)
     text = re.sub(r"\b(?:await |async (?=for|with))", "", text)
     text = text.replace("AsyncGridFile()", "bucket.file(None)").replace("AsyncGridFile", "GridFile")
     text = text.replace("gridproxy.transaction(client)", "client.transaction()")

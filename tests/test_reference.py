@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import inspect
 import re
@@ -15,9 +16,10 @@ from urllib.parse import unquote, urlsplit
 
 import pdoc.doc
 import pytest
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, MongoClient
 
 import gridproxy
+import gridproxy.sync
 
 from .reference import build
 
@@ -33,6 +35,7 @@ MODULES = [
     "gridproxy.errors",
     "gridproxy.fields",
     "gridproxy.http",
+    "gridproxy.sync",
     "gridproxy.testing",
 ]
 
@@ -142,6 +145,8 @@ async def test_every_example_runs(client: AsyncMongoClient[dict[str, Any]], conn
     }
     ran = []
     for number, (place, block) in enumerate(examples()):
+        if place.startswith("gridproxy.sync"):
+            continue
         # Each example has a stored file, a bucket and the record of a file in it.
         names["client"], names["file"] = client, gridproxy.AsyncGridFile()
         await names["file"].put(b"a marmot and another", filename="marmots.txt")
@@ -154,3 +159,23 @@ async def test_every_example_runs(client: AsyncMongoClient[dict[str, Any]], conn
     await client.drop_database("zoo")
     assert "gridproxy.Bucket" in ran
     assert "gridproxy.embedded" in ran
+
+
+def test_every_example_of_blocking_code_runs(mongodb_uri: str) -> None:
+    ran = []
+    for number, (place, block) in enumerate(examples()):
+        if not place.startswith("gridproxy.sync"):
+            continue
+        with gridproxy.sync.Client(mongodb_uri) as client:
+            bucket = client.bucket("zoo", f"blocking{number}")
+            info = bucket.upload(b"some content", filename="notes.txt", metadata={"owner": 7})
+            file = bucket.file(None)
+            file.put(b"a marmot and another", filename="marmots.txt")
+            names = {**vars(gridproxy.sync), "uri": mongodb_uri, "client": client, "bucket": bucket, "info": info}
+            exec(compile(block, place, "exec"), {**names, "file": file})
+            gc.collect()  # a reader that an example leaves open
+        ran.append(place)
+    with MongoClient[dict[str, Any]](mongodb_uri) as driver:
+        driver.drop_database("zoo")
+    assert "gridproxy.sync.Bucket.upload" in ran
+    assert "gridproxy.sync.Writer" in ran

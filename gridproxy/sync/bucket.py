@@ -268,7 +268,7 @@ class Bucket:
             UploadInProgress: They were published in a transaction that is not over.
 
         ```python
-        bucket.discardbucket.stage(b"a marmot")
+        bucket.discard(bucket.stage(b"a marmot"))
         ```
         """
         bucket = self.asynchronous()
@@ -426,7 +426,7 @@ class Bucket:
             CorruptFile: A record is not that of a file.
 
         ```python
-        assert listbucket.stat_many([info.id, "missing"]) == [info.id]
+        assert list(bucket.stat_many([info.id, "missing"])) == [info.id]
         ```
         """
         bucket = self.asynchronous()

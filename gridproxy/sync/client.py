@@ -46,7 +46,6 @@ class Client:
         self._connect = partial(AsyncMongoClient[dict[str, Any]], uri, **driver_options)
         self._closed = False
         self._current: tuple[Portal, AsyncMongoClient[dict[str, Any]]] | None = None
-        self._finalizer: weakref.finalize[[], Client] | None = None
         self.asynchronous()  # so that a wrong address is reported here
 
     def __repr__(self) -> str:

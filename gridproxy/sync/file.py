@@ -358,7 +358,7 @@ class GridFile:
 
         ```python
         with file.new_file(replace=True):
-            file.writelines(["one\n", b"two\n"])
+            file.writelines(["one\\n", b"two\\n"])
         ```
         """
         file = self.asynchronous()

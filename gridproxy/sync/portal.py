@@ -194,7 +194,7 @@ class _Process:
     def before_fork(self) -> None:
         if self.portal is not None:
             # pymongo replaces the topology of each client in the new process.
-            self._kept = [self.portal, *(vars(client).get("_topology") for client in self.portal.clients.values())]
+            self._kept = [self.portal, *(vars(client).get("_topology") for client in list(self.portal.clients.values()))]
 
     def after_fork_in_parent(self) -> None:
         self._kept = []

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from gridproxy.errors import BadOption, FileClosed
 from gridproxy.file import writing
@@ -21,13 +21,10 @@ from gridproxy.gridfs.download.download import check_offset
 from gridproxy.gridfs.records.chunks import Block
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.upload import writer as upload
-from gridproxy.gridfs.upload.sources import as_bytes
+from gridproxy.gridfs.upload.sources import Data, as_bytes
 from gridproxy.runtime.with_blocks import error_that_ends_block
 
 from .portal import current_portal
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -226,7 +223,7 @@ class Reader(io.RawIOBase):
         """Return all remaining bytes."""
         return self.read()
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
+    def readinto(self, buffer: bytearray | memoryview | Any, /) -> int:
         """Read the next bytes into a writable buffer and return their number, which is lower only at the end."""
         with memoryview(buffer).cast("B") as view:
             data = self.read(len(view))
@@ -357,7 +354,7 @@ class Writer(io.RawIOBase):
         """
         return self._written
 
-    def write(self, data: ReadableBuffer | str, /) -> int:
+    def write(self, data: Data | Any, /) -> int:
         """Write `data`, and wait while the server is slow.
 
         Args:
