@@ -194,14 +194,17 @@ class _Process:
     def before_fork(self) -> None:
         if self.portal is not None:
             # pymongo replaces the topology of each client in the new process.
-            self._kept = [self.portal, *(vars(client).get("_topology") for client in list(self.portal.clients.values()))]
+            self._kept = [
+                self.portal,
+                *(vars(client).get("_topology") for client in list(self.portal.clients.values())),
+            ]
 
     def after_fork_in_parent(self) -> None:
         self._kept = []
 
     def after_fork_in_child(self) -> None:
-        # What is connected belongs to the parent process and cannot be closed here. pymongo and asyncio write tracebacks
-        # if it is destroyed. With one more reference it never is, not even at the end of the program.
+        # What is connected belongs to the parent process and cannot be closed here. pymongo and asyncio write
+        # tracebacks if it is destroyed. With one more reference it never is, not even at the end of the program.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._kept))
         self._kept = []
         self.lock = threading.Lock()

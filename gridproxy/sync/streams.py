@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Self, TypeVar
 
 from gridproxy.errors import BadOption, FileClosed
 from gridproxy.file import writing
@@ -25,6 +25,17 @@ from gridproxy.gridfs.upload.sources import Data, as_bytes
 from gridproxy.runtime.with_blocks import error_that_ends_block
 
 from .portal import current_portal
+
+if TYPE_CHECKING:
+
+    class RawFile(io.RawIOBase, BinaryIO):
+        """A raw binary file, which checkers accept wherever a file is accepted."""
+
+        def __enter__(self) -> Self: ...
+        def write(self, data: Any, /) -> int: ...
+
+else:
+    RawFile = io.RawIOBase
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -109,7 +120,7 @@ class DownloadStream(Pulled[bytes]):
         """
         self._ended = True
         self._ready.clear()
-        self._portal.call("DownloadStream.aclose", self._stream.aclose)
+        self._portal.later(self._stream.aclose)  # it may be the destructor of a generator that closes the stream
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +129,7 @@ class DownloadStream(Pulled[bytes]):
         self.close()
 
 
-class Reader(io.RawIOBase):
+class Reader(RawFile):
     """A stored file that is open for reading: a binary file of the standard library, with a position of its own.
 
     `io.TextIOWrapper`, `csv`, `zipfile`, `tarfile`, Pillow and pandas read it. Opening it fetches the record and the
@@ -294,7 +305,7 @@ class Reader(io.RawIOBase):
             raise FileClosed(f"the reader of the file {self._reader.id!r} is closed: open() another one")
 
 
-class Writer(io.RawIOBase):
+class Writer(RawFile):
     """A new file that is open for writing: a binary file of the standard library. `close()` makes it visible.
 
     `io.TextIOWrapper`, `csv`, `zipfile`, `tarfile`, Pillow and pandas write to it. Closing a wrapper closes the file.
@@ -334,6 +345,11 @@ class Writer(io.RawIOBase):
     def info(self) -> FileInfo | None:
         """The info of the stored file, with its length in bytes. None before `close()`."""
         return self._writer.info
+
+    @property
+    def name(self) -> str:
+        """The name to store, for `io` and `gzip`. Empty if the file has none."""
+        return self._writer.upload.request.filename or ""
 
     @property
     def mode(self) -> str:

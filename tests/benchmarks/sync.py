@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.sync [--rounds 7] [--megabytes 100]
 
-Each row is the least of some rounds, in alternation. The ratio is that of our blocking call to the other one, so below 1
-the blocking call is faster. The stub server answers at once, so what is measured is the client.
+Each row is the least of some rounds, in alternation. The ratio is that of our blocking call to the other one, so below
+1 the blocking call is faster. The stub server answers at once, so what is measured is the client.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
+import math
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -23,16 +24,15 @@ from pymongo import AsyncMongoClient, MongoClient
 
 from gridproxy import Bucket
 from gridproxy import sync as blocking
-
 from tests.proxy import child_server
 
 from .interface import DATABASE
-
 from .servers import benchmark_server
 from .stub import stub_id
 
 _KILOBYTE = 1024
 _RECORDS = 500
+_PIECE = 64 * 1024
 Work = Callable[[], object]
 
 
@@ -80,57 +80,36 @@ def contenders(uri: str, options: dict[str, Any], bucket: str) -> Iterator[Conte
         runner.run(own.close())
 
 
-def seconds(works: list[Work | None], repeat: int, rounds: int) -> list[float | None]:
+def seconds(works: list[Work], repeat: int, rounds: int) -> list[float]:
     """Return the least seconds of each work, which take turns."""
-    least: list[float | None] = [None] * len(works)
+    least = [math.inf] * len(works)
     for _ in range(rounds + 1):  # the first one warms up
         for number, work in enumerate(works):
-            if work is None:
-                continue
             before = time.perf_counter()
             for _ in range(repeat):
                 work()
-            took = (time.perf_counter() - before) / repeat
-            best = least[number]
-            least[number] = took if best is None else min(best, took)
+            least[number] = min(least[number], (time.perf_counter() - before) / repeat)
     return least
 
 
-def rows_of_stub(all_: Contenders, size: int) -> Iterator[tuple[str, int, list[Work | None]]]:
+def rows_of_stub(all_: Contenders, size: int) -> Iterator[tuple[str, int, list[Work]]]:
     """Yield the name, the repetitions and the works (ours, asynchronous, pymongo) of each row."""
     ours, theirs, awaited = all_.ours, all_.theirs, all_.awaited
     for length in (_KILOBYTE, size):
-        name, data, id = _size_text(length), bytes(length), stub_id(length)
         repeat = 200 if length == _KILOBYTE else 1
-        yield (
-            f"upload {name}",
-            repeat,
-            [
-                lambda data=data: ours.upload(data),
-                all_.wait(lambda data=data: awaited.upload(data)),
-                lambda data=data: theirs.upload_from_stream("name", data),
-            ],
-        )
-        yield (
-            f"read {name}",
-            repeat,
-            [
-                lambda id=id: ours.read(id),
-                all_.wait(lambda id=id: awaited.read(id)),
-                lambda id=id: theirs.open_download_stream(id).read(),
-            ],
-        )
+        yield (f"upload {_size_text(length)}", repeat, _uploads(all_, bytes(length)))
+        yield (f"read {_size_text(length)}", repeat, _reads(all_, stub_id(length)))
 
     data, id = bytes(size), stub_id(size)
 
     def write(file: Any) -> None:
         with file:
-            shutil.copyfileobj(io.BytesIO(data), file)
+            shutil.copyfileobj(io.BytesIO(data), file, _PIECE)
 
     async def write_awaited() -> None:
         source = io.BytesIO(data)
         async with awaited.open_upload() as writer:
-            while block := source.read(shutil.COPY_BUFSIZE):
+            while block := source.read(_PIECE):
                 await writer.write(block)
 
     yield (
@@ -145,16 +124,16 @@ def rows_of_stub(all_: Contenders, size: int) -> Iterator[tuple[str, int, list[W
 
     async def copy_awaited() -> None:
         async with awaited.file(id).open() as reader:
-            while await reader.read(shutil.COPY_BUFSIZE):
+            while await reader.read(_PIECE):
                 pass
 
     yield (
         f"copy {_size_text(size)} in 64 KiB pieces",
         1,
         [
-            lambda: shutil.copyfileobj(ours.open(id), Nowhere()),
+            lambda: shutil.copyfileobj(ours.open(id), Nowhere(), _PIECE),
             all_.wait(copy_awaited),
-            lambda: shutil.copyfileobj(theirs.open_download_stream(id), Nowhere()),
+            lambda: shutil.copyfileobj(theirs.open_download_stream(id), Nowhere(), _PIECE),
         ],
     )
 
@@ -173,7 +152,23 @@ def rows_of_stub(all_: Contenders, size: int) -> Iterator[tuple[str, int, list[W
     )
 
 
-def rows_of_server(all_: Contenders) -> Iterator[tuple[str, int, list[Work | None]]]:
+def _uploads(all_: Contenders, data: bytes) -> list[Work]:
+    return [
+        lambda: all_.ours.upload(data),
+        all_.wait(lambda: all_.awaited.upload(data)),
+        lambda: all_.theirs.upload_from_stream("name", data),
+    ]
+
+
+def _reads(all_: Contenders, id: object) -> list[Work]:
+    return [
+        lambda: all_.ours.read(id),
+        all_.wait(lambda: all_.awaited.read(id)),
+        lambda: all_.theirs.open_download_stream(id).read(),
+    ]
+
+
+def rows_of_server(all_: Contenders) -> Iterator[tuple[str, int, list[Work]]]:
     """Yield the rows of records and of small files, which need a real server."""
     ours, theirs, awaited = all_.ours, all_.theirs, all_.awaited
     infos = ours.upload_many([bytes(_KILOBYTE)] * _RECORDS)
@@ -230,12 +225,9 @@ def _size_text(length: int) -> str:
     return f"{length // 1_000_000} MB" if length >= 1_000_000 else f"{length // 1024} KB"
 
 
-def _show(name: str, found: list[float | None]) -> None:
+def _show(name: str, found: list[float]) -> None:
     ours, awaited, theirs = found
-    assert ours is not None
-    cells = [f"{ours * 1000:10.3f} ms"]
-    cells += [f"{'-':>6}" if each is None else f"{ours / each:6.2f}" for each in (awaited, theirs)]
-    print(f"  {name:32} {'  '.join(cells)}", flush=True)
+    print(f"  {name:32} {ours * 1000:10.3f} ms  {ours / awaited:6.2f}  {ours / theirs:6.2f}", flush=True)
 
 
 def main() -> None:

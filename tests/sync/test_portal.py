@@ -103,12 +103,12 @@ def test_what_was_given_up_is_said_on_the_exception(blocking: Bucket, monkeypatc
 
 def blocking_calls(bucket: Bucket) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "Bucket.read", lambda: bucket.read(1)
-    yield "AsyncGridFile.exists", lambda: bucket.file(1).exists()
+    yield "AsyncGridFile.exists", bucket.file(1).exists
     yield "Bucket.find", lambda: list(bucket.find())
     yield "Bucket.stream", lambda: list(bucket.stream(1))
     yield "AsyncGridFile.open", lambda: bucket.open(1)
-    yield "Bucket.open_upload", lambda: bucket.create()
-    yield "AsyncGridFile.new_file", lambda: bucket.file(None).new_file()
+    yield "Bucket.open_upload", bucket.create
+    yield "AsyncGridFile.new_file", bucket.file(None).new_file
     yield "Bucket.delete_many", lambda: bucket.delete_many(iter([1]))
 
 
@@ -123,11 +123,9 @@ async def test_in_a_running_loop_a_call_raises_and_names_the_asynchronous_one(mo
     await asyncio.to_thread(client.close)
 
 
-async def test_the_loop_of_a_notebook_may_be_blocked(
-    blocking: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_loop_of_a_notebook_may_be_blocked(blocking: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     shell = types.SimpleNamespace(get_ipython=lambda: object())
-    monkeypatch.setitem(sys.modules, "IPython", shell)  # type: ignore[arg-type]  # as much of it as is asked for
+    monkeypatch.setitem(sys.modules, "IPython", shell)
     info = blocking.upload(b"from a cell")
     assert blocking.read(info.id) == b"from a cell"
 
