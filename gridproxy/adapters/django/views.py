@@ -70,7 +70,8 @@ class GridFSView(View):
             parts = _in_threads(content) if isinstance(request, ASGIRequest) else content
             response = StreamingHttpResponse(parts, status=reply.status)
         del response.headers["content-type"]
-        response.headers.update(dict(reply.fields))
+        for field, value in reply.fields:
+            response.headers[field] = value
         return response
 
 
