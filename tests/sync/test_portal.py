@@ -124,7 +124,7 @@ async def test_in_a_running_loop_a_call_raises_and_names_the_asynchronous_one(mo
 
 
 async def test_the_loop_of_a_notebook_may_be_blocked(blocking: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    shell = types.SimpleNamespace(get_ipython=lambda: object())
+    shell = types.SimpleNamespace(get_ipython=object)
     monkeypatch.setitem(sys.modules, "IPython", shell)
     info = blocking.upload(b"from a cell")
     assert blocking.read(info.id) == b"from a cell"

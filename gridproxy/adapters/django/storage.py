@@ -92,7 +92,7 @@ class GridFSStorage(Storage):
                 self._bucket = self._connect()
             return self._bucket
 
-    def file(self, name: str) -> GridFile:
+    def file(self, name: str | os.PathLike[str]) -> GridFile:
         """Return the newest file of a name, with its record.
 
         Raises:
@@ -103,26 +103,26 @@ class GridFSStorage(Storage):
         ```
         """
         with _not_found(name):
-            return self.bucket.by_name(name)
+            return self.bucket.by_name(str(name))
 
-    def _info(self, name: str) -> FileInfo:
+    def _info(self, name: str | os.PathLike[str]) -> FileInfo:
         info = self.file(name).info
         assert info is not None, "`by_name` returns the record, too"
         return info
 
-    def _revisions(self, name: str) -> list[object]:
-        return [info.id for info in self.bucket.find({"filename": {"$eq": name}})]
+    def _revisions(self, name: str | os.PathLike[str]) -> list[object]:
+        return [info.id for info in self.bucket.find({"filename": {"$eq": str(name)}})]
 
-    def _open(self, name: str, mode: str = "rb") -> GridFSFile:
+    def _open(self, name: str | os.PathLike[str], mode: str = "rb") -> GridFSFile:
         def read() -> Reader:
             with _not_found(name):
-                return self.bucket.by_name(name).open()
+                return self.bucket.by_name(str(name)).open()
 
         def write() -> tuple[Writer, Callable[[], object]]:
             older = self._revisions(name)
-            return self.bucket.create(filename=name), lambda: self.bucket.delete_many(older)
+            return self.bucket.create(filename=str(name)), lambda: self.bucket.delete_many(older)
 
-        return GridFSFile(name, mode, read, write)
+        return GridFSFile(str(name), mode, read, write)
 
     def _save(self, name: str, content: File) -> str:
         name = str(name).replace("\\", "/")
@@ -134,21 +134,24 @@ class GridFSStorage(Storage):
             return name
         # Another process may have stored a file of this name since it was available.
         while any(id != info.id for id in self._revisions(name)):
-            name = self.get_available_name(name)
+            other = self.get_available_name(name)
+            if other == name:
+                break  # a subclass keeps several files of one name, of which the newest is read
+            name = other
             self.bucket.rename(info.id, name)
         return name
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str | os.PathLike[str]) -> None:
         """Remove all revisions of a name. A missing file is not an error."""
         if not name:
             raise ValueError("The name must be given to delete().")
         self.bucket.delete_many(self._revisions(name))
 
-    def exists(self, name: str) -> bool:
+    def exists(self, name: str | os.PathLike[str]) -> bool:
         """Return whether there is a file of this name."""
         try:
-            self.bucket.by_name(name)
-        except FileMissing:
+            self.file(name)
+        except FileNotFoundError:
             return False
         return True
 
@@ -158,13 +161,13 @@ class GridFSStorage(Storage):
             return not max_length or len(name) <= max_length
         return bool(super().is_name_available(name, max_length))
 
-    def listdir(self, path: str) -> tuple[list[str], list[str]]:
+    def listdir(self, path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
         """Return the names of the directories and of the files in a directory.
 
         Raises:
             FileNotFoundError: No file is below `path`.
         """
-        folder = path.strip("/")
+        folder = str(path).strip("/")
         prefix = f"{folder}/" if folder not in ("", ".") else ""
         folders: set[str] = set()
         files: set[str] = set()
@@ -172,39 +175,39 @@ class GridFSStorage(Storage):
             name, slash, _ = (info.filename or "").removeprefix(prefix).partition("/")
             (folders if slash else files).add(name)
         if prefix and not folders | files:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         return sorted(folders), sorted(files)
 
-    def size(self, name: str) -> int:
+    def size(self, name: str | os.PathLike[str]) -> int:
         """Return the length in bytes."""
         return self._info(name).length
 
-    def url(self, name: str | None) -> str:
+    def url(self, name: str | os.PathLike[str] | None) -> str:
         """Return the address of a file. Whether the file exists is not checked."""
         base: str = (settings.MEDIA_URL if self._base_url is None else self._base_url).rstrip("/")
         if self._links is not None and name is not None:
-            return self._links.url(base, name, expires_in=self._expires_in)
-        path: str = filepath_to_uri(name) or ""
+            return self._links.url(base, str(name), expires_in=self._expires_in)
+        path: str = filepath_to_uri(None if name is None else str(name)) or ""
         return urljoin(f"{base}/", path.lstrip("/"))
 
-    def get_created_time(self, name: str) -> datetime:
+    def get_created_time(self, name: str | os.PathLike[str]) -> datetime:
         """Return the time when the file was stored: aware if `USE_TZ` is set, and otherwise in local time."""
         uploaded = self._info(name).upload_date
         if uploaded is None:
             raise NotImplementedError(f"the record of {name!r} has no date")
-        return uploaded if settings.USE_TZ else timezone.make_naive(uploaded)
+        return uploaded if settings.USE_TZ else timezone.make_naive(uploaded, timezone.get_default_timezone())
 
-    def get_modified_time(self, name: str) -> datetime:
+    def get_modified_time(self, name: str | os.PathLike[str]) -> datetime:
         """Return the same as `get_created_time`: content never changes, and a new file takes its place."""
         return self.get_created_time(name)
 
 
 @contextmanager
-def _not_found(name: str) -> Iterator[None]:
+def _not_found(name: object) -> Iterator[None]:
     try:
         yield
     except FileMissing as error:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from error
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(name)) from error
 
 
 def _source(content: File) -> Any:

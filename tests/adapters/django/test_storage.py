@@ -18,6 +18,7 @@ from django.core.files.uploadedfile import InMemoryUploadedFile, SimpleUploadedF
 from django.db import models
 from django.db.migrations.writer import MigrationWriter
 from django.test import override_settings
+from django.utils import timezone
 
 from gridproxy import BadFilename
 from gridproxy.adapters.django import GridFSFile, GridFSStorage
@@ -98,6 +99,15 @@ def test_two_processes_that_save_one_name_lose_no_file(storage: GridFSStorage) -
     assert [contents(storage, name) for name in names] == [b"%d" % number for number in range(8)]
 
 
+def test_a_subclass_may_keep_several_files_of_a_name(storage: GridFSStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GridFSStorage, "get_available_name", lambda _self, name, max_length=None: name)
+    for text in ("1", "2"):
+        assert storage.save("a.txt", ContentFile(text)) == "a.txt"
+    assert contents(storage, "a.txt") == b"2"
+    storage.delete("a.txt")
+    assert not storage.exists("a.txt")
+
+
 def test_a_storage_that_overwrites_keeps_one_file_of_a_name(mongodb_uri: str, storage: GridFSStorage) -> None:
     database = storage.bucket.asynchronous().database.name
     overwriting = GridFSStorage(uri=mongodb_uri, database=database, bucket="media", allow_overwrite=True)
@@ -132,7 +142,12 @@ def test_names_that_leave_the_storage_or_cannot_be_stored_are_refused(storage: G
     with pytest.raises(BadFilename):
         storage.save("a\0b", ContentFile(b"1"))
     assert storage.save(r"windows\a.txt", ContentFile(b"1")) == "windows/a.txt"
-    assert storage.save(PurePosixPath("path/a.txt"), ContentFile(b"1")) == "path/a.txt"
+    path = PurePosixPath("path/a.txt")
+    assert storage.save(path, ContentFile(b"1")) == "path/a.txt"
+    assert (storage.exists(path), storage.size(path), storage.open(path).read()) == (True, 1, b"1")
+    assert (storage.url(path), storage.listdir(path.parent)) == ("/media/path/a.txt", ([], ["a.txt"]))
+    storage.delete(path)
+    assert not storage.exists(path)
     with pytest.raises(NotImplementedError):
         storage.path("a.txt")
 
@@ -148,7 +163,7 @@ def test_a_missing_file_is_not_found(storage: GridFSStorage) -> None:
 @pytest.mark.parametrize("aware", [True, False])
 def test_times_are_aware_or_local_as_the_settings_say(storage: GridFSStorage, aware: bool) -> None:
     storage.save("a.txt", ContentFile(b"1"))
-    with override_settings(USE_TZ=aware, TIME_ZONE="Africa/Algiers"):
+    with override_settings(USE_TZ=aware, TIME_ZONE="Africa/Algiers"), timezone.override("Asia/Tokyo"):
         found = storage.get_created_time("a.txt")
         assert found == storage.get_modified_time("a.txt")
         now = datetime.now(UTC) if aware else (datetime.now(UTC) + timedelta(hours=1)).replace(tzinfo=None)
