@@ -192,28 +192,34 @@ class _Process:
         self._kept: list[object] = []
 
     def before_fork(self) -> None:
-        if self.portal is not None:
-            # pymongo replaces the topology of each client in the new process.
-            self._kept = [
-                self.portal,
-                *(vars(client).get("_topology") for client in list(self.portal.clients.values())),
-            ]
+        self._keep()
 
     def after_fork_in_parent(self) -> None:
         self._kept = []
 
     def after_fork_in_child(self) -> None:
-        # What is connected belongs to the parent process and cannot be closed here. pymongo and asyncio write
-        # tracebacks if it is destroyed. With one more reference it never is, not even at the end of the program.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._kept))
-        self._kept = []
+        # What is connected belongs to the parent process and cannot be closed here.
+        self._forget()
         self.lock = threading.Lock()
-        self.portal = None
 
     def end(self) -> None:
         if self.portal is not None:
+            self._keep()
             self.portal.stop()
-            self.portal = None
+            self._forget()
+
+    def _keep(self) -> None:
+        if self.portal is not None:
+            # pymongo replaces the topology of each client in a new process.
+            topologies = (vars(client).get("_topology") for client in list(self.portal.clients.values()))
+            self._kept = [self.portal, *self.portal.clients.values(), *topologies]
+
+    def _forget(self) -> None:
+        # pymongo and asyncio write tracebacks if what is kept is destroyed in a new process, or after its modules at the
+        # end of the program. With one more reference it never is.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._kept))
+        self._kept = []
+        self.portal = None
 
 
 _process = _Process()
