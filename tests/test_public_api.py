@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import gridproxy
-from gridproxy import AsyncGridFile, Bucket
+from gridproxy import AsyncGridFile, Bucket, sync
+from gridproxy.adapters.django import GridFSStorage
 
 PACKAGE = Path(gridproxy.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
@@ -23,7 +24,9 @@ EXTRAS = [
     "aiohttp",
     "attrs",
     "beanie",
+    "celery",
     "click",
+    "django",
     "fsspec",
     "httpx",
     "numpy",
@@ -136,6 +139,20 @@ verify await (id, *, session=, progress=)
 """
 
 
+# The other names of gridproxy.sync. Its Bucket and GridFile are compared with those above in tests/sync.
+CLIENT = """
+__init__ (uri, **driver_options)
+asynchronous ()
+bucket (database, name=, *, chunk_size=, checksum=, write_concern=, read_concern=, read_preference=, indexes=)
+close ()
+transaction ()
+"""
+
+STORAGE = """
+__init__ (*, uri, database, bucket=, base_url=, links=, expires_in=, allow_overwrite=, client_options=, bucket_options=)
+"""
+
+
 def parameters(function: Callable[..., object]) -> str:
     """Enough to see that a call which worked yesterday works today."""
     shown = []
@@ -164,9 +181,13 @@ def test_all_names_what_is_public_and_nothing_else() -> None:
     assert all(hasattr(gridproxy, name) for name in gridproxy.__all__)
 
 
-@pytest.mark.parametrize(("kind", "frozen"), [(AsyncGridFile, FILE), (Bucket, BUCKET)])
+@pytest.mark.parametrize(("kind", "frozen"), [(AsyncGridFile, FILE), (Bucket, BUCKET), (sync.Client, CLIENT)])
 def test_the_signatures_are_what_they_were(kind: type, frozen: str) -> None:
     assert list(public_members(kind)) == frozen.strip().splitlines()
+
+
+def test_the_options_of_the_storage_for_django_are_what_they_were() -> None:
+    assert next(iter(public_members(GridFSStorage))) == STORAGE.strip()
 
 
 @pytest.mark.parametrize("name", gridproxy.__all__)
@@ -193,7 +214,7 @@ def test_the_facade_has_no_logic() -> None:
 
 
 def test_importing_the_package_imports_no_extra_and_no_server() -> None:
-    code = "import gridproxy, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    code = "import gridproxy.sync, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "pymongo" in loaded

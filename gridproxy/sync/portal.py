@@ -215,8 +215,8 @@ class _Process:
             self._kept = [self.portal, *self.portal.clients.values(), *topologies]
 
     def _forget(self) -> None:
-        # pymongo and asyncio write tracebacks if what is kept is destroyed in a new process, or after its modules at the
-        # end of the program. With one more reference it never is.
+        # pymongo and asyncio write tracebacks if what is kept is destroyed in a new process, or after its modules at
+        # the end of the program. With one more reference it never is.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._kept))
         self._kept = []
         self.portal = None
