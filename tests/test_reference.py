@@ -6,6 +6,7 @@ import ast
 import gc
 import importlib
 import inspect
+import io
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -16,16 +17,20 @@ from urllib.parse import unquote, urlsplit
 
 import pdoc.doc
 import pytest
+from django.core.files import File
 from pymongo import AsyncMongoClient, MongoClient
 
 import gridproxy
 import gridproxy.sync
+from gridproxy.adapters.django import GridFSStorage
 
+from .adapters.django import conftest as _settings  # noqa: F401  # configures Django
 from .reference import build
 
 MODULES = [
     "gridproxy",
     "gridproxy.adapters.beanie",
+    "gridproxy.adapters.django",
     "gridproxy.adapters.document",
     "gridproxy.adapters.fsspec",
     "gridproxy.adapters.odmantic",
@@ -38,6 +43,10 @@ MODULES = [
     "gridproxy.sync",
     "gridproxy.testing",
 ]
+
+
+# Their examples block.
+BLOCKING = ("gridproxy.adapters.django", "gridproxy.sync")
 
 
 class Page(HTMLParser):
@@ -145,7 +154,7 @@ async def test_every_example_runs(client: AsyncMongoClient[dict[str, Any]], conn
     }
     ran = []
     for number, (place, block) in enumerate(examples()):
-        if place.startswith("gridproxy.sync"):
+        if place.startswith(BLOCKING):
             continue
         # Each example has a stored file, a bucket and the record of a file in it.
         names["client"], names["file"] = client, gridproxy.AsyncGridFile()
@@ -164,7 +173,7 @@ async def test_every_example_runs(client: AsyncMongoClient[dict[str, Any]], conn
 def test_every_example_of_blocking_code_runs(mongodb_uri: str) -> None:
     ran = []
     for number, (place, block) in enumerate(examples()):
-        if not place.startswith("gridproxy.sync"):
+        if not place.startswith(BLOCKING):
             continue
         with gridproxy.sync.Client(mongodb_uri) as client:
             bucket = client.bucket("zoo", f"blocking{number}")
@@ -172,6 +181,9 @@ def test_every_example_of_blocking_code_runs(mongodb_uri: str) -> None:
             file = bucket.file(None)
             file.put(b"a marmot and another", filename="marmots.txt")
             names = {**vars(gridproxy.sync), "uri": mongodb_uri, "client": client, "bucket": bucket, "info": info}
+            if "django" in place:
+                names |= {"GridFSStorage": GridFSStorage, "io": io, "File": File}
+                names["storage"] = GridFSStorage(uri=mongodb_uri, database="zoo", bucket=bucket.name)
             exec(compile(block, place, "exec"), {**names, "file": file})
             gc.collect()  # a reader that an example leaves open
         ran.append(place)

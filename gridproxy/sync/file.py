@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol, Self, Unpack, overload
+from typing import Any, ClassVar, Protocol, Self, Unpack, overload
 
 from gridproxy import bucket as asynchronous
 from gridproxy.file.file import AsyncGridFile
@@ -41,7 +41,7 @@ class GridFile:
     ```
     """
 
-    __hash__ = None  # type: ignore[assignment]  # the id changes
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # the id changes
 
     def __init__(self, bucket: Connected, file: AsyncGridFile) -> None:
         self.bucket: Connected = bucket

@@ -92,11 +92,11 @@ def seconds(works: list[Work], repeat: int, rounds: int) -> list[float]:
     return least
 
 
-def rows_of_stub(all_: Contenders, size: int) -> Iterator[tuple[str, int, list[Work]]]:
+def rows_of_stub(all_: Contenders, size: int, small: int) -> Iterator[tuple[str, int, list[Work]]]:
     """Yield the name, the repetitions and the works (ours, asynchronous, pymongo) of each row."""
     ours, theirs, awaited = all_.ours, all_.theirs, all_.awaited
     for length in (_KILOBYTE, size):
-        repeat = 200 if length == _KILOBYTE else 1
+        repeat = small if length == _KILOBYTE else 1
         yield (f"upload {_size_text(length)}", repeat, _uploads(all_, bytes(length)))
         yield (f"read {_size_text(length)}", repeat, _reads(all_, stub_id(length)))
 
@@ -235,6 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--megabytes", type=int, default=100)
+    parser.add_argument("--repeat", type=int, default=200, help="calls with 1 KB in one round")
     chosen = parser.parse_args()
     with ExitStack() as stack:
         port = stack.enter_context(child_server("tests.benchmarks.stub"))
@@ -242,7 +243,7 @@ def main() -> None:
         print(f"  {'':32} {'blocking':>13}  {'/async':>6}  {'/pymongo':>6}")
         print("stub server")
         stub = stack.enter_context(contenders(f"mongodb://127.0.0.1:{port}/", {}, "fs"))
-        for name, repeat, works in rows_of_stub(stub, chosen.megabytes * 1_000_000):
+        for name, repeat, works in rows_of_stub(stub, chosen.megabytes * 1_000_000, chosen.repeat):
             _show(name, seconds(works, repeat, chosen.rounds))
         print(label)
         server = stack.enter_context(contenders(uri, options, "fs"))

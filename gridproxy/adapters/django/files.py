@@ -23,6 +23,8 @@ class GridFSFile(File):
     ```
     """
 
+    file: IO[Any]
+
     def __init__(
         self, name: str, mode: str, read: Callable[[], Reader], write: Callable[[], tuple[Writer, Callable[[], object]]]
     ) -> None:

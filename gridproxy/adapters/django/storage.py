@@ -165,7 +165,7 @@ class GridFSStorage(Storage):
         """Return the names of the directories and of the files in a directory.
 
         Raises:
-            FileNotFoundError: No file is below `path`.
+            FileNotFoundError: There is no file in it.
         """
         folder = str(path).strip("/")
         prefix = f"{folder}/" if folder not in ("", ".") else ""

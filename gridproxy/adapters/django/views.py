@@ -23,11 +23,8 @@ class GridFSView(View):
     """Serve the files of a `GridFSStorage`, with ranges and conditional requests (RFC 9110), under WSGI and ASGI.
 
     It asks nobody for permission: wrap it, for example in Django's `login_required`, or give only public files to its
-    storage. The fields that protect against files of strangers are those of `gridproxy.http.describe`.
-
-    ```py
-    urlpatterns = [path("media/<path:name>", GridFSView.as_view(storage="default"))]
-    ```
+    storage. The fields that protect against files of strangers are those of `gridproxy.http.describe`. The pattern of
+    its address names the file: `"media/<path:name>"`.
     """
 
     http_method_names: ClassVar[list[str]] = ["get", "head", "options"]
