@@ -149,10 +149,10 @@ class _Call(Generic[T]):
     def _cancel(self) -> None:
         for answer in self._answers:
             answer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-        else:  # the exception came before the start
+        if self._task is None or self._task.done():  # the exception came before the start or after the end
             self._jobs.put(None)
+        else:
+            self._task.cancel()
 
     async def run(self, work: Callable[[], R]) -> R:
         """Run `work` in the thread that waits, or in a worker thread after that has been interrupted."""

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from gridproxy import EventLoopRunning
-from gridproxy.sync import Bucket, Client
+from gridproxy.sync import Bucket, Client, portal
 from gridproxy.sync.portal import current_portal
 
 
@@ -60,6 +60,26 @@ def test_ctrl_c_cancels_the_operation_which_takes_itself_back(blocking: Bucket, 
     assert time.monotonic() - before < 8
     assert list(blocking.find()) == []
     assert list(blocking.check()) == []
+
+
+@pytest.mark.parametrize("moment", ["before the start", "at the start", "after the end"])
+def test_an_exception_at_any_moment_is_raised_at_once(
+    blocking: Bucket, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    run_jobs, interrupted = portal._Call._run_jobs, []
+
+    def run_jobs_interrupted(call: Any) -> None:
+        if interrupted or moment == "after the end":
+            run_jobs(call)
+        if not interrupted:
+            interrupted.append(moment)
+            raise KeyboardInterrupt
+
+    if moment == "before the start":
+        monkeypatch.setattr(portal._Call, "_start", lambda _: None)
+    monkeypatch.setattr(portal._Call, "_run_jobs", run_jobs_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        blocking.stat_many([])
 
 
 @pytest.mark.usefixtures("_interruptible")
