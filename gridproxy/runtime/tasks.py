@@ -205,8 +205,8 @@ def seconds_for_clean_up(cause: BaseException | None) -> float | None:
     return None
 
 
-async def clean_up(work: Coroutine[Any, Any, object], cause: BaseException | None, left: str) -> None:
-    """Run the clean-up after the failure `cause`, in an empty context.
+async def clean_up(work: Coroutine[Any, Any, object], cause: BaseException | None, left: str) -> bool:
+    """Run the clean-up after the failure `cause`, in an empty context. Return whether it succeeded.
 
     An error of it is noted on `cause`, with what may be `left`, or raised if there is no cause. After a cancellation or
     a time limit it may take `SETTLE_SECONDS`, less the time that the write took since the cancellation.
@@ -224,12 +224,13 @@ async def clean_up(work: Coroutine[Any, Any, object], cause: BaseException | Non
         try:
             until = None if seconds is None else asyncio.get_running_loop().time() + seconds
             await run_to_completion(work, fresh=True, until=until)
-            return
+            return True
         except Exception as error:  # noqa: BLE001  # the caller has to see the first error
             failure = error
     if cause is None:
         raise failure
     cause.add_note(f"The clean-up failed too ({failure!r}): {left}")
+    return False
 
 
 async def in_thread(work: Callable[[], T], *, abandon: bool = False) -> T:

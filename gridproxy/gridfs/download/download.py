@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -28,6 +29,7 @@ from gridproxy.gridfs.records.chunks import (
 from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.server_clock import server_now
+from gridproxy.runtime.events import Event, log_event
 from gridproxy.runtime.tasks import end_tasks, gather, spawn
 
 from .head import SharedReads, read_head
@@ -233,8 +235,11 @@ class Download:
         except CorruptFile:
             # The upload may be running, or the secondary may lag: read once more, from the primary. The record is read
             # after the chunks, because a delete removes it first: if it still exists, missing chunks are really lost.
+            began = time.monotonic()
             documents = self._own(await self.store.find_chunks(self.id, wanted, primary=True))
             record = await self.store.find_record(self.id, self._session, primary=True)
+            size = sum(map(payload_size, documents))
+            log_event(Event.RETRIED, self.store, self.id, size=size, since=began, found=record is not None)
         if record is None:
             raise FileVanished(self.id)
         fresh = FileInfo.from_record(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
@@ -20,7 +21,9 @@ from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.gridfs.upload.commit import insert_small_files, withdraw_record
 from gridproxy.gridfs.upload.options import UploadRequest, check_record
 from gridproxy.gridfs.upload.sources import Source, open_source
+from gridproxy.gridfs.upload.staging import log_stored
 from gridproxy.gridfs.upload.upload import check_repeatable, open_prepared, upload_source
+from gridproxy.runtime.events import INFO, WARNING, Event, log_event
 from gridproxy.runtime.progress import Progress, report
 from gridproxy.runtime.tasks import clean_up, gather, run_to_completion
 
@@ -154,6 +157,7 @@ class _GroupedUpload:
         self._group: list[_SmallFile] = []
         self._group_bytes = 0
         self._done = 0
+        self._began = time.monotonic()
         self._outcome_unknown = False
 
     async def add(self, source: Source, request: UploadRequest) -> None:
@@ -179,7 +183,10 @@ class _GroupedUpload:
         if self._group:
             await run_to_completion(self._insert_group(), client=self._store.client)
             group, self._group, self._group_bytes = self._group, [], 0
-            await self._add_stored([FileInfo.from_record(each.record) for each in group])
+            infos = [FileInfo.from_record(each.record) for each in group]
+            for info in infos:
+                log_stored(self._store, info.id, info.length, self._began)
+            await self._add_stored(infos)
 
     async def _insert_group(self) -> None:
         # The garbage collector reads a chunk's age from its `_id`, and reading the sources may have taken long.
@@ -199,7 +206,23 @@ class _GroupedUpload:
 
     async def rollback(self, cause: BaseException) -> None:
         """Remove what this call has stored. A failure of the clean-up is noted on `cause`."""
-        await clean_up(self._remove(), cause, f"files of this call may be left in {self._store!r}.")
+        complete = False
+        try:
+            complete = await clean_up(self._remove(), cause, f"files of this call may be left in {self._store!r}.")
+        finally:
+            event = Event.OUTCOME_UNKNOWN if self._outcome_unknown else Event.ROLLED_BACK
+            complete = complete and not self._outcome_unknown
+            for each in self._group:
+                log_event(
+                    event,
+                    self._store,
+                    each.record["_id"],
+                    size=int(each.record["length"]),
+                    since=self._began,
+                    level=INFO if complete else WARNING,
+                    error=type(cause).__name__,
+                    complete=complete,
+                )
 
     async def _remove(self) -> None:
         if not self._outcome_unknown:

@@ -26,6 +26,7 @@ from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
 from gridproxy.gridfs.transactions.transaction_log import transaction_log_of
+from gridproxy.runtime.events import INFO, logger
 from gridproxy.runtime.progress import Progress, report
 
 from .batch_sender import BatchSender
@@ -33,7 +34,7 @@ from .commit import check_id_is_free
 from .content_check import ContentCheck, check_staged
 from .options import UploadRequest, check_record, upload_request
 from .sources import Data, Source, as_bytes, open_source
-from .staging import Staged, publish_staged
+from .staging import Staged, log_stored, publish_staged
 
 # Bytes that may be written without awaiting before `write` refuses.
 UNAWAITED_BYTES = 64 * 1024 * 1024
@@ -73,6 +74,7 @@ class Upload:
         self.id: object = ObjectId() if request.id is None else request.id
         self.chunk_size: int = request.chunk_size or store.chunk_size
         self.length: int = 0
+        self.began: float = time.monotonic()
         self._progress = progress
         self._total = total  # the expected number of bytes, None if it is unknown
         self._reported = -1
@@ -208,6 +210,8 @@ class Upload:
         record = await self._end(self._publish)
         self.state = State.STORED
         self.info = FileInfo.from_record(record)
+        if logger.isEnabledFor(INFO):
+            log_stored(self.store, self.id, self.length, self.began, self.session)
         return self.info
 
     async def stage(self) -> Staged:
@@ -295,13 +299,17 @@ class Upload:
             await self._rollback(cause)
         elif self.state is not State.CLOSING:
             self._sender.undo_log.abandon_record()
-            await self._sender.rollback(cause)
+            await self._sender.rollback(cause, size=self.length, since=self.began)
 
     async def _rollback(self, cause: BaseException | None) -> None:
         self.state = State.ABORTED
         self._batch, self._splitter = [], Splitter(self.chunk_size)
         self._ready.clear()
-        await self._sender.rollback(cause)
+        await self._sender.rollback(cause, size=self.length, since=self.began)
+
+    def log_refusal(self, error: BaseException) -> None:
+        """Log that this upload was refused before anything was sent."""
+        self._sender.undo_log.log_end(error, size=self.length, since=self.began)
 
 
 class Written(int):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from types import TracebackType
 from typing import Any
 
-from gridproxy.errors import FileClosed
+from gridproxy.errors import FileClosed, GridProxyError
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
 from gridproxy.runtime.progress import Progress
@@ -72,7 +72,11 @@ class Writer:
             BadId, BadMetadata, BadOption: BSON cannot store a value, or the record is too large.
         """
         if self.upload.state is State.NEW:
-            await self.upload.start()
+            try:
+                await self.upload.start()
+            except GridProxyError as error:
+                self.upload.log_refusal(error)
+                raise
         return self
 
     def __await__(self) -> Generator[object, None, Writer]:
