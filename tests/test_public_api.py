@@ -28,6 +28,7 @@ EXTRAS = [
     "httpx",
     "numpy",
     "odmantic",
+    "opentelemetry",
     "puremagic",
     "pydantic",
     "rich",

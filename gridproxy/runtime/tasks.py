@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import logging
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -26,7 +25,9 @@ from pymongo.errors import NetworkTimeout, PyMongoError
 from gridproxy.errors import AsyncioRequired
 
 from .deadlines import reach_server, seconds_left, wait_in_line
+from .events import logger
 from .session_lock import fresh_context, lock
+from .tracing import context_with, current_trace
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -38,8 +39,6 @@ _CANCELS = 20
 _PAUSE = 0.05
 # The key of the moment, in the loop's time, until which clean-ups after a cancellation may take.
 _UNTIL = "gridproxy_until"
-
-_log = logging.getLogger("gridproxy")
 
 # The event loop keeps only weak references, and a task has to finish even if its starter was garbage collected.
 _running: set[asyncio.Task[Any]] = set()
@@ -187,7 +186,7 @@ def _raise_given_up(cancelled: asyncio.CancelledError | None) -> NoReturn:
         "What was sent may still happen. No chunk of a file that may be stored was removed, and collect_garbage() "
         "removes what is left."
     )
-    _log.warning(message)
+    logger.warning(message)
     if cancelled is None:
         raise NetworkTimeout(message)
     cancelled.add_note(message)
@@ -285,10 +284,13 @@ class Limit(asyncio.Semaphore):
 
 
 class SharedTask(Generic[T]):
-    """Work that several callers wait for, in an empty context. It is cancelled if all of them were cancelled."""
+    """Work that several callers wait for, in an empty context with the span of the first one.
+
+    It is cancelled if all of them were cancelled.
+    """
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
-        self._task = spawn(work, context=contextvars.Context())
+        self._task = spawn(work, context=context_with(current_trace()))
         self._waiting = 0
 
     @property

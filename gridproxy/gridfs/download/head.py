@@ -7,10 +7,10 @@ while four others are running. No read waits for a timer.
 from __future__ import annotations
 
 import asyncio
-import logging
+import sys
 from collections import deque
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bson import ObjectId
 from bson.codec_options import CodecOptions
@@ -23,11 +23,14 @@ from gridproxy.gridfs.store.collections import Record, Session, Store, place
 from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.client_state import Client
 from gridproxy.runtime.deadlines import seconds_left
-from gridproxy.runtime.session_lock import fresh_context, running_loop
+from gridproxy.runtime.events import logger
+from gridproxy.runtime.session_lock import running_loop
 from gridproxy.runtime.tasks import both, end_tasks, spawn
+from gridproxy.runtime.tracing import API, context_with, current_trace
 from gridproxy.runtime.weak_identity_map import WeakIdentityMap
 
-_logger = logging.getLogger("gridproxy")
+if TYPE_CHECKING:
+    from opentelemetry.context import Context as TraceContext
 
 # The most bytes of chunks to ask for in one document. A document has at most 16 MB.
 _DOCUMENT_BYTES = 8 * 1024 * 1024
@@ -99,6 +102,7 @@ class _Waiting:
         self.answer: asyncio.Future[Head | None] = answer
         self.group: list[_Waiting] = []
         self.task: asyncio.Task[None] | None = None  # of the group
+        self.trace: TraceContext | None = current_trace() if API in sys.modules else None
 
 
 class SharedReads:
@@ -159,7 +163,8 @@ class SharedReads:
             if len(group) == 1:
                 group[0].answer.set_result(None)
                 continue
-            task = spawn(self._read(group), context=fresh_context())
+            # Several downloads have this read in common. Its span is a child of the first one's.
+            task = spawn(self._read(group), context=context_with(group[0].trace))
             for each in group:
                 each.group, each.task = group, task
 
@@ -183,7 +188,7 @@ class SharedReads:
                     if not each.answer.done():
                         each.answer.set_result(head)
         except Exception as error:  # noqa: BLE001  # each read asks again, and raises its own error
-            _logger.debug("%d reads of %r ask alone after %r", len(group), group[0].store, error)
+            logger.debug("%d reads of %r ask alone after %r", len(group), group[0].store, error)
         finally:
             for each in group:
                 if not each.answer.done():

@@ -26,6 +26,7 @@ from gridproxy.gridfs.upload.upload import check_repeatable, open_prepared, uplo
 from gridproxy.runtime.events import INFO, WARNING, Event, log_event
 from gridproxy.runtime.progress import Progress, report
 from gridproxy.runtime.tasks import clean_up, gather, run_to_completion
+from gridproxy.runtime.tracing import UPLOAD, traced
 
 from .delete import remove_files
 
@@ -121,16 +122,19 @@ async def upload_many(
         check_repeatable(open_source(sources), session)
     uploads = _GroupedUpload(store, session, progress)
     pairs = sources.items() if isinstance(sources, Mapping) else ((None, source) for source in sources)
-    try:
-        await ensure_indexes(store)
-        for name, source in pairs:
-            async with open_prepared(source, request.encoding, session) as opened:
-                named = request.completed_by(name or opened.name, opened.content_type)
-                await uploads.add(opened, named.keeping(opened.metadata))
-        await uploads.flush()
-    except BaseException as error:
-        await uploads.rollback(error)
-        raise
+    with traced(UPLOAD, store) as span:
+        try:
+            await ensure_indexes(store)
+            for name, source in pairs:
+                async with open_prepared(source, request.encoding, session) as opened:
+                    named = request.completed_by(name or opened.name, opened.content_type)
+                    await uploads.add(opened, named.keeping(opened.metadata))
+            await uploads.flush()
+        except BaseException as error:
+            await uploads.rollback(error)
+            raise
+        if span is not None:
+            span.describe(size=uploads.done, files=len(uploads.infos))
     return uploads.infos
 
 
@@ -156,7 +160,7 @@ class _GroupedUpload:
         self._progress = progress
         self._group: list[_SmallFile] = []
         self._group_bytes = 0
-        self._done = 0
+        self.done = 0
         self._began = time.monotonic()
         self._outcome_unknown = False
 
@@ -201,8 +205,8 @@ class _GroupedUpload:
 
     async def _add_stored(self, infos: list[FileInfo]) -> None:
         self.infos += infos
-        self._done += sum(info.length for info in infos)
-        await report(self._progress, self._done, None)
+        self.done += sum(info.length for info in infos)
+        await report(self._progress, self.done, None)
 
     async def rollback(self, cause: BaseException) -> None:
         """Remove what this call has stored. A failure of the clean-up is noted on `cause`."""

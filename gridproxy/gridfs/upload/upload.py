@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import sys
 import time
 import warnings
 from collections import deque
@@ -28,6 +29,7 @@ from gridproxy.gridfs.store.indexes import ensure_indexes
 from gridproxy.gridfs.transactions.transaction_log import transaction_log_of
 from gridproxy.runtime.events import INFO, logger
 from gridproxy.runtime.progress import Progress, report
+from gridproxy.runtime.tracing import API, UNTRACED, UPLOAD, TransferSpan, active, traced
 
 from .batch_sender import BatchSender
 from .commit import check_id_is_free
@@ -75,6 +77,7 @@ class Upload:
         self.chunk_size: int = request.chunk_size or store.chunk_size
         self.length: int = 0
         self.began: float = time.monotonic()
+        self.span: TransferSpan | None = None  # of an upload that is written piece by piece
         self._progress = progress
         self._total = total  # the expected number of bytes, None if it is unknown
         self._reported = -1
@@ -329,7 +332,8 @@ class Written(int):
         return written
 
     def __await__(self) -> Generator[Any, None, int]:
-        yield from self._upload.flow().__await__()
+        with active(self._upload.span):
+            yield from self._upload.flow().__await__()
         return int(self)
 
 
@@ -343,7 +347,12 @@ async def upload_source(
 ) -> FileInfo:
     """Store all of `source`. After an error nothing is left, except perhaps after `OutcomeUnknown`."""
     if not isinstance(source, Staged):
-        return await (await _receive(store, source, request, session, progress)).finish()
+        with traced(UPLOAD, store) if API in sys.modules else UNTRACED as span:
+            upload = await _receive(store, source, request, session, progress)
+            info = await upload.finish()
+            if span is not None:
+                span.describe(size=upload.length, id=upload.id)
+            return info
     if not source.store.same_as(store):
         raise BadOption(f"{source!r} cannot become a file of {store!r}")
     if request != upload_request(encoding=request.encoding, limits=request.limits):
@@ -357,7 +366,12 @@ async def stage_source(
     store: Store, source: object, request: UploadRequest, *, progress: Progress | None = None
 ) -> Staged:
     """Store the chunks of all of `source` without a record."""
-    return await (await _receive(store, source, request, None, progress, staging=True)).stage()
+    with traced(UPLOAD, store) as span:
+        upload = await _receive(store, source, request, None, progress, staging=True)
+        staged = await upload.stage()
+        if span is not None:
+            span.describe(size=upload.length, id=upload.id)
+        return staged
 
 
 async def _receive(
