@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,15 @@ from gridproxy import Bucket
 
 pytest_plugins = ["gridproxy.testing.plugin"]
 
-NAMES: list[str] = []
+
+@pytest.fixture
+def used(gridfs_server: str) -> Iterator[list[str]]:
+    """Return a list for names of databases, which have to be gone after the test. Request it first."""
+    names: list[str] = []
+    yield names
+    with MongoClient[dict[str, Any]](gridfs_server) as client:
+        assert names
+        assert not set(names) & set(client.list_database_names())
 
 
 @pytest.fixture
@@ -34,23 +43,19 @@ async def stored(gridfs_bucket: Bucket) -> Any:
 
 @pytest.mark.parametrize("time", range(2))
 async def test_each_test_has_an_empty_bucket_in_its_loop(
-    time: int, stored: Any, gridfs_bucket: Bucket, gridfs_database: AsyncDatabase[dict[str, Any]]
+    used: list[str], time: int, stored: Any, gridfs_bucket: Bucket, gridfs_database: AsyncDatabase[dict[str, Any]]
 ) -> None:
     assert [info.id async for info in gridfs_bucket.find()] == [stored]
     assert gridfs_bucket.database is gridfs_database
-    NAMES.append(gridfs_database.name)
+    used.append(gridfs_database.name)
 
 
-def test_a_test_that_does_not_await_has_a_database(gridfs_sync_database: Database[dict[str, Any]]) -> None:
+def test_a_test_that_does_not_await_has_a_database(
+    used: list[str], gridfs_sync_database: Database[dict[str, Any]]
+) -> None:
     gridfs_sync_database["animals"].insert_one({"name": "marmot"})
     assert gridfs_sync_database["animals"].count_documents({}) == 1
-    NAMES.append(gridfs_sync_database.name)
-
-
-def test_the_databases_of_earlier_tests_are_gone(gridfs_server: str) -> None:
-    assert len(set(NAMES)) == len(NAMES) == 3
-    with MongoClient[dict[str, Any]](gridfs_server) as client:
-        assert not set(NAMES) & set(client.list_database_names())
+    used.append(gridfs_sync_database.name)
 
 
 def run(folder: Path, text: str, uri: str, *options: str) -> str:
