@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,9 +59,12 @@ def test_a_test_that_does_not_await_has_a_database(
     used.append(gridfs_sync_database.name)
 
 
+CONFTEST = 'pytest_plugins = ["gridproxy.testing.plugin"]\n'
+
+
 def run(folder: Path, text: str, uri: str, *options: str) -> str:
     """Run pytest on a file with these tests, and return what it printed."""
-    (folder / "conftest.py").write_text('pytest_plugins = ["gridproxy.testing.plugin"]\n', encoding="utf-8")
+    (folder / "conftest.py").write_text(CONFTEST, encoding="utf-8")
     (folder / "test_them.py").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-rsfE", "-W", "error", "-p", "no:cacheprovider", "-p", "no:xdist"]
     environment = {**os.environ, "MONGODB_URI": uri}
@@ -68,6 +72,13 @@ def run(folder: Path, text: str, uri: str, *options: str) -> str:
         [*command, *options], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     return done.stdout + done.stderr
+
+
+def test_the_tests_of_the_guide_pass(tmp_path: Path, mongodb_uri: str) -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs/running.md").read_text(encoding="utf-8")
+    conftest, tests = re.findall(r"^```py\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
+    assert conftest == CONFTEST
+    assert "2 passed" in run(tmp_path, tests, mongodb_uri, "-p", "no:asyncio")
 
 
 MISUSES = """
