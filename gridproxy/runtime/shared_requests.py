@@ -100,7 +100,7 @@ class SharedRequests(ABC, Generic[Item, Answer]):
         try:
             await self.answer(group)
         except Exception as error:  # noqa: BLE001  # each caller asks again, and raises its own error
-            logger.debug("%d requests ask alone after %r", len(group), error)
+            logger.debug("%d requests ask alone after %s", len(group), type(error).__name__)
         finally:
             for each in group:
                 if not each.answer.done():

@@ -65,12 +65,14 @@ class TransferSpan:
         if files is not None:
             self._span.set_attribute("gridfs.files", files)
 
-    def end(self, error: BaseException | None = None) -> None:
-        """End the span, as a failed one if there was an error."""
+    def end(self, error: BaseException | None = None, *, size: int | None = None) -> None:
+        """End the span, as a failed one if there was an error. `size` is the number of bytes."""
         from opentelemetry.trace import StatusCode  # noqa: PLC0415  # optional
 
         if self._is_over:
             return
+        if size is not None:
+            self.describe(size=size)
         self._is_over = True
         if error is not None:
             kind = type(error)

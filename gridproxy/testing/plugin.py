@@ -82,7 +82,8 @@ def _fixture_for(request: pytest.FixtureRequest) -> str:
             pytest.skip("gridproxy needs asyncio, because pymongo's AsyncMongoClient does")
         return "_gridfs_database_anyio"
     marker = request.node.get_closest_marker("asyncio")
-    if marker is None or not request.config.pluginmanager.hasplugin("asyncio"):
+    plugins = request.config.pluginmanager
+    if marker is None or not any(map(plugins.hasplugin, ("asyncio", "pytest_asyncio.plugin"))):
         pytest.fail(
             "gridfs_database and gridfs_bucket are for asynchronous tests: mark the test with pytest.mark.anyio, or "
             "with pytest.mark.asyncio of pytest-asyncio. A test that does not await uses gridfs_sync_database",

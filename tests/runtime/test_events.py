@@ -102,6 +102,12 @@ async def abort(bucket: Bucket) -> None:
             raise ZeroDivisionError
 
 
+async def failed_in_a_transaction(bucket: Bucket) -> None:
+    with pytest.raises(ConnectionError):
+        async with gridproxy.transaction(bucket.database.client) as tx:
+            await bucket.upload(failing_source(), session=tx.session)
+
+
 async def refused_by_size(bucket: Bucket) -> None:
     file = AsyncGridFile(options=FileOptions(bucket=bucket, max_size=3))
     with pytest.raises(GridProxyError):
@@ -152,6 +158,16 @@ async def unknown(bucket: Bucket) -> None:
         await bucket.upload(bytes(300))
 
 
+async def unknown_many(bucket: Bucket) -> None:
+    with (
+        patch.object(Store, "insert_small_files", side_effect=AutoReconnect(SECRET)),
+        patch.object(Store, "insert_chunks", side_effect=AutoReconnect(SECRET)),
+        patch("gridproxy.gridfs.upload.commit._PAUSE", 0),
+        pytest.raises(OutcomeUnknown),
+    ):
+        await bucket.upload_many([b"1"])
+
+
 async def read_from_the_primary(bucket: Bucket) -> None:
     info = await bucket.upload(bytes(200))
     chunks = await bucket.store.chunks.find({}).sort("n").to_list()
@@ -185,6 +201,10 @@ SCENES: dict[str, tuple[Callable[[Bucket], Awaitable[None]], list[str]]] = {
         abort,
         ["stored bytes=3 transaction=True", "rolled back bytes=3 error=ZeroDivisionError complete=True"],
     ),
+    "failed in a transaction": (
+        failed_in_a_transaction,
+        ["rolled back bytes=300 error=ConnectionError complete=True"],
+    ),
     "too large": (refused_by_size, ["refused bytes=0 error=TooLarge complete=True"]),
     "taken id": (
         refused_by_id,
@@ -195,6 +215,7 @@ SCENES: dict[str, tuple[Callable[[Bucket], Awaitable[None]], list[str]]] = {
     "failed, many": (failed_many, ["rolled back bytes=1 error=ConnectionError complete=True"]),
     "aborted": (aborted, ["rolled back bytes=300 complete=True"]),
     "unknown": (unknown, ["outcome unknown bytes=300 error=OutcomeUnknown complete=False"]),
+    "unknown, many": (unknown_many, ["outcome unknown bytes=1 error=OutcomeUnknown complete=False"]),
     "retried": (read_from_the_primary, [STORED(200), "retried on the primary bytes=200 found=True"]),
     "garbage": (
         collect,

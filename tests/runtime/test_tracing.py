@@ -160,6 +160,7 @@ async def drop(bucket: Bucket) -> None:
     info = await bucket.upload(bytes(900))
     await anext(aiter(bucket.stream(info.id)))
     gc.collect()
+    await asyncio.sleep(0)
 
 
 async def read_known(bucket: Bucket) -> None:

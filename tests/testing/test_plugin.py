@@ -66,8 +66,9 @@ def run(folder: Path, text: str, uri: str, *options: str) -> str:
     """Run pytest on a file with these tests, and return what it printed."""
     (folder / "conftest.py").write_text(CONFTEST, encoding="utf-8")
     (folder / "test_them.py").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-rsfE", "-W", "error", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    environment = {**os.environ, "MONGODB_URI": uri}
+    command = [sys.executable, "-m", "pytest", "-q", "-rsfE", "-W", "error", "-p", "no:cacheprovider"]
+    # The plugins of other packages take a second to load.
+    environment = {**os.environ, "MONGODB_URI": uri, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
         [*command, *options], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
@@ -78,7 +79,7 @@ def test_the_tests_of_the_guide_pass(tmp_path: Path, mongodb_uri: str) -> None:
     guide = (Path(__file__).resolve().parents[2] / "docs/running.md").read_text(encoding="utf-8")
     conftest, tests = re.findall(r"^```py\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
     assert conftest == CONFTEST
-    assert "2 passed" in run(tmp_path, tests, mongodb_uri, "-p", "no:asyncio")
+    assert "2 passed" in run(tmp_path, tests, mongodb_uri, "-p", "anyio")
 
 
 MISUSES = """
@@ -93,7 +94,7 @@ async def test_on_trio(anyio_backend, gridfs_bucket): ...
 
 
 def test_a_test_that_cannot_use_the_fixtures_is_told_why(tmp_path: Path, mongodb_uri: str) -> None:
-    printed = run(tmp_path, MISUSES, mongodb_uri, "-p", "no:asyncio")
+    printed = run(tmp_path, MISUSES, mongodb_uri, "-p", "anyio")
     assert "2 skipped, 1 error" in printed
     assert "needs asyncio, because pymongo's AsyncMongoClient does" in printed
     assert "are for asynchronous tests: mark the test with pytest.mark.anyio" in printed
@@ -123,9 +124,9 @@ MARK = "@pytest.mark.asyncio"
 @pytest.mark.parametrize(
     ("mark", "options", "loops"),
     [
-        ("", ["-o", "asyncio_mode=auto"], 2),
-        (MARK, [], 2),
-        (f'{MARK}(loop_scope="module")', [], 1),
+        ("", ["-p", "asyncio", "-o", "asyncio_mode=auto"], 2),
+        (MARK, ["-p", "asyncio"], 2),
+        (f'{MARK}(loop_scope="module")', ["-p", "pytest_asyncio.plugin", "-p", "anyio"], 1),
     ],
     ids=["auto", "strict", "a loop for the module"],
 )

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 
 from gridproxy.errors import BadOption, CorruptFile, FileClosed, FileMissing, FileVanished, shown
 from gridproxy.gridfs.records.chunks import (
@@ -108,10 +109,11 @@ class Download:
 
     def __del__(self) -> None:
         # Dropped before its end: cancel the running reads in their own loop.
-        if self._fetching and self._loop is not None and not self._loop.is_closed():
+        if self._loop is not None and not self._loop.is_closed():
             for _, task in self._fetching:
                 self._loop.call_soon_threadsafe(task.cancel)
-        self._end_span()
+            if self._span is not None:
+                self._loop.call_soon_threadsafe(partial(self._span.end, size=self.next_offset - self._start))
 
     async def aclose(self) -> None:
         """Cancel the running reads and wait for them. A task that waits in `next` gets `FileClosed`."""
@@ -125,12 +127,12 @@ class Download:
         """Start the span at the first read, and make it the parent of the reads that begin in the block."""
         if self._span is None and API in sys.modules:
             self._span = start_span(DOWNLOAD, self.store, self.id)
+            self._loop = asyncio.get_running_loop()
         return UNTRACED if self._span is None else self._span.active(final=True)
 
     def _end_span(self) -> None:
         if self._span is not None:
-            self._span.describe(size=self.next_offset - self._start)
-            self._span.end()
+            self._span.end(size=self.next_offset - self._start)
 
     def _check_open(self) -> None:
         if self._closed:

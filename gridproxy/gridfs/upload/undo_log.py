@@ -108,13 +108,12 @@ class UndoLog:
         finally:
             for insert in in_flight:
                 insert.cancel()  # it has ended, unless the clean-up was given up
-            self.log_end(cause, complete=complete, size=size, since=since)
+            if not self._is_over:  # a transaction rolls back again what has failed in it
+                self._is_over = True
+                self.log_end(cause, complete=complete, size=size, since=since)
 
-    def log_end(self, cause: BaseException | None, *, complete: bool = True, size: int, since: float) -> None:
-        """Log once why there is no file, and whether anything is left of it."""
-        if self._is_over:
-            return
-        self._is_over = True
+    def log_end(self, cause: BaseException | None, *, complete: bool, size: int, since: float) -> None:
+        """Log why there is no file, and whether everything of it was removed."""
         event = Event.REFUSED if isinstance(cause, _REFUSALS) else Event.ROLLED_BACK
         if self._outcome_unknown:
             event, complete = Event.OUTCOME_UNKNOWN, False

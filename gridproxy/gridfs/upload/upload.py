@@ -310,9 +310,9 @@ class Upload:
         self._ready.clear()
         await self._sender.rollback(cause, size=self.length, since=self.began)
 
-    def log_refusal(self, error: BaseException) -> None:
-        """Log that this upload was refused before anything was sent."""
-        self._sender.undo_log.log_end(error, size=self.length, since=self.began)
+    def log_failure(self, error: BaseException) -> None:
+        """Log that this upload could not start."""
+        self._sender.undo_log.log_end(error, complete=True, size=self.length, since=self.began)
 
 
 class Written(int):

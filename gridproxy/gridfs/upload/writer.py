@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from types import TracebackType
 from typing import Any
 
-from gridproxy.errors import FileClosed, GridProxyError
+from gridproxy.errors import FileClosed
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
 from gridproxy.runtime.progress import Progress
@@ -79,8 +79,7 @@ class Writer:
                     await self.upload.start()
             except BaseException as error:
                 self._end_span(error)
-                if isinstance(error, GridProxyError):
-                    self.upload.log_refusal(error)
+                self.upload.log_failure(error)
                 raise
         return self
 
@@ -198,8 +197,7 @@ class Writer:
 
     def _end_span(self, error: BaseException | None = None) -> None:
         if self.upload.span is not None:
-            self.upload.span.describe(size=self.upload.length)
-            self.upload.span.end(error)
+            self.upload.span.end(error, size=self.upload.length)
 
     async def abort(self, cause: BaseException | None = None) -> None:
         """Remove what was sent. After `close()` or an earlier `abort()` this has no effect.
