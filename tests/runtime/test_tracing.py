@@ -18,7 +18,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from gridproxy import AsyncGridFile, Bucket, FileAlreadyStored, FileMissing
+from gridproxy import AsyncGridFile, AsyncioRequired, Bucket, FileAlreadyStored, FileMissing
 from gridproxy.gridfs.store.collections import Store
 
 from ..observing import Database
@@ -249,6 +249,17 @@ async def test_a_transfer_is_a_child_of_the_span_around_it_and_so_are_its_indexe
     assert named["createIndexes"].parent == named["listIndexes"].parent == up.context
     assert (up.attributes or {})["gridfs.file.id"] == (named[DOWN].attributes or {})["gridfs.file.id"] == str(info.id)
     assert up.kind is trace.SpanKind.INTERNAL
+
+
+async def test_a_call_without_asyncio_says_so(traced: Bucket, spans: InMemorySpanExporter) -> None:
+    def without_asyncio() -> None:
+        with pytest.raises(AsyncioRequired):
+            traced.read(1).send(None)
+        with pytest.raises(AsyncioRequired):
+            traced.upload(b"1").send(None)
+
+    await asyncio.to_thread(without_asyncio)
+    assert [brief(span) for span in spans.get_finished_spans()] == [(UP, None, "gridproxy.errors.AsyncioRequired")]
 
 
 @pytest.mark.parametrize("how", ["no provider", "no API"])

@@ -33,6 +33,7 @@ from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.runtime.events import Event, log_event
+from gridproxy.runtime.session_lock import running_loop
 from gridproxy.runtime.tasks import end_tasks, gather, spawn
 from gridproxy.runtime.tracing import API, DOWNLOAD, UNTRACED, TransferSpan, start_span
 
@@ -126,8 +127,8 @@ class Download:
     def _traced(self) -> AbstractContextManager[object]:
         """Start the span at the first read, and make it the parent of the reads that begin in the block."""
         if self._span is None and API in sys.modules:
+            self._loop = running_loop()
             self._span = start_span(DOWNLOAD, self.store, self.id)
-            self._loop = asyncio.get_running_loop()
         return UNTRACED if self._span is None else self._span.active(final=True)
 
     def _end_span(self) -> None:
