@@ -45,6 +45,14 @@ async def stored(bucket: Bucket) -> tuple[int, int]:
     return await contents(bucket.database, bucket.name)
 
 
+def part(name: str, content: bytes = b"1", header: bytes = b"") -> bytes:
+    disposition = f'Content-Disposition: form-data; name="f"; filename="{name}"'.encode()
+    return b"--x\r\n" + disposition + header + b"\r\n\r\n" + content + b"\r\n"
+
+
+FIELD = b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n'
+
+
 async def until(condition: Callable[[], bool]) -> None:
     for _ in range(1000):
         if condition():
@@ -213,6 +221,25 @@ async def test_each_file_of_a_form_is_stored(bucket: Bucket) -> None:
     assert [answer.content for answer in read] == [b"1" * 1000, PNG]
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 17])
+async def test_a_form_is_read_however_it_is_cut(bucket: Bucket, method: str, size: int) -> None:
+    content = b"1\r\n--x\r--\r\n--y--" * 3
+    form = FIELD + b"2\r\n" + part("caf\u00e9", content) + FIELD + b"3\r\n--x--\r\nan epilogue"
+    form = form.replace("\u00e9".encode(), b"\xe9")  # of a program that knows no UTF-8
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(form), size):
+            yield form[at : at + size]
+
+    headers = {"Content-Type": "Multipart/Form-Data; boundary=x"}
+    async with browsing(FilesApp(bucket, authorize=allow)) as browser:
+        made = await browser.request(method, "/a" if method == "PUT" else "/", content=pieces(), headers=headers)
+    info = await bucket.find_one()
+    assert info is not None
+    assert (made.status_code, info.filename, await bucket.read(info.id)) == (201, "caf\u00e9", content)
+
+
 @pytest.mark.usefixtures("small_batches")
 async def test_a_form_is_stored_while_it_arrives(bucket: Bucket) -> None:
     """There is no copy on a disk: the first chunks are stored before the client has sent the last bytes."""
@@ -231,14 +258,6 @@ async def test_a_form_is_stored_while_it_arrives(bucket: Bucket) -> None:
     assert seen[-1] > 10
 
 
-def part(name: str, content: bytes = b"1", header: bytes = b"") -> bytes:
-    disposition = f'Content-Disposition: form-data; name="f"; filename="{name}"'.encode()
-    return b"--x\r\n" + disposition + header + b"\r\n\r\n" + content + b"\r\n"
-
-
-FIELD = b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n'
-
-
 @pytest.mark.parametrize(
     ("method", "form", "status"),
     [
@@ -252,6 +271,7 @@ FIELD = b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n'
         ("PUT", part("a"), 400),
         ("POST", part("a", header=b"\r\nbad header\r\n") + b"--x--\r\n", 400),
         ("POST", part("a", header=b"\r\nx: " + b"y" * 17_000) + b"--x--\r\n", 400),
+        ("POST", part("a", header=(b"\r\nx: " + b"y" * 3500) * 5) + b"--x--\r\n", 400),
         ("POST", b"\r\n" + b"y" * 1_100_000, 413),
         ("POST", FIELD + b"y" * 1_100_000 + b"\r\n--x--\r\n", 413),
         ("POST", part("a") * 101 + b"--x--\r\n", 413),
@@ -386,11 +406,21 @@ async def test_the_terms_of_a_grant_hold(bucket: Bucket) -> None:
             return Grant(filename="b.png", disposition="attachment", max_age=7)
         return Grant(max_size=100, content_types="image/*", metadata={"owner": 7}, filename="a.png")
 
-    app = FilesApp(bucket, authorize=grant, options=FileOptions(max_size=50), cache_control="public")
+    async def pieces() -> AsyncIterator[bytes]:
+        yield PNG
+        yield bytes(100)
+
+    async def unread() -> AsyncIterator[bytes]:
+        raise AssertionError("a body that is declared too large is not read")
+        yield b""
+
+    app = FilesApp(bucket, authorize=grant, options=FileOptions(max_size=200), cache_control="public")
     async with browsing(app) as browser:
         made = await browser.put("/a", content=PNG, headers={"Content-Type": "image/png", **named("z.png")})
-        answers = [await browser.post("/", content=each) for each in (PNG + bytes(100), PNG + bytes(30), b"<html>")]
+        answers = [await browser.post("/", content=each) for each in (PNG + bytes(200), PNG + bytes(100), b"<html>")]
         read = await browser.get("/a")
+        assert (await browser.post("/", content=pieces())).status_code == 413
+        assert (await browser.post("/", content=unread(), headers={"Content-Length": "101"})).status_code == 413
     assert (made.status_code, made.json()["filename"], made.json()["content_type"]) == (201, "a.png", "image/png")
     assert (await bucket.stat("a")).metadata["owner"] == 7
     assert [answer.status_code for answer in answers] == [413, 413, 415]

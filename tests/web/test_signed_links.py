@@ -102,7 +102,7 @@ async def test_an_upload_link_has_limits_and_stores_once(app: FilesApp, links: S
     url = links.url("", "b", method="PUT", expires_in=60, **limits)
     async with browsing(app) as browser:
         refused = [await browser.put(url, content=each) for each in (PNG + bytes(100), b"%PDF-1.7")]
-        stored = await browser.put(url, content=PNG, headers={"Content-Disposition": 'attachment; filename="c"'})
+        stored = await browser.put(url, files={"file": ("c.png", PNG)})
         replayed = await browser.put(url, content=PNG)
         others = [await browser.get(url), await browser.delete(url), await browser.post(url, content=PNG)]
     assert [answer.status_code for answer in refused] == [413, 415]

@@ -35,8 +35,8 @@ class FormFile(Source):
     async def read(self) -> bytes:
         block = await self._form.read_part()
         if not block and self._alone:
-            # Before the file is stored: a form that goes on or breaks off is refused as a whole.
-            await self._form.read_to_end()
+            # Before the file is stored: a form with another file, or one that breaks off, is refused as a whole.
+            await self._form.next_file()
         return block
 
 
@@ -75,9 +75,7 @@ class Form:
         self._events.append((event, data[start:end]))
 
     async def next_file(self) -> FormFile | None:
-        """Skip the rest of the current part, and return the next file, or None at the end of the form."""
-        while await self.read_part():
-            pass
+        """Return the next file, or None at the end of the form. The file before it must have been read to its end."""
         while (headers := await self._next_headers()) is not None:
             _, options = parse_options_header(headers.get("content-disposition"))
             if name := _decoded(options.get(b"filename", b"")):
@@ -94,11 +92,6 @@ class Form:
             while block := await self.read_part():
                 self._count(len(block))  # a field of the form
         return None
-
-    async def read_to_end(self) -> None:
-        """Read the rest of the form, which must contain no other file."""
-        while await self.next_file() is not None:
-            pass  # with `alone`, another file raises
 
     async def read_part(self) -> bytes:
         """Return the next bytes of the current part, or nothing at its end."""

@@ -47,10 +47,6 @@ class Incoming(Source):
         self._head = b""
         self._length = 0
 
-    def as_source(self) -> Source:
-        """Return this source."""
-        return self
-
     async def prepare(self) -> None:
         if self.size is not None:
             self._limits.check_size(self.size)
@@ -138,7 +134,9 @@ class FilesById(Place):
         return await self._put(content, None if key is None else parse_id(key))
 
     async def _put(self, content: Incoming, id: object = None) -> FileInfo:
-        return await AsyncGridFile(options=self._options).put(content, id=id)
+        source: Any = content  # a source that is opened already
+        info: FileInfo = await AsyncGridFile(options=self._options).put(source, id=id)
+        return info
 
     async def delete(self, key: str, found: Any) -> None:
         await self.bucket.delete(found.id)

@@ -145,11 +145,7 @@ class SignedLinks:
         ```
         """
         target = target_of(request)
-        terms: dict[str, str] = {}
-        for name, value in request.query_params.multi_items():
-            if name in terms:
-                return False
-            terms[name] = value
+        terms: Mapping[str, str] = request.query_params
         method = "GET" if target.method == "HEAD" else target.method
         given = terms.get("signature", "").encode()
         valid = False
