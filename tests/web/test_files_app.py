@@ -272,7 +272,7 @@ async def test_a_form_is_stored_while_it_arrives(bucket: Bucket) -> None:
         ("POST", part("a", header=b"\r\nbad header\r\n") + b"--x--\r\n", 400),
         ("POST", part("a", header=b"\r\nx: " + b"y" * 17_000) + b"--x--\r\n", 400),
         ("POST", part("a", header=(b"\r\nx: " + b"y" * 3500) * 5) + b"--x--\r\n", 400),
-        ("POST", b"\r\n" + b"y" * 1_100_000, 413),
+        ("POST", b"\r\n" * 550_000, 413),
         ("POST", FIELD + b"y" * 1_100_000 + b"\r\n--x--\r\n", 413),
         ("POST", part("a") * 101 + b"--x--\r\n", 413),
         ("PUT", part("a") + part("b") + b"--x--\r\n", 413),
