@@ -147,7 +147,7 @@ for_field (model, field, *, authorize=, engine=, **more)
 
 SIGNED_LINKS = """
 __init__ (keys)
-serve (served)
+add_application (served)
 url (prefix, file=, *, expires_in, method=, filename=, disposition=, max_size=, content_types=, app=)
 """
 

@@ -334,7 +334,7 @@ def test_keys_that_are_missing_or_weak_are_refused(keys: Any) -> None:
     ],
 )
 def test_mistakes_in_a_link_are_refused(links: SignedLinks, options: dict[str, Any], reason: str) -> None:
-    links.serve(Served("zoo", "fs", "id"))
+    links.add_application(Served("zoo", "fs", "id"))
     with pytest.raises(BadOption if reason != "UTF-8" else BadFilename, match=reason):
         links.url("", options.pop("file", "a"), **{"expires_in": 60, **options})
 

@@ -100,8 +100,8 @@ class Target:
 class Links(Protocol):
     """An `authorize` that decides by the request alone, so that no record has to be loaded for it."""
 
-    def serve(self, served: Served) -> None:
-        """Note what an application serves."""
+    def add_application(self, served: Served) -> None:
+        """Note what an application serves, so that links for it can be made."""
 
     async def __call__(self, request: Request, action: Action, info: object) -> bool | Grant:
         """Decide."""
@@ -135,7 +135,7 @@ class Gate:
         # Whether the record has to be loaded before `check`.
         self.needs_info: bool = not isinstance(authorize, Links)
         if isinstance(authorize, Links):
-            authorize.serve(served)
+            authorize.add_application(served)
 
     async def check(
         self,

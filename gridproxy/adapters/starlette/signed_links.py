@@ -67,8 +67,8 @@ class SignedLinks:
     def __repr__(self) -> str:
         return f"<SignedLinks with {len(self._keys)} keys>"
 
-    def serve(self, served: Served) -> None:
-        """Note what an application serves. Each application calls it once."""
+    def add_application(self, served: Served) -> None:
+        """Note what an application serves, so that `url` finds it. `FilesApp` calls this."""
         self._served.add(served)
 
     def url(
