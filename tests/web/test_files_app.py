@@ -296,6 +296,21 @@ async def test_a_form_without_a_valid_boundary_is_refused(bucket: Bucket, bounda
         assert (await browser.post("/", content=part("a"), headers=headers)).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("field", "status"), [({"Content-Encoding": "gzip"}, 415), ({"Content-Range": "bytes 0-1/2"}, 400)]
+)
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x"])
+async def test_parts_of_files_and_compressed_ones_are_refused(
+    bucket: Bucket, field: dict[str, str], status: int, kind: str
+) -> None:
+    async with browsing(FilesApp(bucket, authorize=allow)) as browser:
+        for method, path in (("PUT", "/a"), ("POST", "/")):
+            form = part("a") + b"--x--\r\n"
+            answer = await browser.request(method, path, content=form, headers={"Content-Type": kind, **field})
+            assert answer.status_code == status
+    assert await stored(bucket) == (0, 0)
+
+
 @pytest.mark.parametrize("by", ["id", "filename"])
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from gridproxy.gridfs.upload.sources import Source
 
-from .receiving import RequestRefused
+from .receiving import RequestRefused, check_fields
 
 MOST_FILES = 100
 """How many files one form may hold."""
@@ -48,10 +48,11 @@ class Form:
         alone: Whether the form has to contain exactly one file.
 
     Raises:
-        RequestRefused: The form is not valid, or has too many parts. Each method may raise it.
+        RequestRefused: The form is not valid, is compressed, or has too many parts. Each method may raise it.
     """
 
     def __init__(self, request: Request, *, alone: bool) -> None:
+        check_fields(request)
         _, options = parse_options_header(request.headers["content-type"])
         boundary = options.get(b"boundary")
         if not boundary:
