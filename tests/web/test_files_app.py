@@ -453,6 +453,7 @@ async def test_files_are_listed_in_pages_if_asked_for(bucket: Bucket, by: Any) -
         await bucket.upload(bytes(number), filename=name, id=f"{number}")
     await bucket.upload(b"", filename="d", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
     await bucket.upload(b"", filename="e", metadata={"variant_of": "1"})
+    await bucket.store.files.insert_one({"_id": "11", "filename": "aa", "length": "this is not the record of a file"})
     seen: list[tuple[str, int]] = []
     path = "/files/?limit=2"
     async with browsing(
@@ -462,6 +463,7 @@ async def test_files_are_listed_in_pages_if_asked_for(bucket: Bucket, by: Any) -
             page = (await it.get(path)).json()
             seen += [(each["url"], each["length"]) for each in page["files"]]
             path = page["next"] and f"/files/{page['next']}"
+        assert (await it.get("/files/?limit=0")).json()["next"] == f"?limit=1&after={'1' if by == 'id' else 'a'}"
         wrong = [await it.get(f"/files/?limit={limit}") for limit in ("-1", "x", "1" * 20)]
     newest = [("/files/3", 3), ("/files/2", 2), ("/files/1", 1), ("/files/0", 0)]
     assert seen == (newest if by == "id" else [("/files/a", 1), ("/files/b", 2), ("/files/c", 3)])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,6 +21,8 @@ Action = Literal["read", "create", "replace", "delete", "list"]
 
 ContentDisposition = Literal["inline", "attachment"]
 
+# Clients change a path with such a part before they send it: a//b, a/./b, a/../b.
+_DOTS = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
 _TARGET = "gridproxy.target"  # in the scope of the request
 
 
@@ -172,6 +176,11 @@ class Gate:
         if verdict is None or verdict is False:
             raise HTTPException(HTTPStatus.FORBIDDEN, "You may not do this.")
         raise TypeError(f"authorize returns True, False or a Grant, not {describe_object(verdict)}")
+
+
+def path_of(key: str) -> str:
+    """Return the part of a path that names a file, as it stands in a URL."""
+    return quote(key, safe="" if _DOTS.search(key) else "/")
 
 
 def target_of(request: Request) -> Target:
