@@ -1,4 +1,4 @@
-"""The service on the page about serving runs as it stands, with clients that others wrote."""
+"""The service on the page about serving runs, with clients that others wrote."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ class Gate:
 
 
 def path_of(key: str) -> str:
-    """Return the part of a path that names a file, as it stands in a URL."""
+    """Return the part of a path that names a file, as a URL has it."""
     return quote(key, safe="" if _DOTS.search(key) else "/")
 
 

@@ -44,7 +44,7 @@ class AppOptions(TypedDict, total=False):
     stall_timeout: float
     """After how many seconds without a byte from the client an upload is ended (408). 60 by default."""
     cache_control: str | None
-    """As for `GridFileResponse`. The time that a `Grant` or a signed link allows comes first."""
+    """As for `GridFileResponse`. A `Grant` or a signed link with a time replaces it."""
     resource_policy: str | None
     """As for `GridFileResponse`."""
     security_policy: str | None
