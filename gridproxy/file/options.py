@@ -130,7 +130,8 @@ class FileOptions:
         if self.image is not None and not isinstance(self.image, ImageOptions):
             raise BadOption(f"image is an ImageOptions(...), not {type_name(self.image)}")
         limits = NO_LIMITS
-        if not (self.max_size is self.content_types is self.validators is self.inspect is None):
+        limited = self.max_size is not None or self.content_types is not None
+        if limited or self.validators is not None or self.inspect is not None:
             limits = Limits(
                 max_size=self.max_size,
                 content_types=checked_content_types(self.content_types),
