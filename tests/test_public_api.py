@@ -14,6 +14,7 @@ import pytest
 import gridproxy
 from gridproxy import AsyncGridFile, Bucket, sync
 from gridproxy.adapters.django import GridFSStorage
+from gridproxy.adapters.starlette import FilesApp, SignedLinks
 
 PACKAGE = Path(gridproxy.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
@@ -31,6 +32,7 @@ EXTRAS = [
     "httpx",
     "numpy",
     "odmantic",
+    "opentelemetry",
     "puremagic",
     "pydantic",
     "rich",
@@ -118,16 +120,21 @@ delete_many await (ids, *, session=)
 discard await (staged)
 drop await ()
 ensure_indexes await (*, force=)
+exists await (filter, *, session=)
 file (id)
 find (filter=, *, sort=, skip=, limit=, batch_size=, session=)
+find_one await (filter=, *, sort=, session=)
 name property
 open_upload (*, session=, progress=, **options)
+prune await (filename, *, keep, session=)
 publish await (staged, *, session=)
 read await (id, start=, stop=, *, session=)
 read_many await (ids, *, session=)
 read_ranges await (id, ranges, *, session=)
 rename await (id, filename, *, session=)
 rename_by_name await (filename, new, *, session=)
+revisions (filename, *, session=)
+set_expiry await (id, at, *, session=)
 stage await (source, *, progress=, **options)
 stat await (id, *, session=)
 stat_many await (ids, *, session=)
@@ -136,6 +143,17 @@ update_metadata await (id, changes=, *, unset=, session=, **more)
 upload await (source, *, session=, progress=, **options)
 upload_many await (sources, *, session=, progress=, **options)
 verify await (id, *, session=, progress=)
+"""
+
+FILES_APP = """
+__init__ (bucket, *, authorize=, options=, by=, listing=, **more)
+for_field (model, field, *, authorize=, engine=, **more)
+"""
+
+SIGNED_LINKS = """
+__init__ (keys)
+add_application (served)
+url (prefix, file=, *, expires_in, method=, filename=, disposition=, max_size=, content_types=, app=)
 """
 
 
@@ -181,7 +199,16 @@ def test_all_names_what_is_public_and_nothing_else() -> None:
     assert all(hasattr(gridproxy, name) for name in gridproxy.__all__)
 
 
-@pytest.mark.parametrize(("kind", "frozen"), [(AsyncGridFile, FILE), (Bucket, BUCKET), (sync.Client, CLIENT)])
+@pytest.mark.parametrize(
+    ("kind", "frozen"),
+    [
+        (AsyncGridFile, FILE),
+        (Bucket, BUCKET),
+        (FilesApp, FILES_APP),
+        (SignedLinks, SIGNED_LINKS),
+        (sync.Client, CLIENT),
+    ],
+)
 def test_the_signatures_are_what_they_were(kind: type, frozen: str) -> None:
     assert list(public_members(kind)) == frozen.strip().splitlines()
 

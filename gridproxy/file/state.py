@@ -28,6 +28,7 @@ from gridproxy.gridfs.transactions.transaction_log import (
 )
 from gridproxy.gridfs.upload.sources import Spent, open_source
 from gridproxy.gridfs.upload.writer import Writer
+from gridproxy.runtime.events import Event, log_event
 from gridproxy.runtime.sessions import bound_session
 
 from .attachment import Attachment, AttachmentState, FileRef, Proof
@@ -175,25 +176,13 @@ class FileState:
         A file has one owner. If it is bound to a second one, it is shared and never removed automatically.
         """
         attachment = self.attachment
-        if attachment is not None and attachment.belongs_to(owner, field):
-            if proof is Proof.LOADED:
-                self.is_loaded_into(owner, field)
-        elif attachment is not None and attachment.unowned:
-            attachment.bind(owner, field)
-            attachment.prove(proof)
-        elif attachment is None or attachment.is_orphaned():
+        if attachment is None:
             self.attachment = Attachment(self, owner, field, proof)
-        else:
-            attachment.shared = True
-
-    def is_loaded_into(self, owner: object, field: str) -> bool:
-        """Take the document's load as proof, if the file is attached to this field. Return whether it is."""
-        attachment = self.attachment
-        if attachment is None or not attachment.belongs_to(owner, field):
-            return False
-        attachment.own(self.id)
-        attachment.referenced = self.id
-        return True
+        elif not attachment.accept(owner, field, proof, self.id):
+            if attachment.is_orphaned():
+                self.attachment = Attachment(self, owner, field, proof)
+            else:
+                attachment.shared = True
 
     def attach_unowned(self, proof: Proof = Proof.NONE) -> None:
         """Keep a replaced file until `finalize()`: the model has no save of its own, or `attach` names it later."""
@@ -295,8 +284,11 @@ class FileState:
             if not extended:
                 self.busy = None
 
-    async def replace_with(self, store: Store, info: FileInfo, session: Session | None) -> None:
-        """Point to the new file, then remove the old one, or keep it until the document has been saved."""
+    async def replace_with(self, store: Store, info: FileInfo, session: Session | None, since: float) -> None:
+        """Point to the new file, then remove the old one, or keep it until the document has been saved.
+
+        `since` is when the upload of the new file began, for the log.
+        """
         old = self.id
         self.set_file(info.id, info)
         self.home = store.origin
@@ -305,6 +297,8 @@ class FileState:
             self.outcome_unknown = True  # the caller may abort it, and the package does not learn of it
         if self.attachment is not None:
             self.attachment.own(info.id)
+        if old is not None and old != info.id:
+            log_event(Event.REPLACED, store, info.id, size=info.length, since=since, old_id=old)
         # A staged file can be published again under the same id.
         if old is None or old == info.id or self.options.on_replace == "keep":
             return

@@ -470,6 +470,90 @@ class Bucket:
             bucket.find(filter, sort=sort, skip=skip, limit=limit, batch_size=batch_size, session=session),
         )
 
+    def find_one(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[tuple[str, int]] | None = None,
+        session: Session | None = None,
+    ) -> FileInfo | None:
+        """Return the first record that matches a filter, or None. Unlike `find`, it leaves expired files out.
+
+        Args:
+            filter: As for `find`.
+            sort: As for `find`.
+
+        Raises:
+            CorruptFile: The record is not that of a file.
+
+        ```python
+        newest = bucket.find_one({"metadata.owner": 7}, sort="-uploadDate")
+        assert newest == info
+        ```
+        """
+        bucket = self.asynchronous()
+        return call("Bucket.find_one", lambda: bucket.find_one(filter, sort=sort, session=session))
+
+    def exists(self, filter: Mapping[str, Any], *, session: Session | None = None) -> bool:
+        """Return whether a record matches a filter. Expired files do not count.
+
+        Args:
+            filter: As for `find`. For one id it is `{"_id": {"$eq": id}}`.
+
+        Raises:
+            BadOption: `filter` is not a mapping.
+
+        ```python
+        assert bucket.exists({"filename": "notes.txt"})
+        ```
+        """
+        bucket = self.asynchronous()
+        return call("Bucket.exists", lambda: bucket.exists(filter, session=session))
+
+    def revisions(self, filename: str, *, session: Session | None = None) -> Iterator[FileInfo]:
+        """Return an iterator of the records of a name, the oldest first: revision 0, 1, and so on (GridFS spec).
+
+        Expired files are included, and `by_name` does not count them.
+
+        Args:
+            filename: The stored name.
+
+        Raises:
+            BadOption: The name is not a str, or contains NUL.
+            CorruptFile: As `find`.
+
+        ```python
+        bucket.upload(b"another content", filename="notes.txt")
+        assert [each.length for each in bucket.revisions("notes.txt")] == [12, 15]
+        ```
+        """
+        bucket = self.asynchronous()
+        return Pulled("Bucket.revisions", bucket.revisions(filename, session=session))
+
+    def prune(self, filename: str, *, keep: int, session: Session | None = None) -> int:
+        """Remove all revisions of a name but the newest ones.
+
+        Expired files neither count nor are removed, which is the garbage collector's work. A revision that another
+        client stores during the call stays.
+
+        Args:
+            filename: The stored name.
+            keep: How many revisions stay, at least 1. `delete_by_name` removes all of them.
+
+        Returns:
+            How many files were removed, 0 also if there is no such name.
+
+        Raises:
+            BadOption: `keep` is less than 1, or the name is not a str, or contains NUL.
+
+        ```python
+        bucket.upload(b"another content", filename="notes.txt")
+        assert bucket.prune("notes.txt", keep=1) == 1
+        ```
+        """
+        bucket = self.asynchronous()
+        return call("Bucket.prune", lambda: bucket.prune(filename, keep=keep, session=session))
+
     def by_name(self, filename: str, revision: int = -1, *, session: Session | None = None) -> GridFile:
         """Return the file of a name and revision (GridFS spec). Expired files are not counted.
 
@@ -555,6 +639,30 @@ class Bucket:
         return call(
             "Bucket.update_metadata", lambda: bucket.update_metadata(id, changes, unset=unset, session=session, **more)
         )
+
+    def set_expiry(self, id: object, at: datetime | None, *, session: Session | None = None) -> FileInfo:
+        """Let a file, and a picture's variants, expire at another time, or never.
+
+        Args:
+            id: The file's id.
+            at: The time from which on the file is missing to every read. A naive datetime is UTC. None for never.
+
+        Returns:
+            The new record.
+
+        Raises:
+            FileMissing: There is no such file, or it has expired already.
+            BadOption: `at` is not a datetime.
+
+        ```python
+        from datetime import UTC, datetime, timedelta
+
+        bucket.set_expiry(info.id, datetime.now(UTC) + timedelta(days=7))
+        assert bucket.set_expiry(info.id, None).expires_at is None
+        ```
+        """
+        bucket = self.asynchronous()
+        return call("Bucket.set_expiry", lambda: bucket.set_expiry(id, at, session=session))
 
     def delete(self, id: object, *, session: Session | None = None) -> None:
         """Remove a file, and a picture's variants. In a transaction the chunks are removed with the commit.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import sys
 import warnings
 from types import TracebackType
@@ -16,13 +15,12 @@ from gridproxy.gridfs.download.download import read_range
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.upload.options import UploadOptions
 from gridproxy.gridfs.upload.writer import Writer
+from gridproxy.runtime.events import logger
 from gridproxy.runtime.with_blocks import error_that_ends_block
 
 from .cache import ChunkCache
 from .paths import PROTOCOL, file_entry
 from .tree import FileSystem
-
-_log = logging.getLogger("gridproxy")
 
 
 class GridFSFile(AbstractBufferedFile):
@@ -119,7 +117,7 @@ class GridFSFile(AbstractBufferedFile):
             super().close()
             return
         if (error := error_that_ends_block(self._handled)) is not None:
-            _log.warning("%s://%s was not stored, because %r ended its block", PROTOCOL, self.path, error)
+            logger.warning("%s://%s was not stored, because %r ended its block", PROTOCOL, self.path, error)
             self.discard()
             return
         try:

@@ -54,8 +54,8 @@ _CLOCK_STEP = 30.0
 _IDS_PER_DELETE = 250
 # A chunk with this key is about to be removed. See `loose_chunks`.
 _MARK = "removing"
-# What a delete needs of a record: the upload that stored the file, and the names of a picture's variants.
-_FOR_DELETE = {"metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1, UPLOAD_ID: 1}
+# What a delete needs of a record: its upload, the names of a picture's variants, and the length for the log.
+_FOR_DELETE = {"length": 1, "metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1, UPLOAD_ID: 1}
 CHUNKS_PER_PAGE = 10_000
 # The chunks in the answer of `find_head`. No record has a key of this name.
 _CHUNKS = "gridproxy_chunks"
@@ -263,9 +263,18 @@ class Store:
         async with lock(session):
             return (await self.files.delete_many(query, session=session)).deleted_count
 
-    async def find_ids(self, query: Mapping[str, Any], session: Session | None) -> list[object]:
-        """Return the ids of all matching records, also of invalid ones."""
-        async with lock(session), self.files.find(query, {"_id": 1}, session=session) as cursor:
+    async def find_ids(
+        self,
+        query: Mapping[str, Any],
+        session: Session | None,
+        *,
+        sort: Sequence[tuple[str, int]] | None = None,
+        skip: int = 0,
+        limit: int = 0,
+    ) -> list[object]:
+        """Return the ids of all matching records, or of at most `limit`, also of invalid ones."""
+        found = self.files.find(query, {"_id": 1}, sort=sort, skip=skip, limit=limit, session=session)
+        async with lock(session), found as cursor:
             return [record["_id"] for record in await interruptible(cursor.to_list())]
 
     async def rename_records(self, filename: str, new: str, session: Session | None) -> int:
