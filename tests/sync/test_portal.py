@@ -66,7 +66,8 @@ def test_ctrl_c_cancels_the_operation_which_takes_itself_back(blocking: Bucket, 
 def test_an_exception_at_any_moment_is_raised_at_once(
     blocking: Bucket, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    run_jobs, interrupted = portal._Call._run_jobs, []
+    run_jobs = portal._Call._run_jobs
+    interrupted: list[str] = []
 
     def run_jobs_interrupted(call: Any) -> None:
         if interrupted or moment == "after the end":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import httpx
 import pytest
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.base import ContentFile, File
@@ -19,9 +21,11 @@ from django.db import models
 from django.db.migrations.writer import MigrationWriter
 from django.test import override_settings
 from django.utils import timezone
+from pymongo import AsyncMongoClient
 
-from gridproxy import BadFilename
+from gridproxy import BadFilename, Bucket
 from gridproxy.adapters.django import GridFSFile, GridFSStorage
+from gridproxy.adapters.starlette import FilesApp, SignedLinks
 
 
 def contents(storage: GridFSStorage, name: str) -> bytes:
@@ -193,6 +197,21 @@ def test_addresses(storage: GridFSStorage, mongodb_uri: str) -> None:
 
     links = GridFSStorage(uri=mongodb_uri, database="zoo", base_url="/x/", links=Signed(), expires_in=60)
     assert links.url("a.txt") == "/x/a.txt?expires=60"
+
+
+async def test_signed_links_are_accepted_by_the_application_that_serves_the_files(
+    storage: GridFSStorage, mongodb_uri: str
+) -> None:
+    links = SignedLinks(keys=["a secret of at least 16 bytes"])
+    name = await asyncio.to_thread(storage.save, "a b/c.txt", ContentFile(b"a marmot"))
+    async with AsyncMongoClient[dict[str, Any]](mongodb_uri) as client:
+        database = client[storage.bucket.asynchronous().database.name]
+        app = FilesApp(Bucket(database, "media"), authorize=links, by="filename")
+        signed = GridFSStorage(uri=mongodb_uri, database=database.name, base_url="/media/", links=links)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://zoo") as browser:
+            address = signed.url(name).removeprefix("/media")
+            assert (await browser.get(address)).content == b"a marmot"
+            assert (await browser.get(address + "0")).status_code == 403
 
 
 def test_an_open_file_is_opened_again_and_in_pieces(storage: GridFSStorage) -> None:
