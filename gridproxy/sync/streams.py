@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Generic, Self, TypeVar
 
 from gridproxy.errors import BadOption, FileClosed
 from gridproxy.file import writing
@@ -40,8 +40,8 @@ else:
 T = TypeVar("T")
 F = TypeVar("F")
 
-# Each change of threads takes about 50 microseconds, so what has arrived already comes along: at most this many items
-# or bytes, and no item that takes longer than this many seconds.
+# Each change of threads takes about 50 microseconds, so one change is for several items: at most this many items or
+# bytes, and no item that takes longer than this many seconds.
 _ITEMS = 64
 _BYTES = 1024 * 1024
 _SECONDS = 0.001
@@ -49,6 +49,9 @@ _SECONDS = 0.001
 
 class Pulled(Iterator[T]):
     """A blocking iterator over an asynchronous one. `name` is the asynchronous call."""
+
+    goes_on: ClassVar[bool] = False
+    """Whether the asynchronous iterator can be used after a call of it was cancelled."""
 
     def __init__(self, name: str, items: AsyncIterator[T], at_most: int = _ITEMS) -> None:
         self._portal = current_portal()
@@ -58,9 +61,12 @@ class Pulled(Iterator[T]):
         self._ready: deque[T] = deque()
         self._error: Exception | None = None
         self._ended = False
+        self._interrupted = False
 
     def __next__(self) -> T:
         while not self._ready:
+            if self._interrupted and not self.goes_on:
+                raise FileClosed(f"this iterator of {self._name} was interrupted: begin again")
             error, self._error = self._error, None
             if error is not None:
                 raise error
@@ -77,6 +83,9 @@ class Pulled(Iterator[T]):
                 self._ready.append(await anext(self._items))
         except StopAsyncIteration:
             self._ended = True
+        except asyncio.CancelledError:
+            self._interrupted = True  # it would end short
+            raise
         except Exception as error:  # noqa: BLE001  # raised after the items before it
             self._error = error
 
@@ -96,6 +105,8 @@ class DownloadStream(Pulled[bytes]):
         assert b"".join(stream) == b"some content"
     ```
     """
+
+    goes_on = True
 
     def __init__(self, stream: download.DownloadStream) -> None:
         super().__init__("Bucket.stream", stream, at_most=16)
@@ -418,8 +429,9 @@ class Writer(RawFile):
         ```
         """
         self._check_open()
-        if pending := self._take():
-            self._portal.call("Writer.write", lambda: self._writer.writelines(pending))
+        if self._pending:
+            # The pieces are taken in the call, because Ctrl-C may come before it.
+            self._portal.call("Writer.write", lambda: self._writer.writelines(self._take()))
 
     def _take(self) -> list[bytes]:
         pending, self._pending, self._pending_bytes = self._pending, [], 0

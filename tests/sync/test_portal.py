@@ -16,7 +16,10 @@ from typing import Any
 
 import pytest
 
-from gridproxy import EventLoopRunning
+from gridproxy import EventLoopRunning, FileClosed, FileInfo
+from gridproxy.gridfs.download.reader import DownloadStream
+from gridproxy.gridfs.operations.find import FoundFiles
+from gridproxy.gridfs.upload.upload import Upload
 from gridproxy.sync import Bucket, Client, portal
 from gridproxy.sync.portal import current_portal
 
@@ -83,20 +86,56 @@ def test_an_exception_at_any_moment_is_raised_at_once(
         blocking.stat_many([])
 
 
+def hanging(monkeypatch: pytest.MonkeyPatch, kind: type, name: str, calls: int) -> None:
+    """Let the method hang at its call of this number, and interrupt the main thread then. Once."""
+    method = getattr(kind, name)
+    called = []
+
+    async def hang(*arguments: Any) -> Any:
+        called.append(arguments)
+        if len(called) == calls:
+            interrupt()
+            await asyncio.sleep(60)
+        return await method(*arguments)
+
+    monkeypatch.setattr(kind, name, hang)
+
+
 @pytest.mark.usefixtures("_interruptible")
-def test_an_iterator_goes_on_after_ctrl_c(blocking: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocking.upload_many([b"1", b"2"])
+def test_an_iterator_never_ends_short_after_ctrl_c(blocking: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    info, _ = blocking.upload_many([b"1" * 500, b"2"])
+    hanging(monkeypatch, FoundFiles, "__anext__", 2)
     found = blocking.find(sort="_id")
+    infos: list[FileInfo] = []
+    with pytest.raises(KeyboardInterrupt):
+        infos.extend(found)
+    with pytest.raises(FileClosed, match="interrupted"):
+        infos.extend(found)
+    assert [each.id for each in infos] == [info.id]
+    hanging(monkeypatch, DownloadStream, "_next_piece", 3)
+    stream, content = blocking.stream(info.id), bytearray()
+    with pytest.raises(KeyboardInterrupt):
+        for block in stream:
+            content += block
+    for block in stream:
+        content += block
+    assert content == b"1" * 500
 
-    async def hang(*_: Any) -> None:
-        interrupt()
-        await asyncio.sleep(60)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(type(found), "_pull", hang)
-        with pytest.raises(KeyboardInterrupt):
-            next(found)
-    assert len(list(found)) == 2
+@pytest.mark.usefixtures("_interruptible", "small_batches")
+def test_a_writer_loses_nothing_after_ctrl_c(blocking: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    with blocking.create() as writer:
+        writer.write(b"1" * 500)
+        with monkeypatch.context() as patched:
+            hanging(patched, Upload, "flow", 1)
+            with pytest.raises(KeyboardInterrupt):
+                writer.flush()
+            patched.setattr(portal._Call, "_start", lambda _: interrupt())
+            writer.write(b"2" * 500)
+            with pytest.raises(KeyboardInterrupt):
+                writer.flush()
+        writer.write(b"3")
+    assert blocking.read(writer.id) == b"1" * 500 + b"2" * 500 + b"3"
 
 
 def test_what_was_given_up_is_said_on_the_exception(blocking: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:

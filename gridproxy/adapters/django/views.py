@@ -22,7 +22,7 @@ from .storage import GridFSStorage
 class GridFSView(View):
     """Serve the files of a `GridFSStorage`, with ranges and conditional requests (RFC 9110), under WSGI and ASGI.
 
-    It asks nobody for permission: wrap it, for example in Django's `login_required`, or give only public files to its
+    It checks no permission: wrap it, for example in Django's `login_required`, or give only public files to its
     storage. The fields that protect against files of strangers are those of `gridproxy.http.describe`. The pattern of
     its address names the file: `"media/<path:name>"`.
     """
