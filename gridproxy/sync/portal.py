@@ -211,8 +211,8 @@ class _Process:
     def _keep(self) -> None:
         if self.portal is not None:
             # pymongo replaces the topology of each client in a new process.
-            topologies = (vars(client).get("_topology") for client in list(self.portal.clients.values()))
-            self._kept = [self.portal, *self.portal.clients.values(), *topologies]
+            clients = list(self.portal.clients.values())
+            self._kept = [self.portal, *clients, *(vars(client).get("_topology") for client in clients)]
 
     def _forget(self) -> None:
         # pymongo and asyncio write tracebacks if what is kept is destroyed in a new process, or after its modules at
