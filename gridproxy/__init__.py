@@ -12,6 +12,8 @@ from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.transactions.transactions import Transaction, transaction, with_transaction
 from gridproxy.gridfs.upload.staging import Staged
 from gridproxy.gridfs.upload.writer import Writer
+from gridproxy.moving.report import TransferReport, UnmovedFile
+from gridproxy.moving.transfer import transfer
 from gridproxy.upkeep.findings import Finding, GarbageReport, Tally
 
 from .bucket import Bucket
@@ -60,8 +62,10 @@ __all__ = [
     "TooLarge",
     "Transaction",
     "TransactionsUnsupported",
+    "TransferReport",
     "UnacknowledgedWriteConcern",
     "UniqueIndexViolation",
+    "UnmovedFile",
     "UploadInProgress",
     "ValidationError",
     "Writer",
@@ -70,6 +74,7 @@ __all__ = [
     "prefetch",
     "rewrite_references",
     "transaction",
+    "transfer",
     "using",
     "with_transaction",
     "wrap_field",

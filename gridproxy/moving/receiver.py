@@ -50,7 +50,7 @@ from gridproxy.gridfs.upload.undo_log import UndoLog
 from gridproxy.gridfs.upload.upload import stage_source
 from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.sessions import in_transaction
-from gridproxy.runtime.tasks import clean_up, run_to_completion
+from gridproxy.runtime.tasks import clean_up, interruptible, run_to_completion
 from gridproxy.upkeep.check import ChunkAudit
 
 from .report import Tallies, UnmovedFile
@@ -212,12 +212,16 @@ class Receiver:
         stored = {id_key(record["_id"]): record for record in await self._stored([file.id for file in files])}
         audits = {file.key: ChunkAudit(file.info) for file in files if file.key in stored}
         loose: dict[Hashable, object] = {}  # the upload id of the first chunk without a record
-        async for row in self.store.lasting_chunks([file.id for file in files]):
-            key = id_key(row["files_id"])
-            if key in audits:
-                audits[key].add(row.get("n"), row["size"])
-            else:
-                loose.setdefault(key, row.get(UPLOAD_ID))
+
+        async def look() -> None:
+            async for row in self.store.lasting_chunks([file.id for file in files]):
+                key = id_key(row["files_id"])
+                if key in audits:
+                    audits[key].add(row.get("n"), row["size"])
+                else:
+                    loose.setdefault(key, row.get(UPLOAD_ID))
+
+        await interruptible(look())
         for file in files:
             if (record := stored.get(file.key)) is not None:
                 self._compare(file, record, audits[file.key])
@@ -402,7 +406,7 @@ class Receiver:
         """
         files = [file for file in files if file.digest != ""]
         for group in _grouped(list(filter(_is_small, files)), BATCH_BYTES):
-            contents = await read_together(self.store, [file.info for file in group])
+            contents = await interruptible(read_together(self.store, [file.info for file in group]))
             for file in group:
                 data = contents.get(file.id)
                 await self._verify(file, source, None if data is None else sha256(data).hexdigest())
@@ -457,12 +461,16 @@ class _Group:
 
     async def _found_chunks(self, audits: Mapping[Hashable, ChunkAudit]) -> dict[Hashable, list[ObjectId]]:
         found: dict[Hashable, list[ObjectId]] = {file.key: [] for file in self.files}
-        async for row in self._store.lasting_chunks([file.id for file in self.files]):
-            key = id_key(row["files_id"])
-            if row.get(UPLOAD_ID) == self.upload_id:
-                found[key].append(row["_id"])
-                if key in audits:
-                    audits[key].add(row.get("n"), row["size"])
+
+        async def look() -> None:
+            async for row in self._store.lasting_chunks([file.id for file in self.files]):
+                key = id_key(row["files_id"])
+                if row.get(UPLOAD_ID) == self.upload_id:
+                    found[key].append(row["_id"])
+                    if key in audits:
+                        audits[key].add(row.get("n"), row["size"])
+
+        await interruptible(look())
         return found
 
     async def insert_records(self) -> None:

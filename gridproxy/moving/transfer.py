@@ -21,7 +21,7 @@ from gridproxy.gridfs.records.ids import id_filter, id_key, is_plain_id
 from gridproxy.gridfs.store.collections import Record, Store
 from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.runtime.progress import Progress
-from gridproxy.runtime.tasks import run_to_completion
+from gridproxy.runtime.tasks import interruptible, run_to_completion
 from gridproxy.upkeep.bucket_scanner import BucketScanner, open_scanner
 
 from .receiver import MovingFile, Outcome, Receiver, exact_store, without_own_keys
@@ -109,9 +109,12 @@ async def _total(store: Store, filter: Mapping[str, Any] | None, progress: Progr
         {"$match": filter or {}},
         {"$group": {"_id": None, "bytes": {"$sum": "$length"}}},
     ]
-    async with store.own_session() as session, await store.files.aggregate(stages, session=session) as cursor:
-        rows = await cursor.to_list()
-    return int(rows[0]["bytes"]) if rows else 0
+
+    async def added() -> list[Record]:
+        async with store.own_session() as session, await store.files.aggregate(stages, session=session) as cursor:
+            return await cursor.to_list()
+
+    return sum(int(row["bytes"]) for row in await interruptible(added()))
 
 
 class BucketOrigin:
@@ -123,12 +126,14 @@ class BucketOrigin:
 
     async def read_small(self, files: Sequence[MovingFile]) -> dict[Hashable, bytes]:
         """Return the contents of small files, without those that are damaged or gone."""
-        contents = await read_together(self._store, [file.source for file in files])
+        contents = await interruptible(read_together(self._store, [file.source for file in files]))
         return {file.key: contents[file.source.id] for file in files if file.source.id in contents}
 
     def open(self, file: MovingFile) -> StoredFile:
         """Return the content of one file."""
-        return StoredFile(DownloadStream(Download(self._store, file.source.id, info=file.source, most_ahead=_RANGES_AHEAD)))
+        return StoredFile(
+            DownloadStream(Download(self._store, file.source.id, info=file.source, most_ahead=_RANGES_AHEAD))
+        )
 
 
 class _Transfer:
@@ -153,7 +158,8 @@ class _Transfer:
     async def run(self) -> None:
         await self._receiver.prepare()
         async with open_scanner(self._source) as scanner, Workers(_PAGES_AT_ONCE) as workers:
-            async for records in scanner.pages(scanner.files, None, self._filter, _FILES_PER_PAGE):
+            pages = scanner.pages(scanner.files, None, self._filter, _FILES_PER_PAGE)
+            while records := await interruptible(anext(pages, None)):
                 page, families = await self._complete(scanner, records)
                 await workers.start(self._move(page, families))
 
@@ -168,7 +174,7 @@ class _Transfer:
         there = {id_key(record["_id"]): record for record in page}
         named = {id_key(id): id for record in page for id in variant_ids(record) if is_plain_id(id)}
         more = [id for key, id in named.items() if key not in there]
-        found = await scanner.files.find({"_id": {"$in": more}}, session=scanner.session).to_list() if more else []
+        found = await _find(scanner, {"_id": {"$in": more}}) if more else []
         by_key = there | {id_key(record["_id"]): record for record in found}
         ordered: dict[Hashable, Record] = {}
         families: dict[Hashable, Hashable] = {}
@@ -188,8 +194,7 @@ class _Transfer:
         if not wanted:
             return page
         query = {"$and": [self._filter, {"_id": {"$in": wanted}}]}
-        pictures = scanner.files.find(query, session=scanner.session)
-        brought = {id_key(id) for picture in await pictures.to_list() for id in variant_ids(picture)}
+        brought = {id_key(id) for picture in await _find(scanner, query) for id in variant_ids(picture)}
         return [record for record, id in owners if id is None or id_key(record["_id"]) not in brought]
 
     async def _move(self, page: list[Record], families: Mapping[Hashable, Hashable]) -> None:
@@ -280,6 +285,10 @@ class _Transfer:
         gone = [record for record in records if id_key(record["_id"]) not in left]
         await store.delete_chunks_of_all([(record["_id"], record.get(UPLOAD_ID)) for record in gone])
         return left
+
+
+async def _find(scanner: BucketScanner, query: Mapping[str, Any]) -> list[Record]:
+    return await interruptible(scanner.files.find(query, session=scanner.session).to_list())
 
 
 def key_of(file: MovingFile) -> Hashable:

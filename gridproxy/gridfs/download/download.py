@@ -66,7 +66,8 @@ class Download:
     """An iterator over bytes `start` to `stop` (exclusive, None for the end) of one file, block by block.
 
     `chunk_size` is a guess until the record is known, `info` the known record. `first` is the size in bytes of the
-    first read, `ahead` the number of ranges to fetch ahead at first, which grows to `most_ahead`. `on_info` is called with the loaded record.
+    first read. `ahead` is the number of ranges to fetch ahead at first, which grows to `most_ahead`. `on_info` is
+    called with the loaded record.
     """
 
     def __init__(
