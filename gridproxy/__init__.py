@@ -12,6 +12,7 @@ from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.transactions.transactions import Transaction, transaction, with_transaction
 from gridproxy.gridfs.upload.staging import Staged
 from gridproxy.gridfs.upload.writer import Writer
+from gridproxy.moving.export import export_files, import_files
 from gridproxy.moving.report import TransferReport, UnmovedFile
 from gridproxy.moving.transfer import transfer
 from gridproxy.upkeep.findings import Finding, GarbageReport, Tally
@@ -26,6 +27,7 @@ __all__ = [
     "AsyncioRequired",
     "BadFilename",
     "BadId",
+    "BadManifest",
     "BadMetadata",
     "BadOption",
     "BadSource",
@@ -71,6 +73,8 @@ __all__ = [
     "Writer",
     "connect",
     "disconnect",
+    "export_files",
+    "import_files",
     "prefetch",
     "rewrite_references",
     "transaction",

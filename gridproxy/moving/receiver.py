@@ -89,6 +89,7 @@ class MovingFile:
     source: FileInfo
     info: FileInfo = field(init=False)
     place: str = ""  # where an export keeps the content
+    expected: str | None = None  # the SHA-256 of the content if the record has none
     outcome: Outcome | None = None
     reason: str = ""
     digest: str | None = None
@@ -182,28 +183,13 @@ class Receiver:
         await self._tallies.advance(sum(file.source.length for file in files if file.outcome is not None))
         files = [file for file in files if file.outcome is None]
         # What cannot be sent with its group is sent after it.
-        alone = [file for file in files if not _is_small(file)]
+        alone = [file for file in files if not is_small(file)]
         send_group = partial(self._send_group, alone=alone)
-        for group in _grouped(list(filter(_is_small, files)), _MERGE_BYTES if self._merges else BATCH_BYTES):
+        for group in grouped(list(filter(is_small, files)), _MERGE_BYTES if self._merges else BATCH_BYTES):
             await self._one_by_one(group, send_group)
         for file in alone:
             async with self._large:
                 await self._one_by_one([file], self._send_large)
-
-    def count(self, files: Iterable[MovingFile]) -> None:
-        """Add the outcomes to the counts."""
-        tallies = self._tallies
-        for file in files:
-            unmoved = UnmovedFile(file.source.id, file.source.filename, file.reason)
-            if file.outcome is Outcome.TRANSFERRED:
-                tallies.transferred += 1
-                tallies.bytes += file.source.length
-            elif file.outcome is Outcome.SKIPPED:
-                tallies.skipped += 1
-            elif file.outcome is Outcome.DIFFERENT:
-                tallies.add_different(unmoved)
-            else:
-                tallies.add_failed(unmoved)
 
     # What is in the target already
 
@@ -337,7 +323,7 @@ class Receiver:
         try:
             inside = self._origin.inside
             if inside is None or not await self._merge(group, inside):
-                for part in _grouped(files, BATCH_BYTES):
+                for part in grouped(files, BATCH_BYTES):
                     await self._upload(group, part, alone)
             await group.check_chunks(inside)
             await group.insert_records()
@@ -405,13 +391,13 @@ class Receiver:
         What the server copied in this run passed through no network, so its sizes are enough.
         """
         files = [file for file in files if file.digest != ""]
-        for group in _grouped(list(filter(_is_small, files)), BATCH_BYTES):
+        for group in grouped(list(filter(is_small, files)), BATCH_BYTES):
             contents = await interruptible(read_together(self.store, [file.info for file in group]))
             for file in group:
                 data = contents.get(file.id)
                 await self._verify(file, source, None if data is None else sha256(data).hexdigest())
         for file in files:
-            if not _is_small(file):
+            if not is_small(file):
                 await self._verify(file, source, None)
 
     async def _verify(self, file: MovingFile, source: Store, found: str | None) -> None:
@@ -527,13 +513,30 @@ class _Group:
         await clean_up(self._remove(self._begun), cause, left)
 
 
-def _is_small(file: MovingFile) -> bool:
+def count_outcomes(files: Iterable[MovingFile], tallies: Tallies) -> None:
+    """Add what became of the files to the counts."""
+    for file in files:
+        unmoved = UnmovedFile(file.source.id, file.source.filename, file.reason)
+        if file.outcome is Outcome.TRANSFERRED:
+            tallies.transferred += 1
+            tallies.bytes += file.source.length
+        elif file.outcome is Outcome.SKIPPED:
+            tallies.skipped += 1
+        elif file.outcome is Outcome.DIFFERENT:
+            tallies.add_different(unmoved)
+        else:
+            tallies.add_failed(unmoved)
+
+
+def is_small(file: MovingFile) -> bool:
+    """Return whether a file may share commands with others."""
     # Other ids may be equal in Python and not in MongoDB, or cannot be the key of a dict.
     ordinary = isinstance(file.id, ObjectId | str | bytes | int) and not isinstance(file.id, bool)
     return ordinary and file.source.length <= BATCH_BYTES and file.info.chunk_count <= _CHUNKS_PER_FILE
 
 
-def _grouped(files: list[MovingFile], most_bytes: int) -> list[list[MovingFile]]:
+def grouped(files: list[MovingFile], most_bytes: int) -> list[list[MovingFile]]:
+    """Group files in order, at most so many bytes together."""
     by_key = {file.key: file for file in files}
     groups = group_by_bytes([file.info for file in files], most_bytes, len(files))
     return [[by_key[id_key(info.id)] for info in infos] for infos in groups]
@@ -547,6 +550,7 @@ def _check_arrived(file: MovingFile, length: int, digest: str) -> str:
     """Return the SHA-256 of the bytes that were sent. Raises `CorruptFile` if they are not those of the record."""
     if length != file.source.length:
         raise CorruptFile(file.source.id, f"it has {length} bytes instead of {file.source.length}")
-    if file.source.sha256 is not None and digest != file.source.sha256:
-        raise CorruptFile(file.source.id, f"its bytes have the SHA-256 {digest} instead of {file.source.sha256}")
+    expected = file.expected or file.source.sha256
+    if expected is not None and digest != expected:
+        raise CorruptFile(file.source.id, f"its bytes have the SHA-256 {digest} instead of {expected}")
     return digest

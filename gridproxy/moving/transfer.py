@@ -24,7 +24,7 @@ from gridproxy.runtime.progress import Progress
 from gridproxy.runtime.tasks import interruptible, run_to_completion
 from gridproxy.upkeep.bucket_scanner import BucketScanner, open_scanner
 
-from .receiver import MovingFile, Outcome, Receiver, exact_store, without_own_keys
+from .receiver import MovingFile, Outcome, Receiver, count_outcomes, exact_store, without_own_keys
 from .report import Tallies, TransferReport, UnmovedFile
 from .workers import Workers
 
@@ -34,7 +34,7 @@ _FILES_PER_PAGE = 200
 _PAGES_AT_ONCE = 3
 _FILES_PER_REMOVAL = 50
 # Ranges of 4 MB of one large file that are read ahead of its upload. More would need more memory than 48 MB.
-_RANGES_AHEAD = 2
+RANGES_AHEAD = 2
 
 
 async def transfer(
@@ -90,7 +90,9 @@ async def transfer(
         )
     if filter is not None and not isinstance(filter, Mapping):
         raise BadOption(f"filter is a MongoDB query such as {{'metadata.owner': 7}}, not {shown(filter)}")
-    move = _Transfer(*stores, filter or {}, kept, delete, Tallies(progress, await _total(stores[0], filter, progress)))
+    move = _Transfer(
+        *stores, filter or {}, kept, delete, Tallies(progress, await total_bytes(stores[0], filter, progress))
+    )
     await move.run()
     return move.tallies.report()
 
@@ -101,7 +103,7 @@ def _check_keep(keep: object) -> frozenset[str]:
     return frozenset(keep)
 
 
-async def _total(store: Store, filter: Mapping[str, Any] | None, progress: Progress | None) -> int | None:
+async def total_bytes(store: Store, filter: Mapping[str, Any] | None, progress: Progress | None) -> int | None:
     """Return how many bytes the selected files have, if that is asked for."""
     if progress is None:
         return None
@@ -132,7 +134,7 @@ class BucketOrigin:
     def open(self, file: MovingFile) -> StoredFile:
         """Return the content of one file."""
         return StoredFile(
-            DownloadStream(Download(self._store, file.source.id, info=file.source, most_ahead=_RANGES_AHEAD))
+            DownloadStream(Download(self._store, file.source.id, info=file.source, most_ahead=RANGES_AHEAD))
         )
 
 
@@ -219,7 +221,7 @@ class _Transfer:
             moved = [file for file in files if family[id(file)] not in kept]
             for at in range(0, len(moved), _FILES_PER_REMOVAL):
                 await self._remove(moved[at : at + _FILES_PER_REMOVAL], records)
-        self._receiver.count(files)
+        count_outcomes(files, self.tallies)
 
     def _new_record(
         self, record: Record, ids: Mapping[Hashable, object], families: Mapping[Hashable, Hashable]

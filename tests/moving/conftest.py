@@ -15,8 +15,15 @@ from tests.observing import Database, without
 every_way = pytest.mark.parametrize("target", ["inside", "without $merge", "two clients"], indirect=True)
 
 
+@pytest.fixture(scope="module")
+async def second_client(mongodb_uri: str) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
+    """Yield another client of the same server, from which the server of the first one cannot copy."""
+    async with AsyncMongoClient[dict[str, Any]](mongodb_uri) as client:
+        yield client
+
+
 @pytest.fixture
-async def other(database: Database, mongodb_uri: str) -> AsyncIterator[Database]:
+async def other(database: Database) -> AsyncIterator[Database]:
     """Return a second empty database, of the same client."""
     other = database.client[f"{database.name}_other"]
     yield other
@@ -24,14 +31,12 @@ async def other(database: Database, mongodb_uri: str) -> AsyncIterator[Database]
 
 
 @pytest.fixture
-async def target(other: Database, mongodb_uri: str, request: pytest.FixtureRequest) -> AsyncIterator[Bucket]:
+def target(
+    other: Database, second_client: AsyncMongoClient[dict[str, Any]], request: pytest.FixtureRequest
+) -> Bucket:
     """Return the bucket that files are transferred to, in one of the ways (by default inside the server)."""
     way = getattr(request, "param", "inside")
-    if way == "two clients":
-        async with AsyncMongoClient[dict[str, Any]](mongodb_uri) as client:
-            yield Bucket(client[other.name], "target")
-        return
-    bucket = Bucket(other, "target")
+    bucket = Bucket(second_client[other.name] if way == "two clients" else other, "target")
     if way == "without $merge":
         without(bucket, Feature.MERGE)
-    yield bucket
+    return bucket
