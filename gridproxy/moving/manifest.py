@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -113,7 +113,7 @@ def check_manifest(place: Place) -> None:
         raise BadManifest(f"{where} is a manifest of another kind or version: {shown(line)}")
 
 
-async def read_entries(place: Place) -> AsyncIterator[list[tuple[int, Entry]]]:
+async def read_entries(place: Place) -> AsyncGenerator[list[tuple[int, Entry]], None]:
     """Yield the lines of the manifest with their numbers, in pages. Close the iterator (`aclosing`).
 
     Raises `BadManifest` for a file that is not a manifest, and for a line that is not valid.

@@ -31,9 +31,7 @@ async def other(database: Database) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def target(
-    other: Database, second_client: AsyncMongoClient[dict[str, Any]], request: pytest.FixtureRequest
-) -> Bucket:
+def target(other: Database, second_client: AsyncMongoClient[dict[str, Any]], request: pytest.FixtureRequest) -> Bucket:
     """Return the bucket that files are transferred to, in one of the ways (by default inside the server)."""
     way = getattr(request, "param", "inside")
     bucket = Bucket(second_client[other.name] if way == "two clients" else other, "target")
