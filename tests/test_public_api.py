@@ -36,13 +36,13 @@ EXTRAS = [
 ]
 
 NAMES = """
-AsyncGridFile AsyncioRequired BadFilename BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown
-ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo
-FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions IndexesNotAllowed
-InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused Reader Staged
-StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern UniqueIndexViolation
-UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references transaction using
-with_transaction wrap_field
+AsyncGridFile AsyncioRequired BadFilename BadId BadManifest BadMetadata BadOption BadSource Bucket BufferFull
+CommitUnknown ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed
+FileInfo FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions
+IndexesNotAllowed InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused
+Reader Staged StaleDocument Tally TooLarge Transaction TransactionsUnsupported TransferReport
+UnacknowledgedWriteConcern UniqueIndexViolation UnmovedFile UploadInProgress ValidationError Writer connect disconnect
+export_files import_files prefetch rewrite_references transaction transfer using with_transaction wrap_field
 """
 
 # Each public member with its parameters, `=` where one has a default, `*` before those that go by keyword only.
@@ -134,6 +134,12 @@ upload_many await (sources, *, session=, progress=, **options)
 verify await (id, *, session=, progress=)
 """
 
+FUNCTIONS = """
+export_files await (bucket, target, filter=, *, storage_options=, progress=)
+import_files await (source, bucket, *, storage_options=, progress=)
+transfer await (source, target, filter=, *, keep=, delete=, progress=)
+"""
+
 
 def parameters(function: Callable[..., object]) -> str:
     """Enough to see that a call which worked yesterday works today."""
@@ -166,6 +172,12 @@ def test_all_names_what_is_public_and_nothing_else() -> None:
 @pytest.mark.parametrize(("kind", "frozen"), [(AsyncGridFile, FILE), (Bucket, BUCKET)])
 def test_the_signatures_are_what_they_were(kind: type, frozen: str) -> None:
     assert list(public_members(kind)) == frozen.strip().splitlines()
+
+
+def test_the_signatures_of_the_functions_that_move_files_are_what_they_were() -> None:
+    functions = [getattr(gridproxy, line.partition(" ")[0]) for line in FUNCTIONS.strip().splitlines()]
+    assert [f"{each.__name__} await {parameters(each)}" for each in functions] == FUNCTIONS.strip().splitlines()
+    assert all(map(inspect.iscoroutinefunction, functions))
 
 
 @pytest.mark.parametrize("name", gridproxy.__all__)

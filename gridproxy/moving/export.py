@@ -75,9 +75,13 @@ async def export_files(
             before is whole, and a repetition goes on.
 
     ```python
-    report = await gridproxy.export_files(bucket, tmp / "export")
-    assert (report.transferred, report.ok) == (1, True)
-    assert (tmp / "export/notes.txt").read_bytes() == b"some content"
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        report = await gridproxy.export_files(bucket, folder)
+        assert (report.transferred, report.ok) == (1, True)
+        assert Path(folder, "notes.txt").read_bytes() == b"some content"
     ```
     """
     store = exact_store(bucket, "bucket")
@@ -280,9 +284,12 @@ async def import_files(
         OutcomeUnknown: The server did not answer. Run it again.
 
     ```python
-    await gridproxy.export_files(bucket, tmp / "export")
-    copy = gridproxy.Bucket(client["restored"])
-    report = await gridproxy.import_files(tmp / "export", copy)
+    from tempfile import TemporaryDirectory
+
+    copy = gridproxy.Bucket(client["zoo"], "restored")
+    with TemporaryDirectory() as folder:
+        await gridproxy.export_files(bucket, folder)
+        report = await gridproxy.import_files(folder, copy)
     assert await copy.stat(info.id) == info
     ```
     """

@@ -18,7 +18,7 @@ class UnmovedFile:
         reason: Why it was not moved.
 
     ```python
-    report = await gridproxy.transfer(bucket, gridproxy.Bucket(client["archive"]))
+    report = await gridproxy.transfer(bucket, gridproxy.Bucket(client["zoo"], "archive"))
     for file in report.failed:
         print(file.id, file.filename, file.reason)
     ```
@@ -42,7 +42,7 @@ class TransferReport:
         failed: Files that could not be moved, such as damaged ones. Nothing of them is left in the target.
 
     ```python
-    report = await gridproxy.transfer(bucket, gridproxy.Bucket(client["archive"]))
+    report = await gridproxy.transfer(bucket, gridproxy.Bucket(client["zoo"], "archive"))
     assert report.ok, (report.different, report.failed)
     print(report.transferred, report.bytes)
     ```

@@ -75,7 +75,7 @@ async def transfer(
         OutcomeUnknown: The server did not answer. Run it again.
 
     ```python
-    archive = gridproxy.Bucket(client["archive"])
+    archive = gridproxy.Bucket(client["zoo"], "archive")
     report = await gridproxy.transfer(bucket, archive, {"metadata.owner": 7})
     assert (report.transferred, report.ok) == (1, True)
     assert await archive.stat(info.id) == info
