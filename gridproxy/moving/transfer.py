@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -81,6 +81,24 @@ async def transfer(
     assert await archive.stat(info.id) == info
     ```
     """
+    return await transfer_as(source, target, filter, keep=keep, delete=delete, progress=progress)
+
+
+async def transfer_as(
+    source: Bucket,
+    target: Bucket,
+    filter: Mapping[str, Any] | None,
+    *,
+    rename: Callable[[str], str] | None = None,
+    new_name: str = "",
+    keep: Collection[str] = _KEPT,
+    delete: bool = False,
+    progress: Progress | None = None,
+) -> TransferReport:
+    """Transfer files to other names, which `rename` returns for the old ones. See `transfer`.
+
+    `new_name` tells copies of one file under several names apart, if the id is not kept.
+    """
     kept = _check_keep(keep)
     stores = exact_store(source, "source"), exact_store(target, "target", target=True)
     if stores[0].same_as(stores[1]) and "id" in kept:
@@ -90,9 +108,8 @@ async def transfer(
         )
     if filter is not None and not isinstance(filter, Mapping):
         raise BadOption(f"filter is a MongoDB query such as {{'metadata.owner': 7}}, not {shown(filter)}")
-    move = _Transfer(
-        *stores, filter or {}, kept, delete, Tallies(progress, await total_bytes(stores[0], filter, progress))
-    )
+    tallies = Tallies(progress, await total_bytes(stores[0], filter, progress))
+    move = _Transfer(*stores, filter or {}, kept, delete, tallies, rename, new_name)
     await move.run()
     return move.tallies.report()
 
@@ -147,8 +164,12 @@ class _Transfer:
         keep: frozenset[str],
         delete: bool,
         tallies: Tallies,
+        rename: Callable[[str], str] | None,
+        new_name: str,
     ) -> None:
         self.tallies = tallies
+        self._rename = rename
+        self._new_name = new_name
         self._source = source
         self._target = target
         self._filter = filter
@@ -228,6 +249,8 @@ class _Transfer:
     ) -> Record:
         """Return the record for the target."""
         new = without_own_keys(record)
+        if self._rename is not None and isinstance(name := record.get("filename"), str):
+            new["filename"] = self._rename(name)
         if "upload_date" not in self._keep:
             new["uploadDate"] = self._target.now()
         if "metadata" not in self._keep:
@@ -258,7 +281,7 @@ class _Transfer:
         return changed
 
     def _computed_id(self, id: object) -> ObjectId:
-        key = {"database": self._source.database.name, "bucket": self._source.name, "id": id}
+        key = {"database": self._source.database.name, "bucket": self._source.name, "id": id, "name": self._new_name}
         return ObjectId(sha256(bson.encode(key, codec_options=self._source.codec_options)).digest()[:12])
 
     async def _remove(self, files: Sequence[MovingFile], records: Mapping[Hashable, Record]) -> None:
