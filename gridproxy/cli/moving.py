@@ -378,7 +378,7 @@ def du(prefix: str, depth: int, where: _Where) -> Work:
             parts = str(record.get("filename") or "").split("/")
             size = record.get("length")
             tallies = [total]
-            if len(parts) > 1:
+            if len(parts) > prefix.count("/") + 1:
                 tallies.append(sizes.setdefault("/".join(parts[: min(level, len(parts) - 1)]) + "/", [0, 0]))
             for tally in tallies:
                 tally[0] += 1
