@@ -497,8 +497,7 @@ class _Group:
             await self._remove_chunks([file])
 
     async def _remove_chunks(self, files: Sequence[MovingFile]) -> None:
-        if files:
-            await self._store.delete_chunks_of_all([(file.id, self.upload_id) for file in files])
+        await self._store.delete_chunks_of_upload([file.id for file in files], self.upload_id)
 
     async def _remove(self, files: Sequence[MovingFile]) -> None:
         ids = [file.id for file in files]

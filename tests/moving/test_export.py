@@ -16,6 +16,7 @@ from bson import Binary, ObjectId
 
 from gridproxy import BadManifest, BadOption, Bucket, export_files, import_files
 from gridproxy.gridfs.download import sinks
+from gridproxy.moving import export
 from gridproxy.moving.manifest import Entry
 from gridproxy.moving.names import TakenPaths, is_safe, other_paths, safe_path
 from tests.observing import Database, contents, orphans
@@ -138,7 +139,7 @@ async def test_nothing_in_the_folder_is_overwritten(bucket: Bucket, tmp_path: Pa
     (folder / "mine").mkdir(parents=True)
     (folder / "link").symlink_to(outside)
     (folder / "d").write_bytes(b"a file")
-    (folder / "twice").write_bytes(b"other")
+    (folder / "twice").write_bytes(bytes(len(SMALL)))
     (folder / f"twice~{ids[3]}").symlink_to("nowhere")
     report = await export_files(bucket, folder)
     assert [each.id for each in report.different] == [infos[3].id]
@@ -148,7 +149,10 @@ async def test_nothing_in_the_folder_is_overwritten(bucket: Bucket, tmp_path: Pa
         *(f"mine~{ids[0]}", f"link_x~{ids[1]}", f"d_file~{ids[2]}"),
     }
     assert list(outside.iterdir()) == []
-    assert ((folder / "d").read_bytes(), (folder / "twice").read_bytes()) == (b"a file", b"other")
+    assert ((folder / "d").read_bytes(), (folder / "twice").read_bytes()) == (
+        b"a file",
+        bytes(len(SMALL)),
+    )
 
 
 async def test_exports_to_one_folder_share_a_manifest(bucket: Bucket, target: Bucket, place: str) -> None:
@@ -190,6 +194,32 @@ async def test_content_that_was_changed_in_the_folder_is_not_imported(
     assert ({each.filename for each in report.failed}, report.transferred) == ({"a", "b"}, 1)
     assert "instead of" in report.failed[0].reason
     assert await orphans(target.database, "target") == []
+
+
+async def test_content_that_changes_during_an_import_is_not_stored(
+    bucket: Bucket, target: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for data, name in ((SMALL, "small"), (LARGE, "large")):
+        await bucket.upload(data, filename=name)
+    await export_files(bucket, tmp_path)
+
+    async def unchecked(place: object) -> int:
+        return 0
+
+    monkeypatch.setattr(export, "_check_files", unchecked)
+    for name in ("small", "large"):
+        with (tmp_path / name).open("ab") as file:
+            file.write(b"more")
+    report = await import_files(tmp_path, target)
+    assert [each.reason.partition(": ")[2] for each in report.failed] == [
+        "it has 260 bytes instead of 256",
+        "it has 7684 bytes instead of 7680",
+    ]
+    for name in ("small", "large"):
+        (tmp_path / name).unlink()
+        with pytest.raises(FileNotFoundError):
+            await import_files(tmp_path, target)
+    assert await contents(target.database, "target") == (0, 0)
 
 
 # Bad input

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 from bson import Binary, Decimal128, ObjectId
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure
 
 import gridproxy
 from gridproxy import BadOption, Bucket, FileInfo, OutcomeUnknown, transfer
 from gridproxy.gridfs.records.file_info import utc_now
 from gridproxy.gridfs.store.collections import Store
+from gridproxy.gridfs.store.loose_chunks import Loose
 from gridproxy.moving import receiver
+from gridproxy.runtime.capabilities import Feature
 from tests.observing import Database, answer_lost, contents, observed, orphans
 from tests.traffic import watched
 
@@ -147,6 +149,21 @@ async def test_what_a_killed_transfer_left_is_cleared_and_other_chunks_are_not(b
     assert [finding async for finding in target.check()] == []
 
 
+async def test_what_a_killed_transfer_left_stays_if_a_transaction_makes_a_file_of_it(
+    bucket: Bucket, target: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = await bucket.upload(SMALL)
+    await target.store.chunks.insert_one({"files_id": info.id, "n": 0, "upload_id": receiver._new_upload_id()})
+
+    async def pending(*arguments: object) -> Loose:
+        return Loose.PENDING
+
+    monkeypatch.setattr(receiver, "remove_loose_chunks", pending)
+    report = await transfer(bucket, target)
+    assert [each.id for each in report.failed] == [info.id]
+    assert await contents(target.database, "target") == (0, 1)
+
+
 @every_way
 @pytest.mark.parametrize("method", ["insert_many", "insert_one"])
 async def test_a_lost_answer_stores_each_file_once(
@@ -166,23 +183,98 @@ async def test_a_lost_answer_stores_each_file_once(
     assert [finding async for finding in target.check()] == []
 
 
+@every_way
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
 async def test_records_of_an_unknown_outcome_keep_their_chunks(
-    bucket: Bucket, target: Bucket, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, target: Bucket, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    info, _ = await bucket.upload_many([SMALL, SMALL])
+    info = await bucket.upload(data)
     await target.ensure_indexes()
     monkeypatch.setattr("gridproxy.gridfs.upload.commit._PAUSE", 0.001)
 
     async def silent(*arguments: object) -> None:
         raise AutoReconnect("the connection was cut")
 
-    with answer_lost(monkeypatch, "insert_many"), monkeypatch.context() as patched:
+    with monkeypatch.context() as patched:
         patched.setattr(Store, "insert_record", silent)
+        patched.setattr(Store, "insert_records", silent)
         with pytest.raises(OutcomeUnknown):
             await transfer(bucket, target)
-    await target.verify(info.id)
+    assert await contents(target.database, "target") == (0, info.chunk_count)
     report = await transfer(bucket, target)
-    assert (report.ok, report.transferred + report.skipped) == (True, 2)
+    assert (report.ok, report.transferred) == (True, 1)
+    await target.verify(info.id)
+
+
+@every_way
+async def test_an_upload_that_begins_under_an_id_at_the_same_moment_wins(
+    bucket: Bucket, target: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, free = await bucket.upload_many([SMALL, SMALL])
+    look = receiver.Receiver._look
+
+    async def late(self: receiver.Receiver, files: Any) -> None:
+        await look(self, files)
+        await target.store.chunks.insert_one({"files_id": taken.id, "n": 1, "data": b"theirs"})
+
+    await target.ensure_indexes()
+    monkeypatch.setattr(receiver.Receiver, "_look", late)
+    report = await transfer(bucket, target)
+    assert ([each.id for each in report.failed], report.transferred) == ([taken.id], 1)
+    await target.verify(free.id)
+    left = [chunk["data"] async for chunk in target.store.chunks.find({"files_id": taken.id})]
+    assert left == [b"theirs"]
+
+
+@pytest.mark.parametrize(("code", "error"), [(40324, None), (13, OperationFailure)])
+async def test_without_merge_the_content_passes_through_the_client(
+    bucket: Bucket, target: Bucket, code: int, error: type[Exception] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bucket.upload_many([SMALL, SMALL])
+
+    async def refuse(*arguments: object) -> None:
+        raise OperationFailure("no", code)
+
+    monkeypatch.setattr(Store, "merge_files", refuse)
+    if error is not None:
+        with pytest.raises(error):
+            await transfer(bucket, target)
+        return
+    assert (await transfer(bucket, target)).transferred == 2
+    assert Feature.MERGE in target.capabilities.missing
+
+
+async def test_a_record_that_is_not_stored_safely_is_removed(
+    bucket: Bucket, target: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bucket.upload_many([SMALL, SMALL])
+    insert = Store.insert_records
+
+    async def unsafe(self: Store, records: Any) -> None:
+        await insert(self, records)
+        raise BulkWriteError({"writeErrors": [], "writeConcernErrors": [{"code": 64, "errmsg": "too slow"}]})
+
+    monkeypatch.setattr(Store, "insert_records", unsafe)
+    with pytest.raises(BulkWriteError):
+        await transfer(bucket, target, delete=True)
+    assert await contents(target.database, "target") == (0, 0)
+    assert await contents(bucket.database) == (2, 6)
+
+
+async def test_a_failure_of_one_page_ends_the_others(
+    bucket: Bucket, target: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bucket.upload_many([SMALL] * 8)
+    monkeypatch.setattr("gridproxy.moving.transfer._FILES_PER_PAGE", 1)
+
+    def fail(done: int, total: int | None) -> None:
+        if done > len(SMALL):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await transfer(bucket, target, progress=fail)
+    assert await orphans(target.database, "target") == []
+    assert (await transfer(bucket, target)).ok
 
 
 async def test_chunks_that_vanish_before_the_record_is_stored_make_the_file_fail(
@@ -236,6 +328,23 @@ async def test_a_source_stays_if_the_bytes_in_the_target_are_others(
     assert [each.id for each in report.different] == [info.id for info in files]
     assert report.different[0].reason.endswith(f"instead of {sha256(data).hexdigest()}")
     assert (report.removed, await contents(bucket.database)) == (0, (2, 2 * -(-len(data) // 100)))
+
+
+@pytest.mark.parametrize("target", ["two clients"], indirect=True)
+async def test_a_source_stays_if_its_target_cannot_be_read_again(
+    bucket: Bucket, target: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = await bucket.upload(SMALL)
+    verify = receiver.Receiver.verify
+
+    async def late(self: receiver.Receiver, *arguments: Any) -> None:
+        await target.store.chunks.delete_one({"n": 1})
+        await verify(self, *arguments)
+
+    monkeypatch.setattr(receiver.Receiver, "verify", late)
+    report = await transfer(bucket, target, delete=True)
+    assert "could not be verified in the target" in report.different[0].reason
+    await bucket.verify(info.id)
 
 
 async def test_a_source_that_changes_during_the_transfer_stays(

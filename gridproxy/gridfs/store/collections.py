@@ -434,6 +434,13 @@ class Store:
         async with self.own_session() as session:
             await self.chunks.delete_many(query, session=session)
 
+    async def delete_chunks_of_upload(self, ids: Sequence[Any], upload_id: ObjectId) -> None:
+        """Delete the chunks that one upload has inserted under these plain ids, and none of another upload."""
+        async with self.own_session() as session:
+            for at in range(0, len(ids), _IDS_PER_DELETE):
+                query = {"files_id": {"$in": ids[at : at + _IDS_PER_DELETE]}, UPLOAD_ID: upload_id}
+                await self.chunks.delete_many(query, session=session)
+
     async def delete_chunks_of_all(self, deleted: Sequence[tuple[object, object]]) -> None:
         """Delete the chunks of any number of files with ids of any kind. See `delete_chunks_of`."""
         plain = [each for each in deleted if is_plain_id(each[0])]
