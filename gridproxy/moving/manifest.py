@@ -7,8 +7,7 @@ import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any
 
 import bson
 from bson import json_util
@@ -24,7 +23,7 @@ from gridproxy.gridfs.store.collections import Record
 from gridproxy.runtime.tasks import in_thread
 
 from .names import MANIFEST, is_safe
-from .places import Place
+from .places import Opened, Place
 
 _KIND, _VERSION = "gridproxy export", 1
 _LINES_PER_PAGE = 200
@@ -120,18 +119,15 @@ async def read_entries(place: Place) -> AsyncGenerator[list[tuple[int, Entry]], 
     """
     await in_thread(partial(check_manifest, place))
     where = f"{place.name}/{MANIFEST}"
-    file = await in_thread(partial(place.open, MANIFEST))
+    file = Opened(partial(place.open, MANIFEST))
     try:
-        number = len(await in_thread(partial(_lines, file, 1)))
-        while lines := await in_thread(partial(_lines, file, _LINES_PER_PAGE)):
+        await in_thread(file.open)
+        number = len(await in_thread(partial(file.lines, 1, _LONGEST_LINE)))
+        while lines := await in_thread(partial(file.lines, _LINES_PER_PAGE, _LONGEST_LINE)):
             yield [(number + at, _parsed(where, number + at, line)) for at, line in enumerate(lines, 1) if line.strip()]
             number += len(lines)
     finally:
         file.close()
-
-
-def _lines(file: BinaryIO, count: int) -> list[bytes]:
-    return list(islice(iter(partial(file.readline, _LONGEST_LINE), b""), count))
 
 
 def _parsed(where: str, number: int, line: bytes) -> Entry:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -21,6 +22,41 @@ from gridproxy.runtime.progress import Progress, report
 from gridproxy.runtime.tasks import clean_up, in_thread
 
 NOT_A_FILE = -1
+
+
+class Opened:
+    """A file that a thread opens. It can be closed even if the opening was cancelled. The methods block."""
+
+    def __init__(self, opener: Callable[[], Any]) -> None:
+        self._opener = opener
+        self._file: Any = None
+
+    def open(self) -> None:
+        """Open the file."""
+        self._file = self._opener()
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most `size`."""
+        data: bytes = self._file.read(size)
+        return data
+
+    def lines(self, count: int, longest: int) -> list[bytes]:
+        """Return the next lines, at most `count`. Each has at most `longest` bytes."""
+        return list(islice(iter(partial(self._file.readline, longest), b""), count))
+
+    def write(self, block: bytes) -> None:
+        """Write a block."""
+        self._file.write(block)
+
+    def close(self) -> None:
+        """Close the file if it is open."""
+        if self._file is not None:
+            self._file.close()
+
+    def discard(self, error: BaseException) -> None:
+        """Leave the file because of an error. Some file systems do not show it then."""
+        if self._file is not None:
+            self._file.__exit__(type(error), error, error.__traceback__)
 
 
 class Place(ABC):
@@ -155,9 +191,10 @@ class _Url(Place):
         temporary = self._path(f"{path}.part" if exists else path)
         with _naming(f"{self.name}/{path}"):
             await in_thread(partial(self._fs.makedirs, str(PurePosixPath(temporary).parent), exist_ok=True))
-            file = await in_thread(partial(self._fs.open, temporary, "wb"))
+            file = Opened(partial(self._fs.open, temporary, "wb"))
             done = 0
             try:
+                await in_thread(file.open)
                 async for block in blocks:
                     await in_thread(partial(file.write, block))
                     done += len(block)
@@ -170,9 +207,9 @@ class _Url(Place):
                 await clean_up(in_thread(partial(self._discard, file, temporary, error)), error, left)
                 raise
 
-    def _discard(self, file: Any, path: str, error: BaseException) -> None:
+    def _discard(self, file: Opened, path: str, error: BaseException) -> None:
         try:
-            file.__exit__(type(error), error, error.__traceback__)
+            file.discard(error)
         finally:  # on a full disk, closing fails again
             if self._fs.exists(path):
                 self._fs.rm_file(path)
@@ -196,17 +233,13 @@ class PlacedFile(Source):
 
     def __init__(self, place: Place, path: str, size: int) -> None:
         self.size = size
-        self._place = place
-        self._path = path
-        self._file: BinaryIO | None = None
+        self._file = Opened(partial(place.open, path))
 
     async def prepare(self) -> None:
-        self._file = await in_thread(partial(self._place.open, self._path))
+        await in_thread(self._file.open)
 
     async def read(self) -> bytes:
-        assert self._file is not None
         return await in_thread(partial(self._file.read, BATCH_BYTES))
 
     async def aclose(self) -> None:
-        if self._file is not None:
-            await in_thread(self._file.close)
+        await in_thread(self._file.close)

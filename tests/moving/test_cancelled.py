@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from gridproxy import Bucket, transfer
+from gridproxy import Bucket, export_files, import_files, transfer
 from tests.faults.cancelling import Work, cancelled_everywhere
 from tests.observing import orphans
 
@@ -16,6 +18,8 @@ from .conftest import every_way
 # pymongo leaves a socket that it is connecting to the garbage collector if it is cancelled.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 SMALL, LARGE = b"s" * 250, b"l" * 7000
+# Of all steps. Set it to 1 to try every one, which takes minutes.
+STRIDE = 101
 
 
 @pytest.fixture(autouse=True)
@@ -41,4 +45,39 @@ async def test_a_cancelled_transfer_leaves_no_orphans_and_can_be_repeated(bucket
 
         return Work(lambda: transfer(bucket, target), check)
 
-    assert await cancelled_everywhere(make, stride=97) > 6
+    assert await cancelled_everywhere(make, stride=STRIDE) > 6
+
+
+async def test_a_cancelled_export_or_import_leaves_whole_files_only(
+    bucket: Bucket, target: Bucket, tmp_path: Path
+) -> None:
+    await bucket.upload_many({"a/small": SMALL, "other": SMALL})
+    await bucket.upload(LARGE, filename="large", chunk_size=2000, id={"a": 1})
+    await target.ensure_indexes()
+    whole = {"a/small": len(SMALL), "other": len(SMALL), "large": len(LARGE)}
+    folder = tmp_path / "export"
+
+    async def make_export() -> Work:
+        shutil.rmtree(folder, ignore_errors=True)
+
+        async def check(returned: bool) -> None:
+            found = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+            assert (found.pop("manifest.jsonl", None) is not None) or not returned
+            assert found.items() <= whole.items()
+            report = await export_files(bucket, folder)
+            assert (report.ok, report.transferred + report.skipped) == (True, 3)
+
+        return Work(lambda: export_files(bucket, folder), check)
+
+    async def make_import() -> Work:
+        await target.delete_many([info.id async for info in bucket.find()])
+
+        async def check(returned: bool) -> None:
+            assert await orphans(target.database, "target") == []
+            report = await import_files(folder, target)
+            assert (report.ok, report.transferred + report.skipped) == (True, 3)
+
+        return Work(lambda: import_files(folder, target), check)
+
+    assert await cancelled_everywhere(make_export, stride=STRIDE) > 6
+    assert await cancelled_everywhere(make_import, stride=STRIDE) > 6
