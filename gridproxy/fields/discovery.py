@@ -162,6 +162,10 @@ def _parts(value: object) -> list[tuple[object, object]] | None:
     return None
 
 
+# `values_of(model, "__dict__")` is `vars(model)` past the slow `__getattribute__` of a class such as Beanie's.
+values_of: Callable[[object, str], Any] = object.__getattribute__
+
+
 class Depth(enum.Enum):
     """How deep the files of a field are."""
 
@@ -184,16 +188,22 @@ class FieldPlan:
             depth is not Depth.DEEP for depth in self.depths.values()
         )
         self.direct: bool = self.flat and all(depth is Depth.FILE for depth in self.depths.values())
+        self._only: str | None = next(iter(self.depths)) if self.direct and len(self.depths) == 1 else None
 
     def files(self, model: object, beyond: Beyond) -> list[tuple[str, AsyncGridFile]]:
         """Return every file that a model holds, with its dotted path."""
+        if self._only is not None:  # most documents have one file, and are loaded by the thousand
+            only = values_of(model, "__dict__").get(self._only)
+            return [(self._only, only)] if isinstance(only, AsyncGridFile) else []
         if not self.flat:
             return list(files_in(model, beyond=beyond))
-        values, found = vars(model), []
+        values, found = values_of(model, "__dict__"), []
         for name, depth in self.depths.items():
             value = values.get(name)
             if isinstance(value, AsyncGridFile):
                 found.append((name, value))
+            elif type(value) is list and depth is Depth.FILES:
+                found += [(f"{name}.{n}", file) for n, file in enumerate(value) if isinstance(file, AsyncGridFile)]
             elif value is not None and depth is Depth.FILES:
                 found += [(f"{name}.{path}", file) for path, file in files_in(value)]
         return found if len(found) < 2 else list({id(each[1]): each for each in reversed(found)}.values())[::-1]

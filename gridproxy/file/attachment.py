@@ -77,11 +77,12 @@ class Attachment:
         self._field = field
         self._saved: FileRef = file.ref
         self._replaced: list[tuple[Store, object]] = []
-        self._owned: list[object] = []  # the ids of files that this document provably owns
         self._claims: tuple[object, ...] = ()  # the ids that the original of a copied file owned
+        # What a document that is loaded proves: it owns its file, and points to it.
+        id = self._saved[0] if proof is Proof.LOADED else None
+        self._owned: list[object] = [] if id is None else [id]  # the ids of files that this document provably owns
         # The id that the stored document is known to point to. Its file is safe from the garbage collector.
-        self.referenced: object = None
-        self.prove(proof)
+        self.referenced: object = id
         self.shared: bool = False
         self.outcome_unknown: bool = False  # whether a save was not answered: the document may hold the old or new file
 
@@ -95,9 +96,23 @@ class Attachment:
         """The document's field, or None if it is not known yet."""
         return self._field or None
 
-    def bind(self, owner: object, field: str) -> None:
-        """Set the document of an attachment that had none."""
-        self._owner, self._field = weakref.ref(owner), field
+    def accept(self, owner: object, field: str, proof: Proof, id: object) -> bool:
+        """Be that document's attachment with the file `id`. Return False if it is another document's or field's."""
+        if self._owner is None:
+            self._owner, self._field = weakref.ref(owner), field
+            if proof is not Proof.NONE:
+                self.prove(proof)
+            return True
+        return self.loaded(owner, field, id) if proof is Proof.LOADED else self.belongs_to(owner, field)
+
+    def loaded(self, owner: object, field: str, id: object) -> bool:
+        """Take the document's load as proof, if this is the attachment of that field. Return whether it is."""
+        if self._owner is None or self._owner() is not owner or self._field != field:
+            return False
+        self.referenced = id
+        if id is not None and id not in self._owned:
+            self._owned.append(id)
+        return True
 
     @property
     def owned(self) -> tuple[object, ...]:

@@ -175,25 +175,13 @@ class FileState:
         A file has one owner. If it is bound to a second one, it is shared and never removed automatically.
         """
         attachment = self.attachment
-        if attachment is not None and attachment.belongs_to(owner, field):
-            if proof is Proof.LOADED:
-                self.is_loaded_into(owner, field)
-        elif attachment is not None and attachment.unowned:
-            attachment.bind(owner, field)
-            attachment.prove(proof)
-        elif attachment is None or attachment.is_orphaned():
+        if attachment is None:
             self.attachment = Attachment(self, owner, field, proof)
-        else:
-            attachment.shared = True
-
-    def is_loaded_into(self, owner: object, field: str) -> bool:
-        """Take the document's load as proof, if the file is attached to this field. Return whether it is."""
-        attachment = self.attachment
-        if attachment is None or not attachment.belongs_to(owner, field):
-            return False
-        attachment.own(self.id)
-        attachment.referenced = self.id
-        return True
+        elif not attachment.accept(owner, field, proof, self.id):
+            if attachment.is_orphaned():
+                self.attachment = Attachment(self, owner, field, proof)
+            else:
+                attachment.shared = True
 
     def attach_unowned(self, proof: Proof = Proof.NONE) -> None:
         """Keep a replaced file until `finalize()`: the model has no save of its own, or `attach` names it later."""

@@ -36,11 +36,14 @@ def from_stored(kind: type[F], value: object, options: FileOptions) -> F:
     """
     if not isinstance(value, Mapping):
         return kind(value, options=options)
+    id = value.get("_id")
+    if id is None:
+        return kind(options=options)  # and no thumbnail, which would be a file that names no picture
     try:
         info = FileInfo.from_snapshot(value)
     except CorruptFile:
         info = None
-    return kind(value.get("_id"), options=options, info=info)
+    return kind(id, options=options, info=info)
 
 
 def parse_input(kind: type[F], value: object, options: FileOptions) -> F:
@@ -191,6 +194,7 @@ class _OneShot(Source):
         self._source = open_source(self._content)
         await self._source.prepare()
         self.name, self.content_type, self.size = self._source.name, self._source.content_type, self._source.size
+        self.metadata = self._source.metadata
 
     async def read(self) -> bytes | memoryview:
         self._begun = True

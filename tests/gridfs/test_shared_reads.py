@@ -21,6 +21,7 @@ from gridproxy import Bucket, CorruptFile, FileMissing
 from gridproxy.gridfs.download import head
 from gridproxy.gridfs.download.head import SharedReads
 from gridproxy.gridfs.store.collections import Record, Store
+from gridproxy.runtime import shared_requests
 
 from ..observing import Database
 from ..traffic import Traffic, watched
@@ -92,7 +93,7 @@ async def test_reads_with_another_preference_do_not_share(small: Small) -> None:
 
 async def test_reads_that_arrive_while_others_run_share(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket, ids, traffic = small
-    monkeypatch.setattr(head, "_RUNNING", 1)
+    monkeypatch.setattr(shared_requests, "RUNNING", 1)
     find, asked, go = Store.find_head, asyncio.Event(), asyncio.Event()
 
     async def slow(store: Store, *args: Any) -> Any:
@@ -316,12 +317,12 @@ async def test_shared_reads_keep_no_client_alive(mongodb_uri: str, database: Dat
 
 
 async def test_only_a_thousand_buckets_are_remembered(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "_BUCKETS", 3)
+    monkeypatch.setattr(shared_requests, "BUCKETS", 3)
     for name in "abcdef":
         bucket = Bucket(database, name)
         info = await bucket.upload(name.encode())
         assert await all_at_once([bucket.read(info.id), bucket.read(info.id)]) == [name.encode()] * 2
-    of_client = head._shared.get(database.client)
+    of_client = head._shared._of_client.get(database.client)
     assert of_client is not None
     assert {key[1] for key in of_client} == {"d", "e", "f"}
 

@@ -25,8 +25,10 @@ from gridproxy.fields.attacher import (
     mark_outcome_unknown,
     refuse_open_files,
 )
-from gridproxy.fields.discovery import files_in, models_in
+from gridproxy.fields.default_database import DefaultDatabase
+from gridproxy.fields.discovery import files_in, models_in, values_of
 from gridproxy.file.attachment import Proof
+from gridproxy.file.connection import using
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions
 from gridproxy.file.state import FileState
@@ -36,7 +38,7 @@ from gridproxy.runtime.session_lock import lock_owner
 from gridproxy.runtime.tasks import run_to_completion
 
 from .embedded import raw_values, remember_files
-from .fields import PLANS, default_database, file_fields, plan_of, using_document_database
+from .fields import KNOWN, DocumentClass, class_of, using_document_database
 from .queries import FileFindMany, FileFindOne
 from .saving import Saving, WatchedCollection, current
 from .typed_document import NAO, TypedDocument
@@ -116,30 +118,36 @@ class FileDocument(TypedDocument):
             )
 
     def __init__(self, *args: Any, **values: Any) -> None:
-        kind, saving = type(self), current.get()
-        default_database(kind)  # raises NotInitialised
+        kind = type(self)
+        known, saving = class_of(kind), current.get()
+        database = known.default_database(kind)  # raises NotInitialised
         given: Collection[int] = ()
-        searched = not plan_of(kind).flat
+        searched = not known.plan.flat
         for value in values.values():
             searched = searched or isinstance(value, _HOLDERS)
         # What cannot hold a file needs no database: documents are loaded from scalars and ids.
         if searched:
             given = {id(file) for _, file in files_in(values)}
-            with using_document_database(kind):
+            with using(database.database):
                 super().__init__(*args, **values)
         else:
             super().__init__(*args, **values)
         if saving is None or not saving.is_merging:
-            _take_in(self, given)
+            if not known.plan.flat:
+                remember_files(models_in(self, beyond=_is_document))
+            for path, file in known.plan.files(self, _is_document):
+                _take(self, known, database, path, file, given)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        plan = PLANS.get(type(self)) or plan_of(type(self))  # looked up here, since Beanie assigns every field
+        kind = type(self)
+        known = kind.__dict__.get(KNOWN) or class_of(kind)  # looked up here, since Beanie assigns every field
+        plan = known.plan
         if plan.flat and name not in plan.depths:
             if name == "id" and vars(self).get(name) not in (None, value):
                 _disown(self)  # it is another document from now on
             super().__setattr__(name, value)
             return
-        field = file_fields(type(self)).get(name)
+        field = known.fields.get(name)
         if field is None:
             super().__setattr__(name, value)
             return
@@ -151,7 +159,8 @@ class FileDocument(TypedDocument):
             merging[1].update(same)
             return  # Beanie merges what it loaded into the document: the same file stays the same object
         given = {id(file) for _, file in files_in(value)}
-        with using_document_database(type(self)):
+        database = known.default_database(kind)
+        with using(database.database):
             value = field.assigned(held, value, name)
         for path, file in files_in(value):
             attachment = file.state.attachment
@@ -159,8 +168,8 @@ class FileDocument(TypedDocument):
                 file.state.attachment = (
                     None  # made from an id that was only assigned: the file may be another document's
                 )
-            _take(self, f"{name}.{path}" if path else name, file, given)
-        with using_document_database(type(self)):
+            _take(self, known, database, f"{name}.{path}" if path else name, file, given)
+        with using(database.database):
             super().__setattr__(name, value)
 
     def __copy__(self) -> Any:
@@ -202,7 +211,7 @@ class FileDocument(TypedDocument):
 
     def _parse_value(self, name: str, value: Any) -> Any:
         # A lazily parsed document reads its fields without their options.
-        field = file_fields(type(self)).get(name)
+        field = class_of(type(self)).fields.get(name)
         if field is None:
             return super()._parse_value(name, value)
         with using_document_database(type(self)):
@@ -218,7 +227,8 @@ class FileDocument(TypedDocument):
         # Beanie calls this when it has parsed a stored document, and after a save.
         super()._save_state()
         saving = current.get()
-        if self.id is not None and (saving is None or not (saving.document is self or saving.is_merging)):
+        stored = values_of(self, "__dict__").get("id") is not None
+        if stored and (saving is None or not (saving.document is self or saving.is_merging)):
             _take_in(self, (), proof=Proof.LOADED)
 
     def _collect_updates(self, old_dict: dict[str, Any], new_dict: dict[str, Any]) -> dict[str, Any]:
@@ -404,7 +414,7 @@ class FileDocument(TypedDocument):
             stored = type(self).model_validate(raw)
         except (PydanticValidationError, GridProxyError):  # other code wrote it: what this object knows has to do
             return []
-        return [(file.options, file.id) for _, file in plan_of(type(self)).files(stored, _is_document)]
+        return [(file.options, file.id) for _, file in class_of(type(self)).plan.files(stored, _is_document)]
 
     # Inside
 
@@ -416,13 +426,13 @@ class FileDocument(TypedDocument):
 
     def _held_files(self) -> list[HeldFile]:
         # By the field's name: within a list a file may move, and is still in the same field.
-        plan = plan_of(type(self))
+        plan = class_of(type(self)).plan
         files = plan.files(self, _is_document)
         return files if plan.direct else [(path.partition(".")[0], file) for path, file in files]
 
     def _take_assigned(self) -> None:
         """Make files of content that was assigned in embedded models, or put into lists and dicts by hand."""
-        plan = plan_of(type(self))
+        plan = class_of(type(self)).plan
         raw_fields = not plan.direct
         for name in plan.depths:
             raw_fields = raw_fields or not isinstance(vars(self).get(name), _SETTLED)
@@ -443,7 +453,7 @@ class FileDocument(TypedDocument):
         Bound is the list of files that the stored document points to. It is filled at the end of the block.
         """
         kind = type(self)
-        plan = plan_of(kind)
+        plan = class_of(kind).plan
         before = dict(plan.files(self, _is_document))
         by_id = {file.id: file for file in before.values() if isinstance(file.id, ObjectId)}
         written: list[HeldFile] = []
@@ -512,17 +522,21 @@ def _same_files(path: str, current: object, value: object) -> list[str]:
 
 
 def _take_in(document: FileDocument, given: Collection[int] | None = None, proof: Proof = Proof.NONE) -> None:
-    plan = plan_of(type(document))
-    for path, file in plan.files(document, _is_document):
+    known = class_of(type(document))
+    for path, file in known.plan.files(document, _is_document):
+        attachment = file.state.attachment if proof is Proof.LOADED else None
+        name = path if path in known.fields else path.partition(".")[0]
         # The options of a document that was just constructed are known already.
-        if proof is not Proof.LOADED or not file.state.is_loaded_into(document, path):
-            _take(document, path, file, given, proof)
-    if not plan.flat:
+        if attachment is None or not attachment.loaded(document, name, file.state.id):
+            _take(document, known, known.default_database(type(document)), path, file, given, proof)
+    if not known.plan.flat:
         remember_files(models_in(document, beyond=_is_document))
 
 
 def _take(
     document: FileDocument,
+    known: DocumentClass,
+    database: DefaultDatabase,
     path: str,
     file: AsyncGridFile,
     given: Collection[int] | None,
@@ -532,13 +546,14 @@ def _take(
 
     A file that the user handed over (`given`, None for all) may be in another database.
     """
-    state, kind, name = file.state, type(document), path.partition(".")[0]
+    state = file.state
+    name = path if path in known.fields else path.partition(".")[0]
     attachment = state.attachment
-    if attachment is None or attachment.belongs_to(document, name) or attachment.unowned:
-        field = file_fields(kind).get(name)
+    if attachment is None or attachment.unowned or attachment.belongs_to(document, name):
+        field = known.fields.get(name)
         # A default is not validated and does not have the field's options. Neither has an item of a list.
         bare = field is not None and (path == name or state.options == _PLAIN)
-        options = default_database(kind).options(field.options if field and bare else state.options)
+        options = database.options(field.options if field and bare else state.options)
         if state.options is not options:
             handed_over = given is None or id(file) in given
             if handed_over and state.info is not None and state.options != options:
@@ -548,7 +563,7 @@ def _take(
 
 
 def _disown(document: FileDocument) -> None:
-    for _, file in plan_of(type(document)).files(document, _is_document):
+    for _, file in class_of(type(document)).plan.files(document, _is_document):
         if file.state.attachment is not None:
             file.state.attachment.disown()
 

@@ -16,7 +16,7 @@ from gridproxy.errors import ValidationError
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.runtime.weak_identity_map import WeakIdentityMap
 
-from .fields import FileField, file_fields
+from .fields import FileField, class_of
 from .typed_document import NAO
 
 # The files of each embedded model at the last `remember_files`.
@@ -83,7 +83,7 @@ def remember_files(models: Iterable[tuple[str, object]]) -> None:
 
 def _file_values(model: object) -> Iterator[tuple[str, FileField, object]]:
     values = vars(model)  # `model_construct` may leave some out
-    return ((name, field, values[name]) for name, field in file_fields(type(model)).items() if name in values)
+    return ((name, field, values[name]) for name, field in class_of(type(model)).fields.items() if name in values)
 
 
 def _is_raw(value: object, field: FileField) -> bool:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
-from weakref import WeakKeyDictionary
+from typing import Annotated, Any, Union, cast, get_args, get_origin
 
 from beanie.exceptions import CollectionWasNotInitialized
 from beanie.odm.utils.encoder import DEFAULT_CUSTOM_ENCODERS
 from bson import ObjectId
 from pydantic import BaseModel, TypeAdapter
+from pymongo.asynchronous.collection import AsyncCollection
 
 from gridproxy.errors import BadId, NotConnected
 from gridproxy.fields.default_database import DefaultDatabase
@@ -66,25 +66,16 @@ class FileField:
         return validate_assignment(current, value, path)
 
 
-_fields: WeakKeyDictionary[type[object], dict[str, FileField]] = WeakKeyDictionary()
-PLANS: WeakKeyDictionary[type[object], FieldPlan] = WeakKeyDictionary()
-_default_databases: WeakKeyDictionary[type[TypedDocument], DefaultDatabase] = WeakKeyDictionary()
+class DocumentClass:
+    """What is known of one class of documents: which of its fields hold files, how deep, and in which database.
 
+    `fields` are the fields that hold files, without those of the models embedded in the document.
+    """
 
-def plan_of(kind: type[object]) -> FieldPlan:
-    """Return the plan of a document's class, which is made at its first use."""
-    plan = PLANS.get(kind)
-    if plan is None:
-        plan = PLANS[kind] = FieldPlan(kind)
-    return plan
-
-
-def file_fields(kind: type[object]) -> dict[str, FileField]:
-    """Return the fields of a class that hold files, without those of the models embedded in it."""
-    found = _fields.get(kind)
-    if found is None:
+    def __init__(self, kind: type[object]) -> None:
         assert issubclass(kind, BaseModel), "FileDocument refuses any other class"
-        found = _fields[kind] = {
+        self.plan: FieldPlan = FieldPlan(kind)
+        self.fields: dict[str, FileField] = {
             name: FileField(
                 _adapter(field.annotation, field.metadata),
                 options_in(field.annotation, field.metadata),
@@ -93,6 +84,31 @@ def file_fields(kind: type[object]) -> dict[str, FileField]:
             for name, field in kind.model_fields.items()
             if any(map(is_file_type, parts_of(field.annotation)))
         }
+        self._default_database: DefaultDatabase | None = None
+
+    def default_database(self, kind: type[TypedDocument]) -> DefaultDatabase:
+        """Return the database of the class, which is `kind`. Raises `NotInitialised` before `init_beanie`."""
+        try:
+            database = cast("AsyncCollection[Any]", kind.get_settings().pymongo_collection).database
+        except CollectionWasNotInitialized as error:
+            raise NotInitialised(kind.__name__) from error
+        known = self._default_database
+        if known is None or known.database is not database:
+            known = self._default_database = DefaultDatabase(database)
+        return known
+
+
+# What is known of a class is kept in an attribute of this name: documents are loaded by the thousand, and a dictionary
+# of weak references takes longer.
+KNOWN = "__gridproxy_class__"
+
+
+def class_of(kind: type[object]) -> DocumentClass:
+    """Return what is known of a class of documents. It is found out at the first use."""
+    found: DocumentClass | None = kind.__dict__.get(KNOWN)
+    if found is None:
+        found = DocumentClass(kind)
+        setattr(kind, KNOWN, found)
     return found
 
 
@@ -111,19 +127,7 @@ def _adapter(annotation: Any, metadata: list[Any]) -> TypeAdapter[Any]:
 
 def using_document_database(kind: type[TypedDocument]) -> AbstractContextManager[None]:
     """Let files without a database of their own be in the document's database, inside the block."""
-    return using(default_database(kind).database)
-
-
-def default_database(kind: type[TypedDocument]) -> DefaultDatabase:
-    """Return the database of a document's class. Raises `NotInitialised` before `init_beanie`."""
-    try:
-        collection: Any = kind.get_settings().pymongo_collection
-    except CollectionWasNotInitialized as error:
-        raise NotInitialised(kind.__name__) from error
-    known = _default_databases.get(kind)
-    if known is None or known.database is not collection.database:
-        known = _default_databases[kind] = DefaultDatabase(collection.database)
-    return known
+    return using(class_of(kind).default_database(kind).database)
 
 
 def _encoded(file: AsyncGridFile) -> object:

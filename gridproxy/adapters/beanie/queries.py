@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from gridproxy.errors import ValidationError, shown, type_name
 from gridproxy.fields.queries import holds_file, match_both_forms
 
-from .fields import file_fields
+from .fields import class_of
 
 # Types that are never a reference to a file.
 _CONTENT = (bytes, bytearray, memoryview, os.PathLike, io.IOBase)
@@ -98,7 +98,7 @@ def _refuse_content(kind: type[object], changes: Iterable[object]) -> None:
     for change in changes:
         values = change.get("$set") if isinstance(change, Mapping) else None
         for name, value in values.items() if isinstance(values, Mapping) else ():
-            if str(name) in file_fields(kind) and isinstance(value, _CONTENT):
+            if str(name) in class_of(kind).fields and isinstance(value, _CONTENT):
                 raise ValidationError(
                     str(name),
                     f"an update writes its values as they are, and {type_name(value)} is not a reference to a file: "

@@ -263,9 +263,18 @@ class Store:
         async with lock(session):
             return (await self.files.delete_many(query, session=session)).deleted_count
 
-    async def find_ids(self, query: Mapping[str, Any], session: Session | None) -> list[object]:
-        """Return the ids of all matching records, also of invalid ones."""
-        async with lock(session), self.files.find(query, {"_id": 1}, session=session) as cursor:
+    async def find_ids(
+        self,
+        query: Mapping[str, Any],
+        session: Session | None,
+        *,
+        sort: Sequence[tuple[str, int]] | None = None,
+        skip: int = 0,
+        limit: int = 0,
+    ) -> list[object]:
+        """Return the ids of all matching records, or of at most `limit`, also of invalid ones."""
+        found = self.files.find(query, {"_id": 1}, sort=sort, skip=skip, limit=limit, session=session)
+        async with lock(session), found as cursor:
             return [record["_id"] for record in await interruptible(cursor.to_list())]
 
     async def rename_records(self, filename: str, new: str, session: Session | None) -> int:

@@ -226,12 +226,12 @@ async def insert_small_files(
     if not retry and len(files) > 1:
         return await _insert_together(store, files, verify)
     for chunks, record in files:
-        await _insert_in_steps(store, chunks, record, retry, verify, until)
+        await insert_in_steps(store, chunks, record, retry, verify, until)
 
 
 async def _insert_together(store: Store, files: Sequence[tuple[Sequence[Record], Record]], verify: Verify) -> None:
     """Insert the chunks of several files in one request, then their records in another one."""
-    await _until_answered(lambda: _insert_missing(store, [chunk for chunks, _ in files for chunk in chunks]))
+    await _until_answered(lambda: insert_missing(store, [chunk for chunks, _ in files for chunk in chunks]))
     try:
         await store.insert_records([record for _, record in files])
     except _NOT_SENT:
@@ -248,11 +248,20 @@ async def _insert_together(store: Store, files: Sequence[tuple[Sequence[Record],
                 await _check_inserted(store, record, _joined_ids(chunks), None, verify)
 
 
-async def _insert_in_steps(
-    store: Store, chunks: Sequence[Record], record: Record, retry: bool, verify: Verify, until: float | None
+async def insert_in_steps(
+    store: Store,
+    chunks: Sequence[Record],
+    record: Record,
+    retry: bool,
+    verify: Verify = Verify.NONE,
+    until: float | None = None,
 ) -> None:
+    """Insert the chunks of a small file, then its record. If `retry`, an earlier attempt may have inserted them.
+
+    Raises the errors of `insert_record`, and `UploadInProgress` if the id has chunks of another upload.
+    """
     try:
-        await _until_answered(lambda: _insert_missing(store, chunks), until)
+        await _until_answered(lambda: insert_missing(store, chunks), until)
     except ConnectionFailure as error:
         if not retry:
             raise
@@ -325,7 +334,7 @@ async def _is_same(store: Store, found: Record, record: Record, chunk_ids: bytes
     return own_chunk is None or await store.first_chunk_id(record["_id"]) == own_chunk
 
 
-async def _insert_missing(store: Store, chunks: Sequence[Record]) -> None:
+async def insert_missing(store: Store, chunks: Sequence[Record]) -> None:
     """Insert, in order, those chunks that an earlier attempt has not inserted.
 
     The upload that inserts chunk 0 owns the id, so ours must not be stored beside another upload's chunk 0.

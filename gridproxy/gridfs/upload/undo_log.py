@@ -11,9 +11,11 @@ from bson import ObjectId
 
 from gridproxy.errors import FileAlreadyStored, OutcomeUnknown, UniqueIndexViolation, UploadInProgress
 from gridproxy.gridfs.store.collections import Record, Session, Store
+from gridproxy.runtime.capabilities import Feature
 from gridproxy.runtime.tasks import clean_up, run_to_completion
 
 from .commit import Verify, insert_record, insert_small_files, withdraw_record
+from .shared_inserts import insert_with_others
 
 
 class UndoLog:
@@ -57,6 +59,9 @@ class UndoLog:
 
     def insert_small_file(self, chunks: Sequence[Record], record: Record) -> Awaitable[None]:
         """Insert chunks and record of a small file. Raises the errors of `commit.insert_small_files`."""
+        if not self._known_id and Feature.BULK_WRITE in self.store.state.capabilities.missing:
+            together = partial(insert_with_others, self.store, chunks, record)
+            return run_to_completion(self._track(record, together), client=self.store.client)
         verify = Verify.ENDS if self._known_id else Verify.NONE
         insert = partial(insert_small_files, self.store, [(chunks, record)], verify)
         return run_to_completion(self._track(record, insert), client=self.store.client)

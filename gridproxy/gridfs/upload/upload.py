@@ -30,7 +30,7 @@ from gridproxy.runtime.progress import Progress, report
 
 from .batch_sender import BatchSender
 from .commit import check_id_is_free
-from .content_check import ContentCheck, check_staged
+from .content_check import ContentCheck, check_staged, inspect_content
 from .options import UploadRequest, check_record, upload_request
 from .sources import Data, Source, as_bytes, open_source
 from .staging import Staged, publish_staged
@@ -259,12 +259,15 @@ class Upload:
     def _is_small(self) -> bool:
         # An empty file is only a record. A single insert can tell a repetition from another upload's record.
         small = not self._sender.begun and not self._ready and 0 < self.length <= BATCH_BYTES
-        return small and self.session is None
+        return small and self.session is None and self.request.limits.inspect is None
 
     async def _send_rest(self) -> Record:
         self._batch_rest()
         await self.flow()
         await self._sender.drain()
+        if self.request.limits.inspect is not None:
+            info = FileInfo.from_record(self._finished_record())
+            await inspect_content(self.store, info, self.request.limits)
         return self._finished_record()
 
     def _batch_rest(self) -> None:
