@@ -69,7 +69,7 @@ async def export_files(
         The counts, and the files that were not written with the reasons.
 
     Raises:
-        BadOption: An argument is wrong, or it runs in a transaction.
+        BadOption: An argument is wrong, or it runs in a block of `session.bind()`.
         BadManifest: The folder has a `manifest.jsonl` that is not one of an export.
         OSError: A file cannot be written, for example `NotADirectoryError`, or the disk is full. What was written
             before is whole, and a repetition goes on.
@@ -280,7 +280,7 @@ async def import_files(
     Raises:
         BadManifest: There is no manifest, a line of it is wrong, or a file that it names is missing or has another
             length. Nothing was stored.
-        BadOption: An argument is wrong, or it runs in a transaction.
+        BadOption: An argument is wrong, or it runs in a block of `session.bind()`.
         OutcomeUnknown: The server did not answer. Run it again.
 
     ```python

@@ -49,7 +49,6 @@ from gridproxy.gridfs.upload.staging import discard_staged, publish_staged
 from gridproxy.gridfs.upload.undo_log import UndoLog
 from gridproxy.gridfs.upload.upload import stage_source
 from gridproxy.runtime.capabilities import Feature
-from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import clean_up, interruptible, run_to_completion
 from gridproxy.upkeep.check import ChunkAudit
 
@@ -135,13 +134,15 @@ def exact_store(bucket: object, name: str, *, target: bool = False) -> Store:
 
     `target`: what is in it decides what happens, so it is read from the primary.
 
-    Raises `BadOption` for another object, and in a transaction.
+    Raises `BadOption` for another object, and in a block of `session.bind()`.
     """
     if not isinstance(bucket, Bucket):
         raise BadOption(f"{name} is a Bucket, not {type_name(bucket)}")
     store = bucket.store
-    if in_transaction(store.session_for(None)):
-        raise BadOption("files cannot be moved inside a transaction, because it could not hold their chunks")
+    if store.session_for(None) is not None:
+        raise BadOption(
+            "files cannot be moved in a block of session.bind(), because several sessions are needed at once"
+        )
     exact = CodecOptions[dict[str, Any]](tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
     return Store(
         store.database.with_options(codec_options=exact),

@@ -70,7 +70,7 @@ async def transfer(
         The counts, and the files that were not moved with the reasons.
 
     Raises:
-        BadOption: An argument is wrong, both are the same bucket, or it runs in a transaction.
+        BadOption: An argument is wrong, both are the same bucket, or it runs in a block of `session.bind()`.
         IndexesNotAllowed: The user may not look at the indexes of the target.
         OutcomeUnknown: The server did not answer. Run it again.
 

@@ -280,7 +280,7 @@ async def test_a_wrong_manifest_is_refused_before_anything_is_stored(
         (lambda bucket, path: export_files(bucket, path / "file"), NotADirectoryError, "this is a file"),
         (lambda bucket, path: export_files(bucket, f"file://{path}/file"), NotADirectoryError, "this is a file"),
         (lambda bucket, path: export_files(bucket, ""), BadOption, "a folder is a path or a URL"),
-        (lambda bucket, path: import_files(7, bucket), BadOption, "a folder is a path or a URL"),
+        (lambda bucket, path: import_files("", bucket), BadOption, "a folder is a path or a URL"),
         (lambda bucket, path: import_files("nothing://x", bucket), BadOption, "cannot be opened"),
         (lambda bucket, path: export_files(bucket, path, storage_options={"a": 1}), BadOption, "are for URLs"),
         (lambda bucket, path: export_files(path, bucket), BadOption, "bucket is a Bucket"),
