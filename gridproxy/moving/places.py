@@ -230,6 +230,7 @@ class PlacedFile(Source):
     """A file of a place as the source of an upload."""
 
     repeatable = True
+    size: int | None
 
     def __init__(self, place: Place, path: str, size: int) -> None:
         self.size = size
