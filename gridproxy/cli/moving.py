@@ -100,6 +100,11 @@ def _renaming(old: str, new: str) -> tuple[Callable[[str], str], str]:
     return lambda name: new if name == old else name, new
 
 
+def _check_apart(old: str, new: str) -> None:
+    if old == new or ((old.endswith("/") or not old) and new.startswith(old)):
+        raise Stop(USAGE, f"{new or 'the bucket'} is the same place as {old or 'the bucket'}, or a part of it")
+
+
 @command
 @click.argument("source")
 @click.argument("target")
@@ -114,8 +119,8 @@ def cp(source: str, target: str) -> Work:
     async def work(bucket: Bucket, screen: Screen) -> int | None:
         (source_bucket, old), (target_bucket, new) = _place(bucket, source), _place(bucket, target)
         rename, new_name = _renaming(old, new)
-        if source_bucket == target_bucket and (rename(old) == old or (old.endswith("/") and new_name.startswith(old))):
-            raise Stop(USAGE, f"{source} cannot be copied to {target}: it is the same place, or a part of it")
+        if source_bucket == target_bucket:
+            _check_apart(old, new_name)
         copy = partial(transfer_as, source_bucket, target_bucket, rename=rename, new_name=new_name, keep=("metadata",))
         with screen.bytes_bar("copying") as progress:
             async with aclosing(_groups(source_bucket, old)) as groups:
@@ -160,8 +165,7 @@ def mv(source: str, target: str) -> Work:
         if await source_bucket.store.files.find_one(query, {"_id": 1}) is None:
             raise FileMissing(message=f"no file in {source_bucket.store!r} has the name {old!r}")
         if source_bucket == target_bucket:
-            if rename(old) == old or (old.endswith("/") and new_name.startswith(old)):
-                raise Stop(USAGE, f"{source} cannot be moved to {target}: it is the same place, or a part of it")
+            _check_apart(old, new_name)
             await _rename(source_bucket, query, rename, screen)
             return None
         with screen.bytes_bar("moving") as progress:

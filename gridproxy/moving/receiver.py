@@ -287,9 +287,10 @@ class Receiver:
         inside = self._origin.inside
         assert inside is not None
         undo_log = UndoLog(self.store, file.id, None, shared_id=True, known_id=True, upload_id=_new_upload_id())
-        file.digest = ""
         try:
             await ChunkCopy(inside, file.source, undo_log, shared_id=True).run(self._tallies.of_one(id(file)))
+            # If the server has refused to copy, the chunks have passed through the client.
+            file.digest = "" if self._merges else None
             await undo_log.insert_record({**file.record, UPLOAD_ID: undo_log.upload_id})
         except BaseException as error:
             await undo_log.rollback(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -33,6 +33,7 @@ _KEPT = ("id", "upload_date", "metadata")
 _FILES_PER_PAGE = 200
 _PAGES_AT_ONCE = 3
 _FILES_PER_REMOVAL = 50
+_REMOVAL_BYTES = 4 * 1024 * 1024
 # Ranges of 4 MB of one large file that are read ahead of its upload. More would need more memory than 48 MB.
 RANGES_AHEAD = 2
 
@@ -97,21 +98,29 @@ async def transfer_as(
 ) -> TransferReport:
     """Transfer files to other names, which `rename` returns for the old ones. See `transfer`.
 
-    `new_name` tells copies of one file under several names apart, if the id is not kept.
+    Both buckets may be the same if the filter does not match the new files. `new_name` tells copies of one file under
+    several names apart, if the id is not kept.
     """
     kept = _check_keep(keep)
     stores = exact_store(source, "source"), exact_store(target, "target", target=True)
-    if stores[0].same_as(stores[1]) and "id" in kept:
-        raise BadOption(
-            f"source and target are both {stores[0].description}, which has the ids already: give another bucket, or "
-            'keep=("metadata",) to copy the files'
-        )
+    same = stores[0].same_as(stores[1])
+    if same and rename is None:
+        raise _same_bucket(stores[0])
     if filter is not None and not isinstance(filter, Mapping):
         raise BadOption(f"filter is a MongoDB query such as {{'metadata.owner': 7}}, not {shown(filter)}")
+    # Two clients may lead to one server, and `delete` would remove the only copy.
+    maybe = not same and stores[0].key == stores[1].key
+    if maybe and await run_to_completion(stores[1].is_seen_by(stores[0]), client=stores[1].client):
+        raise _same_bucket(stores[0])
     tallies = Tallies(progress, await total_bytes(stores[0], filter, progress))
     move = _Transfer(*stores, filter or {}, kept, delete, tallies, rename, new_name)
     await move.run()
     return move.tallies.report()
+
+
+def _same_bucket(store: Store) -> BadOption:
+    # A search that goes on would find the copies, too.
+    return BadOption(f"source and target are both {store.description}. bucket.copy() copies files inside a bucket")
 
 
 def _check_keep(keep: object) -> frozenset[str]:
@@ -240,8 +249,8 @@ class _Transfer:
             family = {id(file): families.get(key_of(file), key_of(file)) for file in files}
             kept = {family[id(file)] for file in files if not file.is_whole}
             moved = [file for file in files if family[id(file)] not in kept]
-            for at in range(0, len(moved), _FILES_PER_REMOVAL):
-                await self._remove(moved[at : at + _FILES_PER_REMOVAL], records)
+            for group in _grouped_by_records(moved, records):
+                await self._remove(group, records)
         count_outcomes(files, self.tallies)
 
     def _new_record(
@@ -298,9 +307,7 @@ class _Transfer:
     async def _remove_unchanged(self, records: Sequence[Record]) -> set[Hashable]:
         """Remove the records that are as they were read, then their chunks. Return the keys of the others."""
         store = self._source
-        same: list[Mapping[str, Any]] = [
-            {UPLOAD_ID: None, **{key: {"$eq": value} for key, value in record.items()}} for record in records
-        ]
+        same = list(map(_same_record, records))
         queries = _queries([record["_id"] for record in records])
         left: set[Hashable] = set()
         for query in queries:
@@ -319,6 +326,27 @@ async def _find(scanner: BucketScanner, query: Mapping[str, Any]) -> list[Record
 def key_of(file: MovingFile) -> Hashable:
     """Return the id in the source as a key of a dict."""
     return id_key(file.source.id)
+
+
+def _grouped_by_records(files: Sequence[MovingFile], records: Mapping[Hashable, Record]) -> Iterator[list[MovingFile]]:
+    """Group files so that their records fit into one query."""
+    group: list[MovingFile] = []
+    size = 0
+    for file in files:
+        own = len(bson.encode(_same_record(records[file.key])))
+        if group and (len(group) == _FILES_PER_REMOVAL or size + own > _REMOVAL_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(file)
+        size += own
+    if group:
+        yield group
+
+
+def _same_record(record: Record) -> dict[str, Any]:
+    """Return the condition that a record is as it was read. Of a very long one only a part is compared."""
+    keys = record if len(bson.encode(record)) < _REMOVAL_BYTES else ("_id", "uploadDate", "length", UPLOAD_ID)
+    return {UPLOAD_ID: None, **{key: {"$eq": record[key]} for key in keys if key in record}}
 
 
 def _queries(ids: Iterable[object]) -> list[dict[str, Any]]:

@@ -117,6 +117,7 @@ async def test_mv_into_another_bucket_keeps_ids_and_removes_the_source(
         (["mv", "nothing", "b"], 3),
         (["cp", "a", "a"], 2),
         (["cp", "d/", "d/e/"], 2),
+        (["cp", "", "d/e/"], 2),
         (["mv", "a", "a"], 2),
         (["mv", "d/", "d/e/"], 2),
         (["mv", "a", "gridfs:///b"], 2),
@@ -208,6 +209,14 @@ async def test_transfer_reports_what_arrived_and_what_did_not(
     differs = await run("transfer", "d/", *there, "--json")
     assert differs.exit_code == 5
     assert [each["id"] for each in documents(differs)[0]["different"]] == [str(changed.id)]
+
+
+async def test_a_bucket_is_not_moved_into_itself(run: Run, bucket: Bucket, mongodb_uri: str) -> None:
+    await stored(bucket, "a")
+    there = ["--to-uri", mongodb_uri, "--to-db", bucket.database.name, "--delete"]
+    refused = await run("transfer", *there)
+    assert (refused.exit_code, "source and target are both" in refused.stderr) == (2, True)
+    assert await names(bucket) == ["a"]
 
 
 async def test_a_round_trip_by_export_and_import(

@@ -365,6 +365,15 @@ class Store:
         # Always "local", because a majority may not yet have what this client has just written.
         return self.chunks.with_options(read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("local"))
 
+    async def is_seen_by(self, other: Store) -> bool:
+        """Return whether another client has the same bucket: store an empty chunk for a moment, and let it look."""
+        mark = self.new_chunk_id()
+        try:
+            await self.insert_chunks([{"_id": mark, "files_id": mark, "n": 0, "data": b""}])
+            return await other.has_chunks(mark)
+        finally:
+            await self.delete_chunks_by_id(mark, [mark])
+
     async def has_chunks(self, id: object) -> bool:
         """Return whether any chunk has this file id."""
         async with self.own_session() as session:
