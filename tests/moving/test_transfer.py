@@ -75,8 +75,8 @@ async def test_no_byte_passes_through_the_client_inside_one_server(
     await bucket.upload_many([SMALL] * 5)
     await bucket.upload(LARGE)
     async with watched(mongodb_uri, bucket.database.name) as (same, traffic):
-        report = await transfer(Bucket(same), Bucket(same.client[other.name], "target"))
-        assert (report.transferred, traffic.sent, traffic.fetched) == (6, 0, 0)
+        report = await transfer(Bucket(same), Bucket(same.client[other.name], "target"), delete=True)
+        assert (report.transferred, report.removed, traffic.sent, traffic.fetched) == (6, 6, 0, 0)
         assert len(traffic.of("aggregate")) == 3, "one for the small files, and two for the chunks of the large one"
 
 
@@ -277,15 +277,20 @@ async def test_a_failure_of_one_page_ends_the_others(
     assert (await transfer(bucket, target)).ok
 
 
-async def test_chunks_that_vanish_before_the_record_is_stored_make_the_file_fail(
-    bucket: Bucket, target: Bucket, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("marked", [False, True], ids=["removed", "marked"])
+async def test_chunks_that_another_client_removes_make_the_file_fail(
+    bucket: Bucket, target: Bucket, marked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost, whole = await bucket.upload_many([SMALL, SMALL])
     insert = Store.insert_records
 
     async def late(self: Store, records: Any) -> None:
         await insert(self, records)
-        await target.store.chunks.delete_one({"files_id": lost.id, "n": 2})
+        if marked:
+            first = await target.store.first_chunk_id(lost.id)
+            assert await target.store.mark_chunk(lost.id, first, ObjectId())
+        else:
+            await target.store.chunks.delete_one({"files_id": lost.id, "n": 2})
 
     monkeypatch.setattr(Store, "insert_records", late)
     report = await transfer(bucket, target)
