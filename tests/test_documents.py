@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ast
 import inspect
+import logging
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.util._once import Once
 from PIL import Image
 from pymongo import AsyncMongoClient
 
@@ -81,8 +85,20 @@ async def test_every_code_block_of_the_readme_runs_in_the_order_of_the_page(
     assert names["middle"] == b"part"
 
 
+@pytest.fixture
+def own_observers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a page sets for the whole process: logging, and the provider of spans."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
+    logger = logging.getLogger("gridproxy")
+    handlers, level = [*logger.handlers], logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
 @pytest.mark.parametrize("page", GUIDES)
-@pytest.mark.usefixtures("pictures")
+@pytest.mark.usefixtures("pictures", "own_observers")
 async def test_every_code_block_of_a_guide_runs_in_the_order_of_the_page(
     page: str, mongodb_uri: str, client: AsyncMongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

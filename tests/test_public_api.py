@@ -29,6 +29,7 @@ EXTRAS = [
     "httpx",
     "numpy",
     "odmantic",
+    "opentelemetry",
     "puremagic",
     "pydantic",
     "rich",

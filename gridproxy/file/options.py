@@ -130,8 +130,8 @@ class FileOptions:
         if self.image is not None and not isinstance(self.image, ImageOptions):
             raise BadOption(f"image is an ImageOptions(...), not {type_name(self.image)}")
         limits = NO_LIMITS
-        restrictions = (self.max_size, self.content_types, self.validators, self.inspect)
-        if any(each is not None for each in restrictions):
+        limited = self.max_size is not None or self.content_types is not None
+        if limited or self.validators is not None or self.inspect is not None:
             limits = Limits(
                 max_size=self.max_size,
                 content_types=checked_content_types(self.content_types),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any, NoReturn, Unpack
@@ -19,6 +20,7 @@ from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
 from gridproxy.gridfs.upload.commit import check_id_is_free, duplicate_chunk, id_in_progress, is_duplicate_key
 from gridproxy.gridfs.upload.options import UploadOptions, UploadRequest, check_record, upload_request
+from gridproxy.gridfs.upload.staging import log_stored
 from gridproxy.gridfs.upload.undo_log import UndoLog
 from gridproxy.runtime.progress import Progress, report
 from gridproxy.runtime.sessions import in_transaction
@@ -93,6 +95,7 @@ class _Copy:
         if self._request.id is not None:
             await check_id_is_free(self._store, self._id, self._session)
         await ensure_indexes(self._store)
+        began = time.monotonic()
         try:
             if self._with_variants:
                 await self._copy_variants()
@@ -101,10 +104,11 @@ class _Copy:
             record = self._new_record()
             await self._undo_log.insert_record(record)
         except BaseException as error:
-            await self._undo_log.rollback(error)
+            await self._undo_log.rollback(error, size=self._source.length, since=began)
             if not isinstance(error, OutcomeUnknown):  # else the copy may exist and need them
                 await delete_after_failure(self._store, self._variants, self._session, error)
             raise
+        log_stored(self._store, self._id, self._source.length, began)
         return FileInfo.from_record(record)
 
     async def _copy_variants(self) -> None:

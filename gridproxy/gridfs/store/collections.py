@@ -54,8 +54,8 @@ _CLOCK_STEP = 30.0
 _IDS_PER_DELETE = 250
 # A chunk with this key is about to be removed. See `loose_chunks`.
 _MARK = "removing"
-# What a delete needs of a record: the upload that stored the file, and the names of a picture's variants.
-_FOR_DELETE = {"metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1, UPLOAD_ID: 1}
+# What a delete needs of a record: its upload, the names of a picture's variants, and the length for the log.
+_FOR_DELETE = {"length": 1, "metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1, UPLOAD_ID: 1}
 CHUNKS_PER_PAGE = 10_000
 # The chunks in the answer of `find_head`. No record has a key of this name.
 _CHUNKS = "gridproxy_chunks"

@@ -118,8 +118,8 @@ class BatchSender:
             self._next_n += 1
         return documents
 
-    async def rollback(self, cause: BaseException | None) -> None:
+    async def rollback(self, cause: BaseException | None, *, size: int, since: float) -> None:
         """Remove what was sent. See `UndoLog.rollback`."""
         # A cancelled insert may still be stored, so wait for those in flight.
         in_flight, self._in_flight = self._in_flight, {}
-        await self.undo_log.rollback(cause, in_flight)
+        await self.undo_log.rollback(cause, in_flight, size=size, since=since)
