@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import os
+import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,10 +46,11 @@ from gridproxy.gridfs.store.loose_chunks import Loose, remove_loose_chunks
 from gridproxy.gridfs.upload.commit import Verify, duplicate_chunk, id_in_progress, insert_record, is_duplicate_key
 from gridproxy.gridfs.upload.options import UploadRequest, check_record
 from gridproxy.gridfs.upload.sources import SourceLike
-from gridproxy.gridfs.upload.staging import discard_staged, publish_staged
+from gridproxy.gridfs.upload.staging import discard_staged, log_stored, publish_staged
 from gridproxy.gridfs.upload.undo_log import UndoLog
 from gridproxy.gridfs.upload.upload import stage_source
 from gridproxy.runtime.capabilities import Feature
+from gridproxy.runtime.events import INFO, WARNING, Event, log_event
 from gridproxy.runtime.tasks import clean_up, interruptible, run_to_completion
 from gridproxy.upkeep.check import ChunkAudit
 
@@ -287,14 +289,16 @@ class Receiver:
         inside = self._origin.inside
         assert inside is not None
         undo_log = UndoLog(self.store, file.id, None, shared_id=True, known_id=True, upload_id=_new_upload_id())
+        began, size = time.monotonic(), file.source.length
         try:
             await ChunkCopy(inside, file.source, undo_log, shared_id=True).run(self._tallies.of_one(id(file)))
             # If the server has refused to copy, the chunks have passed through the client.
             file.digest = "" if self._merges else None
             await undo_log.insert_record({**file.record, UPLOAD_ID: undo_log.upload_id})
         except BaseException as error:
-            await undo_log.rollback(error)
+            await undo_log.rollback(error, size=size, since=began)
             raise
+        log_stored(self.store, file.id, size, began)
 
     async def _upload_large(self, file: MovingFile) -> None:
         request = UploadRequest(
@@ -423,6 +427,7 @@ class _Group:
         self._chunk_ids: dict[Hashable, list[ObjectId]] = {}
         self._outcome_unknown = False
         self._begun = list(files)
+        self._began = time.monotonic()
 
     def leave(self, file: MovingFile) -> None:
         """Take a file out of the group before anything of it was sent."""
@@ -474,6 +479,7 @@ class _Group:
                 await run_to_completion(self._remove([file]))
             else:
                 file.end(Outcome.TRANSFERRED)
+                log_stored(self._store, file.id, file.source.length, self._began)
 
     async def _insert(self) -> None:
         # Note the outcome inside `run_to_completion`: outside, a cancellation would hide it.
@@ -507,11 +513,20 @@ class _Group:
         await self._remove_chunks(files)
 
     async def rollback(self, cause: BaseException) -> None:
-        """Remove what was sent. A failure of the clean-up is noted on `cause`."""
-        if self._outcome_unknown:
-            return
+        """Remove what was sent, unless its outcome is unknown. A failure of the clean-up is noted on `cause`."""
         left = f"chunks with the upload_id {self.upload_id!r} may be left in {self._store!r}: run the transfer again."
-        await clean_up(self._remove(self._begun), cause, left)
+        complete = not self._outcome_unknown and await clean_up(self._remove(self._begun), cause, left)
+        for file in self._begun:
+            log_event(
+                Event.OUTCOME_UNKNOWN if self._outcome_unknown else Event.ROLLED_BACK,
+                self._store,
+                file.id,
+                size=file.source.length,
+                since=self._began,
+                level=INFO if complete else WARNING,
+                error=type(cause).__name__,
+                complete=complete,
+            )
 
 
 def count_outcomes(files: Iterable[MovingFile], tallies: Tallies) -> None:

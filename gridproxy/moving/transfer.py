@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -20,6 +21,7 @@ from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.records.ids import id_filter, id_key, is_plain_id
 from gridproxy.gridfs.store.collections import Record, Store
 from gridproxy.gridfs.store.server_clock import server_now
+from gridproxy.runtime.events import Event, log_event
 from gridproxy.runtime.progress import Progress
 from gridproxy.runtime.tasks import interruptible, run_to_completion
 from gridproxy.upkeep.bucket_scanner import BucketScanner, open_scanner
@@ -295,6 +297,7 @@ class _Transfer:
 
     async def _remove(self, files: Sequence[MovingFile], records: Mapping[Hashable, Record]) -> None:
         """Remove files from the source. One that was changed since it was read stays, and is noted as failed."""
+        began = time.monotonic()
         changed = await run_to_completion(
             self._remove_unchanged([records[file.key] for file in files]), client=self._source.client
         )
@@ -303,6 +306,7 @@ class _Transfer:
                 file.end(Outcome.DIFFERENT, "it was changed in the source during the transfer, so it stays there")
             else:
                 self.tallies.removed += 1
+                log_event(Event.REMOVED, self._source, file.source.id, size=file.source.length, since=began)
 
     async def _remove_unchanged(self, records: Sequence[Record]) -> set[Hashable]:
         """Remove the records that are as they were read, then their chunks. Return the keys of the others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tracemalloc
 from collections.abc import Callable
@@ -385,6 +386,21 @@ async def test_a_bucket_is_not_moved_into_itself_through_another_client(
         await transfer(bucket, Bucket(second_client[database.name]), delete=True)
     await bucket.verify(info.id)
     assert await contents(database) == (1, 3)
+
+
+@every_way
+async def test_every_file_that_arrives_or_is_removed_is_logged(
+    bucket: Bucket, target: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = {str((await bucket.upload(data)).id) for data in (SMALL, SMALL, LARGE)}
+    with caplog.at_level(logging.INFO, logger="gridproxy"):
+        await transfer(bucket, target, delete=True)
+    for event, store in (("stored", target.store), ("removed", bucket.store)):
+        found = [vars(record) for record in caplog.records if vars(record).get("gridfs_event") == event]
+        assert ([each["gridfs_bucket"] for each in found], {each["gridfs_id"] for each in found}) == (
+            [repr(store)] * 3,
+            ids,
+        )
 
 
 # Pictures
