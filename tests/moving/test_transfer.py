@@ -66,6 +66,8 @@ async def test_files_of_every_kind_arrive_as_they_were_and_a_repetition_skips_th
     assert progress[-1][0] == report.bytes
     assert progress == sorted(progress)
     assert [finding async for finding in target.check()] == []
+    marks = await target.store.chunks.distinct("upload_id")
+    assert all(mark.binary.startswith(receiver._MARK) for mark in marks), "by which a repetition knows what is left"
     again = await transfer(bucket, target)
     assert (again.ok, again.transferred, again.skipped, again.bytes) == (True, 0, 13, 0)
 
