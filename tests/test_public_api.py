@@ -41,14 +41,14 @@ EXTRAS = [
 ]
 
 NAMES = """
-AsyncGridFile AsyncioRequired BadFilename BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown
-ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey EventLoopRunning FileAlreadyStored
-FileClosed FileInfo FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions
-IndexesNotAllowed
-InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused Reader Staged
-StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern UniqueIndexViolation
-UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references transaction using
-with_transaction wrap_field
+AsyncGridFile AsyncioRequired BadFilename BadId BadManifest BadMetadata BadOption BadSource Bucket BufferFull
+CommitUnknown ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey EventLoopRunning
+FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused FileVanished Finding GarbageReport
+GridProxyError ImageOptions IndexesNotAllowed InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected
+OutcomeUnknown PictureRefused Reader Staged StaleDocument Tally TooLarge Transaction TransactionsUnsupported
+TransferReport UnacknowledgedWriteConcern UniqueIndexViolation UnmovedFile UploadInProgress ValidationError Writer
+connect disconnect export_files import_files prefetch rewrite_references transaction transfer using with_transaction
+wrap_field
 """
 
 # Each public member with its parameters, `=` where one has a default, `*` before those that go by keyword only.
@@ -145,6 +145,12 @@ upload_many await (sources, *, session=, progress=, **options)
 verify await (id, *, session=, progress=)
 """
 
+FUNCTIONS = """
+export_files await (bucket, target, filter=, *, storage_options=, progress=)
+import_files await (source, bucket, *, storage_options=, progress=)
+transfer await (source, target, filter=, *, keep=, delete=, progress=)
+"""
+
 FILES_APP = """
 __init__ (bucket, *, authorize=, options=, by=, listing=, **more)
 for_field (model, field, *, authorize=, engine=, **more)
@@ -215,6 +221,12 @@ def test_the_signatures_are_what_they_were(kind: type, frozen: str) -> None:
 
 def test_the_options_of_the_storage_for_django_are_what_they_were() -> None:
     assert next(iter(public_members(GridFSStorage))) == STORAGE.strip()
+
+
+def test_the_signatures_of_the_functions_that_move_files_are_what_they_were() -> None:
+    functions = [getattr(gridproxy, line.partition(" ")[0]) for line in FUNCTIONS.strip().splitlines()]
+    assert [f"{each.__name__} await {parameters(each)}" for each in functions] == FUNCTIONS.strip().splitlines()
+    assert all(map(inspect.iscoroutinefunction, functions))
 
 
 @pytest.mark.parametrize("name", gridproxy.__all__)

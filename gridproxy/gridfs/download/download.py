@@ -73,7 +73,8 @@ class Download:
     """An iterator over bytes `start` to `stop` (exclusive, None for the end) of one file, block by block.
 
     `chunk_size` is a guess until the record is known, `info` the known record. `first` is the size in bytes of the
-    first read, `ahead` the number of ranges to fetch ahead at first. `on_info` is called with the loaded record.
+    first read. `ahead` is the number of ranges to fetch ahead at first, which grows to `most_ahead`. `on_info` is
+    called with the loaded record.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Download:
         session: Session | None = None,
         first: int = FIRST_BYTES,
         ahead: int = 1,
+        most_ahead: int = IN_FLIGHT,
         on_info: Callable[[FileInfo], None] | None = None,
     ) -> None:
         self._fetching: deque[tuple[ChunkRange, asyncio.Future[list[Record]]]] = deque()  # first, for `__del__`
@@ -103,6 +105,7 @@ class Download:
         self._session = store.session_for(session)
         self._first = first
         self._ahead = ahead
+        self._most_ahead = most_ahead
         self._on_info = on_info
         self._upload_id: object = None
         self._plan: Iterator[ChunkRange] | None = None
@@ -174,7 +177,7 @@ class Download:
                 self._check_open()
                 self._fetching.popleft()
                 self._fetch_ahead(self._ahead)
-                self._ahead = min(IN_FLIGHT, self._ahead + 1)
+                self._ahead = min(self._most_ahead, self._ahead + 1)
                 block = cut_block(info, wanted, pieces, self._start, self._end(info))
                 if block.length:
                     self.next_offset = block.end

@@ -34,8 +34,18 @@ _REFUSALS = (BadId, BadOption, BadSource, FileAlreadyStored, FileRefused, Unique
 class UndoLog:
     """The chunks and the record of one new file that were sent so far."""
 
-    def __init__(self, store: Store, id: object, session: Session | None, *, shared_id: bool, known_id: bool) -> None:
-        self.upload_id: ObjectId | None = ObjectId() if shared_id else None  # see `file_info.UPLOAD_ID`
+    def __init__(
+        self,
+        store: Store,
+        id: object,
+        session: Session | None,
+        *,
+        shared_id: bool,
+        known_id: bool,
+        upload_id: ObjectId | None = None,
+    ) -> None:
+        # See `file_info.UPLOAD_ID`.
+        self.upload_id: ObjectId | None = (upload_id or ObjectId()) if shared_id else None
         self._known_id = known_id
         self.store = store
         self.id = id

@@ -86,7 +86,13 @@ class Upload:
         self._content_check = None if request.limits == NO_LIMITS else ContentCheck(request.limits)
         shared_id = request.id is not None
         self._sender = BatchSender(
-            store, self.id, self.session, shared_id=shared_id, known_id=shared_id or known_id, majority=staging
+            store,
+            self.id,
+            self.session,
+            shared_id=shared_id,
+            known_id=shared_id or known_id,
+            majority=staging,
+            upload_id=request.upload_id,
         )
         self._tx_log = None if staging or self.session is None else transaction_log_of(self.session)
         self._typing_head = bytearray()
