@@ -13,6 +13,9 @@ from gridproxy.gridfs.resumable.resumable_upload import ResumableUpload
 from gridproxy.gridfs.transactions.transactions import Transaction, transaction, with_transaction
 from gridproxy.gridfs.upload.staging import Staged
 from gridproxy.gridfs.upload.writer import Writer
+from gridproxy.moving.export import export_files, import_files
+from gridproxy.moving.report import TransferReport, UnmovedFile
+from gridproxy.moving.transfer import transfer
 from gridproxy.upkeep.findings import Finding, GarbageReport, Tally
 
 from .bucket import Bucket
@@ -25,6 +28,7 @@ __all__ = [
     "AsyncioRequired",
     "BadFilename",
     "BadId",
+    "BadManifest",
     "BadMetadata",
     "BadOption",
     "BadSource",
@@ -36,6 +40,7 @@ __all__ = [
     "DocumentMissing",
     "DownloadStream",
     "DuplicateKey",
+    "EventLoopRunning",
     "FileAlreadyStored",
     "FileClosed",
     "FileInfo",
@@ -62,8 +67,10 @@ __all__ = [
     "TooLarge",
     "Transaction",
     "TransactionsUnsupported",
+    "TransferReport",
     "UnacknowledgedWriteConcern",
     "UniqueIndexViolation",
+    "UnmovedFile",
     "UploadInProgress",
     "UploadMissing",
     "ValidationError",
@@ -72,9 +79,12 @@ __all__ = [
     "WrongOffset",
     "connect",
     "disconnect",
+    "export_files",
+    "import_files",
     "prefetch",
     "rewrite_references",
     "transaction",
+    "transfer",
     "using",
     "with_transaction",
     "wrap_field",

@@ -20,6 +20,7 @@ PUBLIC = [
     "gridproxy.errors",
     "gridproxy.fields",
     "gridproxy.http",
+    "gridproxy.sync",
     "gridproxy.testing",
     # A module that shares its name with its function, which is what users import.
     "!gridproxy.http.answer",

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import gridproxy
-from gridproxy import AsyncGridFile, Bucket, ResumableUpload
+from gridproxy import AsyncGridFile, Bucket, ResumableUpload, sync
+from gridproxy.adapters.django import GridFSStorage
 from gridproxy.adapters.starlette import FilesApp, SignedLinks
 from gridproxy.adapters.tus import TusApp
 
@@ -25,11 +26,14 @@ EXTRAS = [
     "aiohttp",
     "attrs",
     "beanie",
+    "celery",
     "click",
+    "django",
     "fsspec",
     "httpx",
     "numpy",
     "odmantic",
+    "opentelemetry",
     "puremagic",
     "pydantic",
     "rich",
@@ -38,13 +42,14 @@ EXTRAS = [
 ]
 
 NAMES = """
-AsyncGridFile AsyncioRequired BadFilename BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown
-ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo
-FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions IndexesNotAllowed
-InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused Reader
-ResumableUpload Staged StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern
-UniqueIndexViolation UploadInProgress UploadMissing ValidationError Writer WrongLength WrongOffset connect disconnect
-prefetch rewrite_references transaction using with_transaction wrap_field
+AsyncGridFile AsyncioRequired BadFilename BadId BadManifest BadMetadata BadOption BadSource Bucket BufferFull
+CommitUnknown ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey EventLoopRunning
+FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused FileVanished Finding GarbageReport
+GridProxyError ImageOptions IndexesNotAllowed InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected
+OutcomeUnknown PictureRefused Reader ResumableUpload Staged StaleDocument Tally TooLarge Transaction
+TransactionsUnsupported TransferReport UnacknowledgedWriteConcern UniqueIndexViolation UnmovedFile UploadInProgress
+UploadMissing ValidationError Writer WrongLength WrongOffset connect disconnect export_files import_files prefetch
+rewrite_references transaction transfer using with_transaction wrap_field
 """
 
 # Each public member with its parameters, `=` where one has a default, `*` before those that go by keyword only.
@@ -164,6 +169,12 @@ __init__ (bucket, *, authorize=, on_stored=, options=, lifetime=, max_uploads=, 
 aclose await ()
 """
 
+FUNCTIONS = """
+export_files await (bucket, target, filter=, *, storage_options=, progress=)
+import_files await (source, bucket, *, storage_options=, progress=)
+transfer await (source, target, filter=, *, keep=, delete=, progress=)
+"""
+
 FILES_APP = """
 __init__ (bucket, *, authorize=, options=, by=, listing=, **more)
 for_field (model, field, *, authorize=, engine=, **more)
@@ -171,8 +182,22 @@ for_field (model, field, *, authorize=, engine=, **more)
 
 SIGNED_LINKS = """
 __init__ (keys)
-serve (served)
+add_application (served)
 url (prefix, file=, *, expires_in, method=, filename=, disposition=, max_size=, content_types=, app=)
+"""
+
+
+# The other names of gridproxy.sync. Its Bucket and GridFile are compared with those above in tests/sync.
+CLIENT = """
+__init__ (uri, **driver_options)
+asynchronous ()
+bucket (database, name=, *, chunk_size=, checksum=, write_concern=, read_concern=, read_preference=, indexes=)
+close ()
+transaction ()
+"""
+
+STORAGE = """
+__init__ (*, uri, database, bucket=, base_url=, links=, expires_in=, allow_overwrite=, client_options=, bucket_options=)
 """
 
 
@@ -213,10 +238,21 @@ def test_all_names_what_is_public_and_nothing_else() -> None:
         (FilesApp, FILES_APP),
         (SignedLinks, SIGNED_LINKS),
         (TusApp, TUS_APP),
+        (sync.Client, CLIENT),
     ],
 )
 def test_the_signatures_are_what_they_were(kind: type, frozen: str) -> None:
     assert list(public_members(kind)) == frozen.strip().splitlines()
+
+
+def test_the_options_of_the_storage_for_django_are_what_they_were() -> None:
+    assert next(iter(public_members(GridFSStorage))) == STORAGE.strip()
+
+
+def test_the_signatures_of_the_functions_that_move_files_are_what_they_were() -> None:
+    functions = [getattr(gridproxy, line.partition(" ")[0]) for line in FUNCTIONS.strip().splitlines()]
+    assert [f"{each.__name__} await {parameters(each)}" for each in functions] == FUNCTIONS.strip().splitlines()
+    assert all(map(inspect.iscoroutinefunction, functions))
 
 
 @pytest.mark.parametrize("name", gridproxy.__all__)
@@ -243,7 +279,7 @@ def test_the_facade_has_no_logic() -> None:
 
 
 def test_importing_the_package_imports_no_extra_and_no_server() -> None:
-    code = "import gridproxy, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    code = "import gridproxy.sync, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "pymongo" in loaded

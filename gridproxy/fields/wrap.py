@@ -310,7 +310,7 @@ class WrappedState(FileState):
         with super().exclusive(doing) as extend:
             yield extend
 
-    async def replace_with(self, store: Store, info: FileInfo, session: Session | None) -> None:
+    async def replace_with(self, store: Store, info: FileInfo, session: Session | None, since: float) -> None:
         self._pinned = True  # close() ends the write before it reads the id of the replaced file
         try:
             old, old_info = self._known_id, self._known_info
@@ -322,7 +322,7 @@ class WrappedState(FileState):
                 await remove_file(store, info.id, session)
                 raise
             self._known_id, self._known_info = old, old_info
-            await super().replace_with(store, info, session)
+            await super().replace_with(store, info, session, since)
         finally:
             self._pinned = False
 

@@ -130,8 +130,8 @@ class FileOptions:
         if self.image is not None and not isinstance(self.image, ImageOptions):
             raise BadOption(f"image is an ImageOptions(...), not {type_name(self.image)}")
         limits = NO_LIMITS
-        restrictions = (self.max_size, self.content_types, self.validators, self.inspect)
-        if any(each is not None for each in restrictions):
+        limited = self.max_size is not None or self.content_types is not None
+        if limited or self.validators is not None or self.inspect is not None:
             limits = Limits(
                 max_size=self.max_size,
                 content_types=checked_content_types(self.content_types),
@@ -169,6 +169,8 @@ class FileOptions:
             BadOption: A value is invalid, or an extra is missing.
             ContentTypeRefused: No type is in both lists.
         """
+        if max_size is not None:
+            _check_max_size(max_size)
         sizes = [size for size in (self.max_size, max_size) if size is not None]
         more = checked_content_types(content_types)
         own = checked_content_types(self.content_types)
@@ -180,8 +182,6 @@ class FileOptions:
                 limit=own,
                 actual=", ".join(more or ()),
             )
-        if max_size is not None:
-            _check_max_size(max_size)
         return replace(self, max_size=min(sizes, default=None), content_types=types).for_field(self._limits.field)
 
     @classmethod

@@ -36,11 +36,14 @@ def from_stored(kind: type[F], value: object, options: FileOptions) -> F:
     """
     if not isinstance(value, Mapping):
         return kind(value, options=options)
+    id = value.get("_id")
+    if id is None:
+        return kind(options=options)  # and no thumbnail, which would be a file that names no picture
     try:
         info = FileInfo.from_snapshot(value)
     except CorruptFile:
         info = None
-    return kind(value.get("_id"), options=options, info=info)
+    return kind(id, options=options, info=info)
 
 
 def parse_input(kind: type[F], value: object, options: FileOptions) -> F:

@@ -25,16 +25,18 @@ from typing import Any
 from gridproxy.embedded import EmbeddedServerUnavailable
 from tests.proxy import child_server, delaying_proxy
 
+from .concurrency import TASKS, Load, measure_burst, measure_loads
 from .interface import DRIVER, MOTOR, OURS_BARE, names
+from .models import measure_import, measure_models
 from .plot import draw
-from .results import SERVER, STUB, Growth, Row, markdown, table
+from .results import SERVER, STUB, Growth, Row, compared, markdown, table
 from .servers import address, benchmark_server, moved, ping
 from .serving import measure_serving
 from .streaming import measure_streams
 from .wire import Wire, measure_wire
 from .work import FULL, QUICK, WORKS, Sizes, at_place, make_files, measure_growth, measure_works, size_text, stub_files
 
-_OTHER_WORKS = ("growth", "wire", "streams", "serving")
+_OTHER_WORKS = ("growth", "wire", "streams", "serving", "tasks", "burst", "models", "import")
 _PICTURE = Path(__file__).with_name("benchmark.svg")
 
 
@@ -68,9 +70,11 @@ def _publish(run: _Run, given: argparse.Namespace, label: str) -> None:
     print(table(run.rows, with_goals=with_goals))
     remarks = list(run.remarks())
     print("", *remarks, sep="\n")
+    if given.compare:
+        print(f"\nBeside {given.compare}:\n{compared(run.rows, json.loads(given.compare.read_text()))}")
     if given.quick:
         print("\n--quick: the sizes are not the issue's, so its goals are not shown.")
-    given.plot.write_text(draw(run.rows, run.growth, run.caption(label), with_goals=with_goals))
+    given.plot.write_text(draw(run.rows, run.growth, run.loads, run.caption(label), with_goals=with_goals))
     page = given.plot.with_suffix(".md")
     page.write_text(markdown(run.rows, run.headline(label), remarks, with_goals=with_goals))
     written = [given.plot, page]
@@ -95,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         "--plot", type=Path, default=_PICTURE, metavar="PATH", help="the picture, and beside it the table (%(default)s)"
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every single value, too")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="print this run beside an earlier one's --json")
     return parser
 
 
@@ -144,6 +149,7 @@ class _Run:
     ) -> None:
         self.rows: list[Row] = []
         self.growth: list[Growth] = []
+        self.loads: list[Load] = []
         self.wire: Wire | None = None
         self._given = given
         self._uri = uri
@@ -197,6 +203,16 @@ class _Run:
             requests = 200 if self._given.quick else 1500
             self.rows += measure_serving(self._uri, self._options, requests, self._rounds, self._say)
 
+        if self._wanted("tasks"):
+            tasks, operations = ((1, 20), 60) if self._given.quick else (TASKS, 600)
+            self.loads = asyncio.run(measure_loads(self._away(5.0), self._options, tasks, operations, self._say))
+        if self._wanted("burst"):
+            self.rows.append(measure_burst(self._uri, self._options, self._rounds, self._say))
+        if self._wanted("models"):
+            self.rows += measure_models(self._uri, self._options, self._rounds, self._say)
+        if self._wanted("import"):
+            self.rows.append(measure_import(self._rounds, self._say))
+
     def _wanted(self, name: str) -> bool:
         return not self._given.only or name in self._given.only
 
@@ -245,6 +261,12 @@ class _Run:
         if self._distances:
             measured = ", ".join(f"{rtt:g} ms: a ping takes {ping:.1f} ms" for rtt, ping in self._distances.items())
             yield f"distances: {measured}"
+        for load in self.loads:
+            rates = ", ".join(
+                f"{tasks}: {rate:.0f}/s, p50 {load.median[tasks] * 1000:.1f}, p99 {load.slowest[tasks] * 1000:.1f} ms"
+                for tasks, rate in load.rates.items()
+            )
+            yield f"{load.work}s of 1 KB at 5 ms, {load.name}, by the number of tasks: {rates}"
         if self.wire is not None:
             yield (
                 f"the wire itself ({size_text(self.wire.size)} through one blocking socket, nothing encoded, decoded "
@@ -265,6 +287,7 @@ class _Run:
                 {**asdict(row), "ratio": row.ratio, "ceiling": row.ceiling, "reached": row.reached} for row in self.rows
             ],
             "growth": [{**asdict(line), "exponent": line.exponent} for line in self.growth],
+            "loads": [asdict(load) for load in self.loads],
             "wire": asdict(self.wire) if self.wire is not None else None,
         }
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from gridfs.asynchronous import AsyncGridFSBucket
 from pymongo import AsyncMongoClient
 
 from gridproxy import Bucket
+from gridproxy.runtime.capabilities import Feature
 
 from .ceiling import Driver
 from .interface import DATABASE, DRIVER, MOTOR, OURS_BARE, PYMONGO, Closing, Contender
@@ -29,6 +30,15 @@ class _Ours(Contender):
         if name not in self._buckets:
             self._buckets[name] = Bucket(self._database, name, checksum=self._checksum)
         return self._buckets[name]
+
+    @contextmanager
+    def without_bulk_write(self) -> Iterator[None]:
+        missing = Bucket(self._database).capabilities.missing
+        missing[Feature.BULK_WRITE] = "as before MongoDB 8.0"
+        try:
+            yield
+        finally:
+            del missing[Feature.BULK_WRITE]
 
     async def upload(self, bucket: str, data: bytes) -> Any:
         return (await self._bucket(bucket).upload(data)).id

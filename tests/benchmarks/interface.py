@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,10 @@ def names() -> list[str]:
 
 class Contender(ABC):
     """One way to GridFS; `bucket` is a bucket's name everywhere."""
+
+    def without_bulk_write(self) -> AbstractContextManager[object]:
+        """Let the server be one without `bulkWrite` (before MongoDB 8.0) in a block, if the contender would use it."""
+        return nullcontext()
 
     @abstractmethod
     async def upload(self, bucket: str, data: bytes) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 
+from .concurrency import Load
 from .interface import MOTOR, OURS, OURS_BARE, PYMONGO
 from .results import SERVER, STUB, Growth, Row, in_unit
 
@@ -83,7 +84,9 @@ class _LogScale:
         return self._from + math.log(max(value, 1e-9) / self._low) * self._per_log
 
 
-def draw(rows: Sequence[Row], growth: Sequence[Growth], caption: str, *, with_goals: bool) -> str:
+def draw(
+    rows: Sequence[Row], growth: Sequence[Growth], loads: Sequence[Load], caption: str, *, with_goals: bool
+) -> str:
     """Return the SVG."""
     canvas = _Canvas()
     canvas.text(_MARGIN, 38, "gridproxy beside pymongo's AsyncGridFSBucket", 20, font_weight="600")
@@ -93,6 +96,7 @@ def draw(rows: Sequence[Row], growth: Sequence[Growth], caption: str, *, with_go
     ratios = [row for row in rows if row.rtt is not None and row.ratio is not None]
     # Of each measure the largest stream, against the server where nothing but the client counts.
     costs = {row.work: row for row in rows if row.rtt is None and row.values and row.place == STUB}
+    costs |= {row.work: row for row in rows if row.work == "memory-burst"}
     left = right = 96.0
     if ratios:
         left = _draw_ratios(canvas, ratios, _MARGIN, left, 690)
@@ -101,6 +105,8 @@ def draw(rows: Sequence[Row], growth: Sequence[Growth], caption: str, *, with_go
         right = _draw_growth(canvas, growth, 770, right, 386, 300) + 48
     if costs:
         right = _draw_costs(canvas, list(costs.values()), 770, right, 386)
+    if loads:
+        right = _draw_loads(canvas, loads, 770, right + 40, 386, 220)
     return canvas.finished(max(left, right) + _MARGIN)
 
 
@@ -220,6 +226,46 @@ def _draw_growth(canvas: _Canvas, growth: Sequence[Growth], x: float, y: float, 
         at, line_y = x + index % 3 * 120, y + 18 + index // 3 * 15
         canvas.line((at, line_y), (at + 22, line_y), colour, 2, dash)
         canvas.text(at + 28, line_y + 4, text, 11, fill=_FAINT)
+    return y + height + 16
+
+
+def _draw_loads(canvas: _Canvas, loads: Sequence[Load], x: float, y: float, width: float, height: float) -> float:
+    canvas.text(x, y, "Files of 1 KB at once, 5 ms away: throughput", 15, font_weight="600")
+    y = _draw_curves(canvas, [(load, load.rates) for load in loads], "/s", x, y, width, height)
+    canvas.text(x, y + 40, "The same: half of the files take at most, 99 % take at most (thin)", 15, font_weight="600")
+    curves = [(load, load.median) for load in loads] + [(load, load.slowest) for load in loads]
+    return _draw_curves(canvas, curves, " s", x, y + 40, width, height)
+
+
+def _draw_curves(
+    canvas: _Canvas,
+    curves: Sequence[tuple[Load, dict[int, float]]],
+    unit: str,
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+) -> float:
+    values = [value for _, points in curves for value in points.values()]
+    tasks = sorted({count for _, points in curves for count in points})
+    across = _LogScale((min(tasks) * 0.8, max(tasks) * 1.25), (x + 44, x + width))
+    down = _LogScale((min(values) * 0.7, max(values) * 1.5), (y + height, y + 36))
+    for exponent in range(-4, 6):
+        level = 10.0**exponent
+        if y + 36 <= down(level) <= y + height:
+            canvas.line((x + 44, down(level)), (x + width, down(level)), _GRID)
+            text = f"{level * 1000:g} ms" if unit == " s" and level < 1 else f"{level:g}{unit}"
+            canvas.text(x + 38, down(level) + 4, text, 11, anchor="end", fill=_FAINT)
+    for count in tasks:
+        canvas.text(across(count), y + height + 16, f"{count}", 11, anchor="middle", fill=_FAINT)
+    for load, points in curves:
+        at = [(across(count), down(value)) for count, value in sorted(points.items())]
+        dash = "" if load.work == "upload" else "5 4"
+        canvas.curve(at, _CONTENDERS[load.name], "1.5 3" if points is load.slowest else dash)
+    names = [("ours, up", OURS, ""), ("ours, down", OURS, "5 4"), ("pymongo, up", PYMONGO, "")]
+    for index, (text, name, dash) in enumerate([*names, ("pymongo, down", PYMONGO, "5 4")]):
+        canvas.line((x + index * 95, y + 18), (x + index * 95 + 16, y + 18), _CONTENDERS[name], 2, dash)
+        canvas.text(x + index * 95 + 20, y + 22, text, 11, fill=_FAINT)
     return y + height + 16
 
 

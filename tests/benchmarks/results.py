@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from .interface import DRIVER, MOTOR, OURS, OURS_BARE, PYMONGO
 
-__all__ = ["SERVER", "STUB", "Goal", "Growth", "Row", "goal_of", "in_unit", "markdown", "table"]
+__all__ = ["SERVER", "STUB", "Goal", "Growth", "Row", "compared", "goal_of", "in_unit", "markdown", "table"]
 
 SERVER, STUB = "server", "stub"
 
@@ -100,8 +101,8 @@ class Growth:
 _GOALS: Mapping[tuple[str, str, float | None], Goal] = {
     ("upload-large", SERVER, 0): Goal(at_least=1.4),
     ("upload-large", SERVER, 25): Goal(at_least=1.8),
-    ("upload-large", STUB, 0): Goal(at_least=2.0),
-    ("upload-large-bare", STUB, 0): Goal(at_least=3.0),
+    ("upload-large", STUB, 0): Goal(at_least=2.5),
+    ("upload-large-bare", STUB, 0): Goal(at_least=4.0),
     ("upload-large-cpu", STUB, 0): Goal(at_least=2.0),
     ("upload-large-bare-cpu", STUB, 0): Goal(at_least=2.0),
     ("download-large", STUB, 0): Goal(at_least=3.0),
@@ -122,6 +123,12 @@ _GOALS: Mapping[tuple[str, str, float | None], Goal] = {
     ("download-concurrent-cpu", SERVER, 5): Goal(at_least=2.0),
     ("download-concurrent-cpu", SERVER, 25): Goal(at_least=2.0),
     ("read-gathered", SERVER, 5): Goal(at_least=3.0),
+    ("upload-concurrent-plain", SERVER, 5): Goal(at_least=3.0),
+    ("beanie-load", SERVER, None): Goal(at_most=1.3),
+    ("beanie-save", SERVER, None): Goal(at_most=1.15),
+    ("beanie-save-list", SERVER, None): Goal(at_most=1.5),
+    ("import", SERVER, None): Goal(at_most=40.0),
+    ("memory-burst", SERVER, None): Goal(at_most=3.0),
     ("serving", SERVER, 0): Goal(at_least=2.0),
     ("serving-cpu", SERVER, 0): Goal(at_least=2.0),
     ("serving-disk", SERVER, 0): Goal(at_least=1.0),
@@ -155,6 +162,8 @@ def in_unit(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
     if unit != "s":
+        if unit in ("times", "bytes"):
+            return f"{value:.2f} {unit}"
         return f"{value:.1f} {unit}" if value < 100 else f"{value:.0f} {unit}"
     if value < 0.1:
         return f"{value * 1000:.2f} ms" if value < 0.01 else f"{value * 1000:.1f} ms"
@@ -200,6 +209,32 @@ def _cells(rows: Sequence[Row], with_goals: bool) -> list[list[str]]:
             ]
         )
     return lines
+
+
+def compared(rows: Sequence[Row], earlier: Mapping[str, object]) -> str:
+    """Return this run's medians beside those of an earlier one, which is the content of a `--json` file."""
+    known: dict[tuple[object, ...], Mapping[str, Sequence[float]]] = {}
+    for each in cast("Sequence[Mapping[str, Any]]", earlier["rows"]):
+        known[each["label"], each["place"], each["rtt"], each["subject"]] = each["values"]
+    lines = [["work", "RTT", "then", "now", "then / now", "pymongo / ours then", "now"]]
+    for row in rows:
+        values = known.get((row.label, row.place, row.rtt, row.subject), {})
+        now, then = row.median(row.subject), values.get(row.subject)
+        if now is None or not then:
+            continue
+        was = replace(row, values={name: list(some) for name, some in values.items()})
+        lines.append(
+            [
+                row.label,
+                "" if row.rtt is None else f"{row.rtt:g} ms",
+                in_unit(was.median(row.subject), row.unit),
+                in_unit(now, row.unit),
+                f"{statistics.median(then) / now:.2f}",
+                *("-" if each.ratio is None else f"{each.ratio:.2f}" for each in (was, row)),
+            ]
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join("  ".join(_aligned(line, widths)).rstrip() for line in lines)
 
 
 def _goal_texts(row: Row) -> tuple[str, str]:

@@ -47,6 +47,14 @@ def test_the_benchmark_of_pictures_runs() -> None:
     assert done.stderr == ""
 
 
+def test_the_benchmark_of_blocking_calls_runs(mongodb_uri: str) -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.sync", "--rounds", "1", "--megabytes", "1", "--repeat", "2"]
+    environment = {**os.environ, "MONGODB_URI": mongodb_uri}
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(re.findall(r" ms +\d+\.\d\d +\d+\.\d\d$", done.stdout, re.MULTILINE)) == 11
+
+
 def test_an_unknown_work_is_refused_with_the_list_of_those_there_are() -> None:
     command = [sys.executable, "-m", "tests.benchmarks", "--only", "flying"]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
@@ -65,3 +73,12 @@ def test_the_hot_paths_keep_within_their_goals_of_calls_and_files(mongodb_uri: s
     for name, most in {"put 1 KB": (110, 14), "Beanie save, unchanged, one file": (120, 19)}.items():
         assert counted[name] <= most, done.stdout
         assert counted[name][1] <= most[1], done.stdout
+
+
+def test_the_benchmark_of_transfers_runs(mongodb_uri: str) -> None:
+    small = ["--files", "20", "--baseline", "2", "--large", "3", "--rtt", "0"]
+    command = [sys.executable, "-m", "tests.benchmarks.moving", *small]
+    environment = {**os.environ, "MONGODB_URI": mongodb_uri}
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "transfer inside one server" in done.stdout

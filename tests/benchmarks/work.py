@@ -156,6 +156,11 @@ async def _upload_concurrently(place: Place, name: str, one: Contender) -> None:
     await asyncio.gather(*(one.upload(bucket, content) for _ in range(place.sizes.concurrent)))
 
 
+async def _upload_concurrently_plain(place: Place, name: str, one: Contender) -> None:
+    with one.without_bulk_write():
+        await _upload_concurrently(place, name, one)
+
+
 async def _read_concurrently(place: Place, _: str, one: Contender) -> None:
     ids = place.files.small[: place.sizes.concurrent]
     await asyncio.gather(*(one.read(place.files.bucket + "small", id) for id in ids))
@@ -227,6 +232,12 @@ WORKS: Sequence[Work] = [
         ceiling=True,
     ),
     Work("upload-concurrent", _concurrent("upload {} x {} at once"), _upload_concurrently, repeat=(2, 2)),
+    Work(
+        "upload-concurrent-plain",
+        _concurrent("upload {} x {} at once, no bulkWrite"),
+        _upload_concurrently_plain,
+        repeat=(2, 2),
+    ),
     *_pair("upload-many", "upload {} x {}", _upload_many),
     Work(
         "download-small",

@@ -151,6 +151,37 @@ async def test_appends_that_do_not_fit_store_nothing(bucket: Bucket) -> None:
             await late
 
 
+async def test_the_length_is_announced_once(bucket: Bucket) -> None:
+    upload = await bucket.resumable(options=FileOptions(max_size=100))
+    await upload.append(b"0123456789")
+    for wrong, error in ((9, WrongLength), (101, TooLarge), (-1, BadOption)):
+        with pytest.raises(error):
+            await upload.announce(wrong)
+    for _ in range(2):
+        await upload.announce(10)
+    with pytest.raises(WrongLength):
+        await upload.announce(11)
+    assert (await upload.finish()).length == 10
+    gone = await bucket.resumable()
+    await gone.abort()
+    with pytest.raises(UploadMissing):
+        await gone.announce(1)
+
+
+async def test_digests_are_kept_for_a_bounded_number_of_uploads(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "_MOST", 1)
+    first, second = await bucket.resumable(), await bucket.resumable()
+    for upload in (first, second):
+        await upload.append(DATA)
+    kept = digests._digests.get(bucket.database.client)
+    assert kept is not None
+    assert len(kept) == 1
+    for upload in (first, second):
+        assert (await upload.finish()).sha256 == hashlib.sha256(DATA).hexdigest()
+
+
 @pytest.mark.usefixtures("small_batches")
 async def test_a_source_that_fails_keeps_what_arrived_unless_it_is_whole(bucket: Bucket) -> None:
     upload = await bucket.resumable()

@@ -333,6 +333,16 @@ async def test_the_thumbnail_of_a_snapshot_is_a_file_that_names_its_picture(buck
     assert not await bucket.file(own.id).exists()
 
 
+async def test_a_stored_snapshot_without_an_id_is_an_empty_file(bucket: Bucket, connected: None) -> None:
+    """Found by the fuzz test: its thumbnail named no picture, and so could be any file."""
+    victim = await bucket.upload(b"secret", id="victim")
+    snapshot = {"_id": None, "length": 1, "metadata": {"thumbnail_id": victim.id, "variants": {"a": victim.id}}}
+    held = from_stored(AsyncGridFile, snapshot, FileOptions(bucket=bucket))
+    assert held.info is None
+    assert not held.thumbnail
+    assert not held.variants
+
+
 async def test_reads_at_once_do_not_lend_each_other_a_file(bucket: Bucket) -> None:
     """Reads of one bucket share queries."""
     await bucket.upload(b"secret", id="victim")

@@ -45,6 +45,14 @@ async def stored(bucket: Bucket) -> tuple[int, int]:
     return await contents(bucket.database, bucket.name)
 
 
+def part(name: str, content: bytes = b"1", header: bytes = b"") -> bytes:
+    disposition = f'Content-Disposition: form-data; name="f"; filename="{name}"'.encode()
+    return b"--x\r\n" + disposition + header + b"\r\n\r\n" + content + b"\r\n"
+
+
+FIELD = b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n'
+
+
 async def until(condition: Callable[[], bool]) -> None:
     for _ in range(1000):
         if condition():
@@ -213,6 +221,25 @@ async def test_each_file_of_a_form_is_stored(bucket: Bucket) -> None:
     assert [answer.content for answer in read] == [b"1" * 1000, PNG]
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 17])
+async def test_a_form_is_read_however_it_is_cut(bucket: Bucket, method: str, size: int) -> None:
+    content = b"1\r\n--x\r--\r\n--y--" * 3
+    form = FIELD + b"2\r\n" + part("caf\u00e9", content) + FIELD + b"3\r\n--x--\r\nan epilogue"
+    form = form.replace("\u00e9".encode(), b"\xe9")  # of a program that knows no UTF-8
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(form), size):
+            yield form[at : at + size]
+
+    headers = {"Content-Type": "Multipart/Form-Data; boundary=x"}
+    async with browsing(FilesApp(bucket, authorize=allow)) as browser:
+        made = await browser.request(method, "/a" if method == "PUT" else "/", content=pieces(), headers=headers)
+    info = await bucket.find_one()
+    assert info is not None
+    assert (made.status_code, info.filename, await bucket.read(info.id)) == (201, "caf\u00e9", content)
+
+
 @pytest.mark.usefixtures("small_batches")
 async def test_a_form_is_stored_while_it_arrives(bucket: Bucket) -> None:
     """There is no copy on a disk: the first chunks are stored before the client has sent the last bytes."""
@@ -231,14 +258,6 @@ async def test_a_form_is_stored_while_it_arrives(bucket: Bucket) -> None:
     assert seen[-1] > 10
 
 
-def part(name: str, content: bytes = b"1", header: bytes = b"") -> bytes:
-    disposition = f'Content-Disposition: form-data; name="f"; filename="{name}"'.encode()
-    return b"--x\r\n" + disposition + header + b"\r\n\r\n" + content + b"\r\n"
-
-
-FIELD = b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n'
-
-
 @pytest.mark.parametrize(
     ("method", "form", "status"),
     [
@@ -252,7 +271,8 @@ FIELD = b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n'
         ("PUT", part("a"), 400),
         ("POST", part("a", header=b"\r\nbad header\r\n") + b"--x--\r\n", 400),
         ("POST", part("a", header=b"\r\nx: " + b"y" * 17_000) + b"--x--\r\n", 400),
-        ("POST", b"\r\n" + b"y" * 1_100_000, 413),
+        ("POST", part("a", header=(b"\r\nx: " + b"y" * 3500) * 5) + b"--x--\r\n", 400),
+        ("POST", b"\r\n" * 550_000, 413),
         ("POST", FIELD + b"y" * 1_100_000 + b"\r\n--x--\r\n", 413),
         ("POST", part("a") * 101 + b"--x--\r\n", 413),
         ("PUT", part("a") + part("b") + b"--x--\r\n", 413),
@@ -274,6 +294,21 @@ async def test_a_form_without_a_valid_boundary_is_refused(bucket: Bucket, bounda
     headers = {"Content-Type": f"multipart/form-data{boundary}"}
     async with browsing(FilesApp(bucket, authorize=allow)) as browser:
         assert (await browser.post("/", content=part("a"), headers=headers)).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("field", "status"), [({"Content-Encoding": "gzip"}, 415), ({"Content-Range": "bytes 0-1/2"}, 400)]
+)
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x"])
+async def test_parts_of_files_and_compressed_ones_are_refused(
+    bucket: Bucket, field: dict[str, str], status: int, kind: str
+) -> None:
+    async with browsing(FilesApp(bucket, authorize=allow)) as browser:
+        for method, path in (("PUT", "/a"), ("POST", "/")):
+            form = part("a") + b"--x--\r\n"
+            answer = await browser.request(method, path, content=form, headers={"Content-Type": kind, **field})
+            assert answer.status_code == status
+    assert await stored(bucket) == (0, 0)
 
 
 @pytest.mark.parametrize("by", ["id", "filename"])
@@ -386,11 +421,21 @@ async def test_the_terms_of_a_grant_hold(bucket: Bucket) -> None:
             return Grant(filename="b.png", disposition="attachment", max_age=7)
         return Grant(max_size=100, content_types="image/*", metadata={"owner": 7}, filename="a.png")
 
-    app = FilesApp(bucket, authorize=grant, options=FileOptions(max_size=50), cache_control="public")
+    async def pieces() -> AsyncIterator[bytes]:
+        yield PNG
+        yield bytes(100)
+
+    async def unread() -> AsyncIterator[bytes]:
+        raise AssertionError("a body that is declared too large is not read")
+        yield b""
+
+    app = FilesApp(bucket, authorize=grant, options=FileOptions(max_size=200), cache_control="public")
     async with browsing(app) as browser:
         made = await browser.put("/a", content=PNG, headers={"Content-Type": "image/png", **named("z.png")})
-        answers = [await browser.post("/", content=each) for each in (PNG + bytes(100), PNG + bytes(30), b"<html>")]
+        answers = [await browser.post("/", content=each) for each in (PNG + bytes(200), PNG + bytes(100), b"<html>")]
         read = await browser.get("/a")
+        assert (await browser.post("/", content=pieces())).status_code == 413
+        assert (await browser.post("/", content=unread(), headers={"Content-Length": "101"})).status_code == 413
     assert (made.status_code, made.json()["filename"], made.json()["content_type"]) == (201, "a.png", "image/png")
     assert (await bucket.stat("a")).metadata["owner"] == 7
     assert [answer.status_code for answer in answers] == [413, 413, 415]
@@ -408,6 +453,7 @@ async def test_files_are_listed_in_pages_if_asked_for(bucket: Bucket, by: Any) -
         await bucket.upload(bytes(number), filename=name, id=f"{number}")
     await bucket.upload(b"", filename="d", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
     await bucket.upload(b"", filename="e", metadata={"variant_of": "1"})
+    await bucket.store.files.insert_one({"_id": "11", "filename": "aa", "length": "this is not the record of a file"})
     seen: list[tuple[str, int]] = []
     path = "/files/?limit=2"
     async with browsing(
@@ -417,6 +463,7 @@ async def test_files_are_listed_in_pages_if_asked_for(bucket: Bucket, by: Any) -
             page = (await it.get(path)).json()
             seen += [(each["url"], each["length"]) for each in page["files"]]
             path = page["next"] and f"/files/{page['next']}"
+        assert (await it.get("/files/?limit=0")).json()["next"] == f"?limit=1&after={'1' if by == 'id' else 'a'}"
         wrong = [await it.get(f"/files/?limit={limit}") for limit in ("-1", "x", "1" * 20)]
     newest = [("/files/3", 3), ("/files/2", 2), ("/files/1", 1), ("/files/0", 0)]
     assert seen == (newest if by == "id" else [("/files/a", 1), ("/files/b", 2), ("/files/c", 3)])

@@ -13,7 +13,7 @@ from beanie import init_beanie
 from bson import ObjectId
 from starlette.requests import Request
 
-from gridproxy import AsyncGridFile, FileOptions
+from gridproxy import AsyncGridFile, BadOption, FileOptions
 from gridproxy.adapters import document
 from gridproxy.adapters.beanie import FileDocument
 from gridproxy.adapters.odmantic import AsyncEngine, FileModel
@@ -188,3 +188,11 @@ async def test_other_errors_of_a_save_are_not_hidden(kind: Kind, monkeypatch: py
     async with browsing(kind.app()) as browser:
         with pytest.raises(RuntimeError, match="the disk is full"):
             await browser.put(f"/{made.id}", content=b"1")
+
+
+@pytest.mark.parametrize("kind", [Plain], indirect=True)
+async def test_a_field_that_holds_no_file_is_named(kind: Kind) -> None:
+    made = await kind.make()
+    async with browsing(FilesApp.for_field(Plain, "name", authorize=allow)) as browser:
+        with pytest.raises(BadOption, match="'name' holds str, not a file"):
+            await browser.get(f"/{made.id}")

@@ -1,4 +1,4 @@
-"""The service on the page about serving runs as it stands, with clients that others wrote."""
+"""The service on the page about serving runs, with clients that others wrote."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from pymongo import AsyncMongoClient
 
 from gridproxy import Bucket
 from gridproxy.adapters.starlette import SignedLinks
+from tests.web.chromium import ARGUMENTS, CHROMIUM
 
 PAGE = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
 KEY = "a key of the test, 0123456789"
@@ -97,5 +99,39 @@ async def test_curl_uploads_and_downloads_by_links(
             assert (await curl(address))[0] == 403
             assert (await curl("--request", "DELETE", f"{address}?{link.partition('?')[2]}"))[0] == 403
             assert (await curl("--data-binary", f"@{file}", link[:-1]))[0] == 403
+    finally:
+        await client.drop_database("zoo")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian's package: chromium)")
+async def test_a_browser_sends_a_form_and_shows_a_picture_by_links(
+    mongodb_uri: str, client: AsyncMongoClient[dict[str, Any]], tmp_path: Path
+) -> None:
+    from playwright.async_api import async_playwright
+
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "red.png")
+    try:
+        async with service(tmp_path, mongodb_uri) as link, async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+            page = await browser.new_page()
+            await page.set_content(
+                f'<form action="{link}" method="post" enctype="multipart/form-data">'
+                '<input type="hidden" name="title" value="a picture"><input type="file" name="file"><button>'
+            )
+            await page.set_input_files("input[type=file]", tmp_path / "red.png")
+            async with page.expect_navigation():
+                await page.click("button")
+            (stored,) = json.loads(await page.inner_text("body"))
+            assert (stored["filename"], stored["content_type"]) == ("red.png", "image/png")
+            links, prefix = SignedLinks(keys=[KEY]), f"{link.partition('/files/')[0]}/files"
+            url = links.url(prefix, stored["id"], expires_in=60, app=Bucket(client["zoo"]))
+            answer = await page.goto(url)
+            assert answer is not None
+            assert answer.status == 200
+            assert await page.evaluate("document.images[0].naturalWidth") == 30
+            refused = await page.goto(f"{url}x")
+            assert refused is not None
+            assert refused.status == 403
+            await browser.close()
     finally:
         await client.drop_database("zoo")

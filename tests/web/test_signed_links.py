@@ -102,7 +102,7 @@ async def test_an_upload_link_has_limits_and_stores_once(app: FilesApp, links: S
     url = links.url("", "b", method="PUT", expires_in=60, **limits)
     async with browsing(app) as browser:
         refused = [await browser.put(url, content=each) for each in (PNG + bytes(100), b"%PDF-1.7")]
-        stored = await browser.put(url, content=PNG, headers={"Content-Disposition": 'attachment; filename="c"'})
+        stored = await browser.put(url, files={"file": ("c.png", PNG)})
         replayed = await browser.put(url, content=PNG)
         others = [await browser.get(url), await browser.delete(url), await browser.post(url, content=PNG)]
     assert [answer.status_code for answer in refused] == [413, 415]
@@ -334,7 +334,7 @@ def test_keys_that_are_missing_or_weak_are_refused(keys: Any) -> None:
     ],
 )
 def test_mistakes_in_a_link_are_refused(links: SignedLinks, options: dict[str, Any], reason: str) -> None:
-    links.serve(Served("zoo", "fs", "id"))
+    links.add_application(Served("zoo", "fs", "id"))
     with pytest.raises(BadOption if reason != "UTF-8" else BadFilename, match=reason):
         links.url("", options.pop("file", "a"), **{"expires_in": 60, **options})
 

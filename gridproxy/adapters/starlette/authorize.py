@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,6 +21,8 @@ Action = Literal["read", "create", "replace", "delete", "list"]
 
 ContentDisposition = Literal["inline", "attachment"]
 
+# Clients change a path with such a part before they send it: a//b, a/./b, a/../b.
+_DOTS = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
 _TARGET = "gridproxy.target"  # in the scope of the request
 
 
@@ -100,8 +104,8 @@ class Target:
 class Links(Protocol):
     """An `authorize` that decides by the request alone, so that no record has to be loaded for it."""
 
-    def serve(self, served: Served) -> None:
-        """Note what an application serves."""
+    def add_application(self, served: Served) -> None:
+        """Note what an application serves, so that links for it can be made."""
 
     async def __call__(self, request: Request, action: Action, info: object) -> bool | Grant:
         """Decide."""
@@ -135,7 +139,7 @@ class Gate:
         # Whether the record has to be loaded before `check`.
         self.needs_info: bool = not isinstance(authorize, Links)
         if isinstance(authorize, Links):
-            authorize.serve(served)
+            authorize.add_application(served)
 
     async def check(
         self,
@@ -172,6 +176,11 @@ class Gate:
         if verdict is None or verdict is False:
             raise HTTPException(HTTPStatus.FORBIDDEN, "You may not do this.")
         raise TypeError(f"authorize returns True, False or a Grant, not {describe_object(verdict)}")
+
+
+def path_of(key: str) -> str:
+    """Return the part of a path that names a file, as a URL has it."""
+    return quote(key, safe="" if _DOTS.search(key) else "/")
 
 
 def target_of(request: Request) -> Target:

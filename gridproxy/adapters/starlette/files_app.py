@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Literal, NoReturn, TypedDict, Unpack
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
+from pymongo import ASCENDING, DESCENDING
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from gridproxy.bucket import Bucket
-from gridproxy.errors import BadOption, FileMissing
+from gridproxy.errors import BadOption, CorruptFile, FileMissing
 from gridproxy.file.options import FileOptions
 from gridproxy.gridfs.operations.delete import delete_after_failure
+from gridproxy.gridfs.operations.find import FoundFiles
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.http import Validators, Verdict, describe, evaluate, parse_date
 
-from .authorize import Action, Authorize, Gate, Grant, Served
+from .authorize import Action, Authorize, Gate, Grant, Served, path_of
 from .forms import Form, is_form, named_in_header
 from .places import FilesById, FilesByName, FilesOfField, Incoming, Place
 from .receiving import RequestBody, problem_response
@@ -42,7 +44,7 @@ class AppOptions(TypedDict, total=False):
     stall_timeout: float
     """After how many seconds without a byte from the client an upload is ended (408). 60 by default."""
     cache_control: str | None
-    """As for `GridFileResponse`. The time that a `Grant` or a signed link allows comes first."""
+    """As for `GridFileResponse`. A `Grant` or a signed link with a time replaces it."""
     resource_policy: str | None
     """As for `GridFileResponse`."""
     security_policy: str | None
@@ -264,7 +266,7 @@ class FilesApp:
 
     async def _list(self, request: Request, place: FilesById) -> Response:
         await self._gate.check(request, "list")
-        limit = min(_number(request, "limit", _PAGE), _LARGEST_PAGE)
+        limit = min(max(1, _number(request, "limit", _PAGE)), _LARGEST_PAGE)
         after = request.query_params.get("after")
         now = await server_now(place.bucket.store)
         if isinstance(place, FilesByName):
@@ -365,7 +367,7 @@ class FilesApp:
             "length": info.length,
             "content_type": info.content_type,
             "upload_date": None if date is None else date.isoformat(),
-            "url": f"{prefix}/{quote(key)}",
+            "url": f"{prefix}/{path_of(key)}",
         }
 
 
@@ -424,20 +426,38 @@ def _shown(now: datetime) -> list[dict[str, Any]]:
 
 async def _files(bucket: Bucket, now: datetime, limit: int, skip: int) -> tuple[list[FileInfo], str | None]:
     """Return a page of files, the newest id first, and how many to skip for the next page."""
-    query = {"$and": _shown(now)}
-    infos = [info async for info in bucket.find(query, sort="-_id", skip=skip, limit=limit + 1)]
-    return infos[:limit], str(skip + limit) if len(infos) > limit else None
+    async with aclosing(_search(bucket, _shown(now), [("_id", DESCENDING)], skip, limit + 1)) as found:
+        page = [info async for info in found]
+    return [info for info in page[:limit] if info is not None], str(skip + limit) if len(page) > limit else None
 
 
 async def _names(bucket: Bucket, now: datetime, limit: int, after: str | None) -> tuple[list[FileInfo], str | None]:
     """Return the newest revision of each name of a page, and the last name if there are more."""
     names: dict[str, Any] = {"$type": "string"} if after is None else {"$gt": after, "$type": "string"}
-    query = {"$and": [{"filename": names}, *_shown(now)]}
+    order = [("filename", ASCENDING), ("uploadDate", DESCENDING), ("_id", DESCENDING)]
     infos: list[FileInfo] = []
-    async for info in bucket.find(query, sort=[("filename", 1), ("uploadDate", -1), ("_id", -1)]):
-        if infos and infos[-1].filename == info.filename:
-            continue
-        if len(infos) == limit:
-            return infos, infos[-1].filename
-        infos.append(info)
+    async with aclosing(_search(bucket, [{"filename": names}, *_shown(now)], order)) as found:
+        async for info in found:
+            if info is None or (infos and infos[-1].filename == info.filename):
+                continue
+            if len(infos) == limit:
+                return infos, infos[-1].filename
+            infos.append(info)
     return infos, None
+
+
+async def _search(
+    bucket: Bucket, conditions: list[dict[str, Any]], order: list[tuple[str, int]], skip: int = 0, limit: int = 0
+) -> AsyncGenerator[FileInfo | None, None]:
+    """Yield the records that meet all conditions, and None for one that is not that of a file."""
+    found = FoundFiles(
+        bucket.store, {"$and": conditions}, sort=order, skip=skip, limit=limit, batch_size=_PAGE, session=None
+    )
+    async with aclosing(found):
+        while True:
+            try:
+                yield await anext(found)
+            except CorruptFile:
+                yield None
+            except StopAsyncIteration:
+                return

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from gridproxy.gridfs.upload.sources import Source
 
-from .receiving import RequestRefused
+from .receiving import RequestRefused, check_fields
 
 MOST_FILES = 100
 """How many files one form may hold."""
@@ -35,8 +35,8 @@ class FormFile(Source):
     async def read(self) -> bytes:
         block = await self._form.read_part()
         if not block and self._alone:
-            # Before the file is stored: a form that goes on or breaks off is refused as a whole.
-            await self._form.read_to_end()
+            # Before the file is stored: a form with another file, or one that breaks off, is refused as a whole.
+            await self._form.next_file()
         return block
 
 
@@ -48,10 +48,11 @@ class Form:
         alone: Whether the form has to contain exactly one file.
 
     Raises:
-        RequestRefused: The form is not valid, or has too many parts. Each method may raise it.
+        RequestRefused: The form is not valid, is compressed, or has too many parts. Each method may raise it.
     """
 
     def __init__(self, request: Request, *, alone: bool) -> None:
+        check_fields(request)
         _, options = parse_options_header(request.headers["content-type"])
         boundary = options.get(b"boundary")
         if not boundary:
@@ -75,9 +76,7 @@ class Form:
         self._events.append((event, data[start:end]))
 
     async def next_file(self) -> FormFile | None:
-        """Skip the rest of the current part, and return the next file, or None at the end of the form."""
-        while await self.read_part():
-            pass
+        """Return the next file, or None at the end of the form. The file before it must have been read to its end."""
         while (headers := await self._next_headers()) is not None:
             _, options = parse_options_header(headers.get("content-disposition"))
             if name := _decoded(options.get(b"filename", b"")):
@@ -94,11 +93,6 @@ class Form:
             while block := await self.read_part():
                 self._count(len(block))  # a field of the form
         return None
-
-    async def read_to_end(self) -> None:
-        """Read the rest of the form, which must contain no other file."""
-        while await self.next_file() is not None:
-            pass  # with `alone`, another file raises
 
     async def read_part(self) -> bytes:
         """Return the next bytes of the current part, or nothing at its end."""

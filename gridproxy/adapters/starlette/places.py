@@ -47,10 +47,6 @@ class Incoming(Source):
         self._head = b""
         self._length = 0
 
-    def as_source(self) -> Source:
-        """Return this source."""
-        return self
-
     async def prepare(self) -> None:
         if self.size is not None:
             self._limits.check_size(self.size)
@@ -116,12 +112,12 @@ class FilesById(Place):
     def __init__(self, bucket: Bucket, options: FileOptions | None) -> None:
         if not isinstance(bucket, Bucket):
             raise BadOption(f"FilesApp serves a Bucket, not {type_name(bucket)}")
-        self.bucket = bucket
+        self.bucket: Bucket = bucket
         options = options or FileOptions()
         if options.bucket not in (None, bucket):
             raise BadOption(f"options names the bucket {options.bucket!r}, and FilesApp serves {bucket!r}")
         self._options = replace(options, bucket=bucket)
-        self.served = Served.by_id(bucket)
+        self.served: Served = Served.by_id(bucket)
 
     async def find(self, key: str) -> FileInfo | None:
         with suppress(FileMissing):
@@ -138,7 +134,9 @@ class FilesById(Place):
         return await self._put(content, None if key is None else parse_id(key))
 
     async def _put(self, content: Incoming, id: object = None) -> FileInfo:
-        return await AsyncGridFile(options=self._options).put(content, id=id)
+        source: Any = content  # a source that is opened already
+        info: FileInfo = await AsyncGridFile(options=self._options).put(source, id=id)
+        return info
 
     async def delete(self, key: str, found: Any) -> None:
         await self.bucket.delete(found.id)
@@ -150,10 +148,11 @@ class FilesById(Place):
 class FilesByName(FilesById):
     """The files of a bucket by their names: the newest revision is served, and storing adds one."""
 
+    must_find: bool = True
+
     def __init__(self, bucket: Bucket, options: FileOptions | None) -> None:
         super().__init__(bucket, options)
-        self.served = self.served._replace(named_by="filename")
-        self.must_find = True
+        self.served: Served = self.served._replace(named_by="filename")
 
     async def find(self, key: str) -> FileInfo | None:
         with suppress(FileMissing):
@@ -178,8 +177,8 @@ class FilesByName(FilesById):
 class FilesOfField(Place):
     """The files in one field of documents: Beanie's, ODMantic's (which need an engine), or the built-in ones."""
 
-    must_find = True
-    accepts_new = False
+    must_find: bool = True
+    accepts_new: bool = False
 
     def __init__(self, model: Any, field: str, engine: Any) -> None:
         self._model, self._field, self._engine = model, field, engine
@@ -190,7 +189,7 @@ class FilesOfField(Place):
         self._is_builtin = schema is not None
         if not self._is_builtin and engine is None and not hasattr(model, "get"):
             raise BadOption(f"{model.__name__} is loaded by an engine: pass engine=AsyncEngine(client, database)")
-        self.served = Served("", model.__qualname__, f"document.{field}")
+        self.served: Served = Served("", model.__qualname__, f"document.{field}")
 
     async def find(self, key: str) -> Any:
         id = parse_id(key)

@@ -68,7 +68,7 @@ class RequestBody:
     """
 
     def __init__(self, request: Request, *, filename: str | None = None, content_type: str | None = None) -> None:
-        _check_fields(request)
+        check_fields(request)
         self._request = request
         self._filename = filename
         self._content_type = _type_of_file(request) if content_type is None else content_type
@@ -78,7 +78,8 @@ class RequestBody:
         return _Body(self._request, self._filename, self._content_type)
 
 
-def _check_fields(request: Request) -> None:
+def check_fields(request: Request) -> None:
+    """Raise `RequestRefused` if the body is only a part of a file, or compressed."""
     if "content-range" in request.headers:
         raise RequestRefused(
             HTTPStatus.BAD_REQUEST, "a part of a file (Content-Range) cannot be stored: send all of it"

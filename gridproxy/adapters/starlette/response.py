@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 from collections.abc import Coroutine, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
@@ -22,12 +21,12 @@ from gridproxy.errors import BadOption, FileMissing, FileVanished, type_name
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.http import CONDITIONS, Answer, answer, describe
+from gridproxy.runtime.events import logger
 from gridproxy.runtime.tasks import end_tasks, spawn
 
 from .authorize import ContentDisposition
 from .read_ahead import ReadAhead
 
-_log = logging.getLogger("gridproxy")
 _DISCONNECTED = {errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT}
 
 
@@ -125,7 +124,7 @@ class GridFileResponse(Response):
                 await sending
             except FileVanished as error:
                 # The server closes the connection of an answer that is not complete.
-                _log.warning("%s, after %d bytes were sent. The response was not completed.", error, done)
+                logger.warning("%s, after %d bytes were sent. The response was not completed.", error, done)
                 if _completes_answers(scope):
                     raise
                 return

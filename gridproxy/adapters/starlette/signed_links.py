@@ -21,14 +21,12 @@ from gridproxy.gridfs.content.limits import checked_content_types
 from gridproxy.gridfs.records.file_info import local_time
 from gridproxy.gridfs.upload.options import check_filename
 
-from .authorize import Action, ContentDisposition, Grant, Served, target_of
+from .authorize import Action, ContentDisposition, Grant, Served, path_of, target_of
 
 _METHODS = ("GET", "PUT", "POST", "DELETE")
 _SHORTEST_KEY = 16  # bytes
 _SIGNED = ("expires", "filename", "disposition", "max_size", "types")
 _NUMBER = re.compile("[0-9]{1,15}")
-# A path with such a part is changed by clients before they send it.
-_DOTS = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
 
 
 class _Application(Protocol):
@@ -67,8 +65,8 @@ class SignedLinks:
     def __repr__(self) -> str:
         return f"<SignedLinks with {len(self._keys)} keys>"
 
-    def serve(self, served: Served) -> None:
-        """Note what an application serves. Each application calls it once."""
+    def add_application(self, served: Served) -> None:
+        """Note what an application serves, so that `url` finds it. `FilesApp` calls this."""
         self._served.add(served)
 
     def url(
@@ -133,7 +131,7 @@ class SignedLinks:
         }
         query = {name: value for name, value in terms.items() if value is not None}
         query["signature"] = _sign(self._keys[0], served, key, method, query)
-        path = "" if key is None else quote(key, safe="" if _DOTS.search(key) else "/")
+        path = "" if key is None else path_of(key)
         return f"{prefix.rstrip('/')}/{path}?{urlencode(query, quote_via=quote)}"
 
     async def __call__(self, request: Request, action: Action, info: object) -> bool | Grant:
@@ -145,11 +143,7 @@ class SignedLinks:
         ```
         """
         target = target_of(request)
-        terms: dict[str, str] = {}
-        for name, value in request.query_params.multi_items():
-            if name in terms:
-                return False
-            terms[name] = value
+        terms: Mapping[str, str] = request.query_params
         method = "GET" if target.method == "HEAD" else target.method
         given = terms.get("signature", "").encode()
         valid = False

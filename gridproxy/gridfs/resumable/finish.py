@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 from bson import Int64
@@ -15,6 +16,7 @@ from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Store
 from gridproxy.gridfs.upload.commit import Verify, duplicate_chunk, insert_record, is_duplicate_key, withdraw_record
 from gridproxy.gridfs.upload.content_check import inspect_content
+from gridproxy.runtime.events import Event, log_event
 from gridproxy.runtime.tasks import clean_up, end_tasks, run_to_completion, spawn
 
 from .append import LEFT, judge, read_head, remove_upload
@@ -28,6 +30,7 @@ async def finish_upload(uploads: Uploads, lease: Lease, limits: Limits) -> FileI
     store = uploads.store
     if lease.upload.stored:
         return await load_info(store, lease.upload.id)
+    began = time.monotonic()
     try:
         await run_to_completion(lease.take(lease.upload.offset, finishing=True), client=store.client)
         if lease.upload.finished_at is None:
@@ -40,6 +43,7 @@ async def finish_upload(uploads: Uploads, lease: Lease, limits: Limits) -> FileI
             await clean_up(work, error, LEFT)
         raise
     take_digest(store, lease.upload)  # it is not needed any more
+    log_event(Event.STORED, store, info.id, size=info.length, since=began)
     return info
 
 

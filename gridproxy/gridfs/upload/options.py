@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypedDict, Unpack
 
 import bson
+from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidDocument
 from bson.int64 import Int64
@@ -44,6 +45,7 @@ class UploadRequest:
     limits: Limits = NO_LIMITS
     guesses: Guesses | None = None  # if the caller gave no content type, which is then only the first of these
     keeps_metadata: bool = True  # whether a source that is a stored file brings its metadata
+    upload_id: ObjectId | None = None  # what marks the chunks of an upload with an `id`. None for a new one
 
     def keeping(self, metadata: Mapping[str, Any]) -> UploadRequest:
         """Return the request with the metadata of its source, unless the caller gave `metadata=`."""
