@@ -180,7 +180,8 @@ class BucketScanner:
 
     async def expired_uploads(self, now: datetime) -> AsyncIterator[tuple[Unfinished, Orphan]]:
         """Yield the resumable uploads that have expired, with the chunks of each."""
-        async for page in self.pages(self.uploads, None, {"expires_at": {"$lte": now}, **is_free(now)}):
+        # Without the bytes after the last chunk, which would add up to 255 MB for a page.
+        async for page in self.pages(self.uploads, {"tail": 0}, {"expires_at": {"$lte": now}, **is_free(now)}):
             for document in page:
                 upload = Unfinished.from_document(document)
                 loose = _Loose(upload.id)

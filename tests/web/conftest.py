@@ -5,11 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from gridproxy import AsyncGridFile, Bucket
 from tests.traffic import Traffic, watched
+from tests.web.tus_js import installed
 
 CHUNK = 1000
 
@@ -31,6 +33,12 @@ class Watched:
     def chunk_reads(self) -> int:
         """How often chunks were asked for."""
         return len([find for find in self.traffic.of("find") if find["find"] == self.bucket.store.chunks.name])
+
+
+@pytest.fixture(scope="session")
+def modules() -> Path:
+    """Return a folder with tus-js-client."""
+    return installed()
 
 
 @pytest.fixture

@@ -191,7 +191,7 @@ def test_an_upload_shows_how_far_it_is_and_leaves_nothing_when_it_is_cancelled(
 def test_an_upload_goes_on_after_a_pause_after_a_reload_and_after_the_service_was_gone(
     page: Page, mongodb_uri: str, database: Database[dict[str, Any]], tmp_path: Path
 ) -> None:
-    content = as_file(Image.effect_noise((1500, 1500), 100), "PNG")
+    content = as_file(Image.effect_noise((1100, 1100), 100), "PNG")
     path = tmp_path / "Large.png"
     path.write_bytes(content)
 

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
 from pymongo import AsyncMongoClient
@@ -21,6 +22,7 @@ from pymongo import AsyncMongoClient
 from gridproxy import Bucket
 from gridproxy.adapters.starlette import SignedLinks
 from tests.web.chromium import ARGUMENTS, CHROMIUM
+from tests.web.tus_js import asked
 
 PAGE = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
 KEY = "a key of the test, 0123456789"
@@ -99,6 +101,27 @@ async def test_curl_uploads_and_downloads_by_links(
             assert (await curl(address))[0] == 403
             assert (await curl("--request", "DELETE", f"{address}?{link.partition('?')[2]}"))[0] == 403
             assert (await curl("--data-binary", f"@{file}", link[:-1]))[0] == 403
+    finally:
+        await client.drop_database("zoo")
+
+
+async def test_tus_js_client_resumes_an_upload_by_the_link(
+    mongodb_uri: str, client: AsyncMongoClient[dict[str, Any]], modules: Path, tmp_path: Path
+) -> None:
+    content = os.urandom(300_000)
+    (tmp_path / "marmot.bin").write_bytes(content)
+    try:
+        async with service(tmp_path, mongodb_uri) as link:
+            order = {"endpoint": link.replace("/files/", "/resumable/"), "chunkSize": 100_000}
+            begun = await asked(modules, tmp_path / "marmot.bin", **order, stopAt=100_000)
+            events = await asked(modules, tmp_path / "marmot.bin", url=dict(begun)["url"], chunkSize=100_000)
+            assert [each for event, each in events if event == "chunk"] == [200_000, 300_000], events
+            links = SignedLinks(keys=[KEY])
+            id = dict(begun)["url"].rpartition("/")[2][:24]
+            prefix = f"{link.partition('/files/')[0]}/files"
+            url = links.url(prefix, id, expires_in=60, app=Bucket(client["zoo"]))
+            async with httpx.AsyncClient() as other:
+                assert (await other.get(url)).content == content
     finally:
         await client.drop_database("zoo")
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import json
 import re
-import shutil
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,15 +28,13 @@ from gridproxy.adapters.starlette.authorize import Authorize, Grant
 from gridproxy.adapters.tus import TusApp
 from gridproxy.gridfs.resumable import lease
 from gridproxy.gridfs.resumable.resumable_upload import ResumableUpload
-from tests.servers.lane import cache
 from tests.web.asgi import Exchange
 from tests.web.raw import serve
+from tests.web.tus_js import asked
 
 CONTENT = bytes(range(256)) * 400  # 100 KiB
 TUS = {"Tus-Resumable": "1.0.0"}
 PATCH = {**TUS, "Content-Type": "application/offset+octet-stream"}
-CLIENT = Path(__file__).parent / "tus_client.mjs"
-TUS_JS_CLIENT = "tus-js-client@4.3.1"
 
 
 async def anybody(request: Request, action: str, info: FileInfo | None) -> bool:
@@ -86,39 +82,6 @@ async def nothing_is_left(bucket: Bucket) -> bool:
 
 
 # Clients that others wrote
-
-
-@pytest.fixture(scope="session")
-def modules() -> Path:
-    """Return a folder with tus-js-client, from npm unless it is there already."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("Node.js and npm are not installed")
-    import subprocess
-
-    folder = cache(TUS_JS_CLIENT)
-    if not (folder / "node_modules" / "tus-js-client").is_dir():
-        command = [
-            "npm",
-            "install",
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-            "--prefix",
-            str(folder),
-            TUS_JS_CLIENT,
-        ]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
-    return folder
-
-
-async def asked(modules: Path, path: Path, **what: Any) -> list[tuple[str, Any]]:
-    """Let tus-js-client upload a file, and return what it reports."""
-    order = json.dumps({"modules": str(modules), "path": str(path), **what})
-    process = await asyncio.create_subprocess_exec(
-        "node", str(CLIENT), order, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
-    return [tuple(json.loads(line)) if line.startswith(b"[") else ("said", line) for line in output.splitlines()]
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ class Unfinished:
             started=utc_milliseconds(document["started"]),
             expires_at=utc_milliseconds(document["expires_at"]),
             offset=int(document["offset"]),
-            tail=bytes(document["tail"]),
+            tail=bytes(document.get("tail", b"")),
             length=None if document["length"] is None else int(document["length"]),
             checked=document["checked"],
             max_size=None if document["max_size"] is None else int(document["max_size"]),
