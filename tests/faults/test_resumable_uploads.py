@@ -21,6 +21,7 @@ from gridproxy.embedded import EmbeddedServer
 from gridproxy.gridfs.resumable import append, digests
 from gridproxy.gridfs.store.collections import Store
 from gridproxy.gridfs.upload import commit
+from gridproxy.runtime import tasks
 
 from .cancelling import Work, cancelled_everywhere
 from .conftest import CHUNK
@@ -161,6 +162,30 @@ async def test_a_command_that_fails_or_whose_answer_is_lost_loses_and_doubles_no
             await completed(bucket, upload.id)
             number += 1
     assert number > len(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "only", ["findAndModify fs.uploads", "delete fs.chunks", "insert fs.chunks", "insert fs.files"]
+)
+async def test_a_server_that_never_answers_does_not_hold_up_a_cancelled_call(
+    link: Link, bucket: Bucket, only: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "SETTLE_SECONDS", 0.1)
+    await bucket.ensure_indexes()
+    async with AsyncMongoClient[dict[str, Any]](link.uri, retryWrites=False, serverMonitoringMode="poll") as client:
+        struck = Bucket(client[bucket.database.name], chunk_size=CHUNK)
+        upload = await begun(struck)
+        link.strike(Break.STALL_AFTER, only=only, times=None)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await upload.append(blocks(CONTENT[FIRST:]))
+                await upload.finish()
+        assert asyncio.get_running_loop().time() - began < 3
+        assert link.hit.is_set()
+        link.heal()
+    wait(bucket, 16)
+    await completed(bucket, upload.id)
 
 
 async def slow(wait: asyncio.Event, reached: asyncio.Event, content: bytes) -> AsyncIterator[bytes]:
