@@ -189,7 +189,8 @@ async def test_a_server_that_never_answers_does_not_hold_up_a_cancelled_call(
 
 
 async def slow(wait: asyncio.Event, reached: asyncio.Event, content: bytes) -> AsyncIterator[bytes]:
-    yield content[:3000]
+    if content:
+        yield content[:3000]
     reached.set()
     await wait.wait()
     yield content[3000:]
@@ -229,6 +230,27 @@ async def test_a_writer_that_pauses_too_long_loses_the_upload_and_its_late_chunk
         go_on.set()
         with pytest.raises(UploadInProgress):
             await first
+        await completed(there, upload.id)
+
+
+async def test_a_writer_that_lost_the_upload_does_not_take_it_back(bucket: Bucket, mongodb_uri: str) -> None:
+    """The new writer has not moved the offset yet."""
+    upload, go_on, reached = await begun(bucket), asyncio.Event(), asyncio.Event()
+    first = asyncio.create_task(upload.append(slow(go_on, reached, CONTENT[FIRST:]), whole=True))
+    await reached.wait()
+    async with AsyncMongoClient[dict[str, Any]](mongodb_uri) as client:
+        there = Bucket(client[bucket.database.name], chunk_size=CHUNK)
+        await there.ensure_indexes()
+        wait(there, 16)
+        other = await there.resume(upload.id)
+        # Less than a chunk more, so that no two chunks have one number.
+        late = asyncio.create_task(other.append(slow(wait_too := asyncio.Event(), begun_too := asyncio.Event(), b"")))
+        await begun_too.wait()
+        go_on.set()
+        with pytest.raises(UploadInProgress):
+            await first
+        wait_too.set()
+        assert await late == FIRST
         await completed(there, upload.id)
 
 
