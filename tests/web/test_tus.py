@@ -18,7 +18,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.routing import Mount
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message
 from tusclient.client import TusClient
 
@@ -29,8 +30,9 @@ from gridproxy.adapters.tus import TusApp
 from gridproxy.gridfs.resumable import lease
 from gridproxy.gridfs.resumable.resumable_upload import ResumableUpload
 from tests.web.asgi import Exchange
+from tests.web.chromium import ARGUMENTS, CHROMIUM
 from tests.web.raw import serve
-from tests.web.tus_js import asked
+from tests.web.tus_js import asked, uppy
 
 CONTENT = bytes(range(256)) * 400  # 100 KiB
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -146,6 +148,44 @@ async def test_tus_js_client_waits_for_the_lease_of_a_dead_server(
         await held.take(30_000)
         events = await asked(modules, path, url=dict(events)["url"], chunkSize=30_000)
     assert events[-1][0] == "success", events
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian's package: chromium)")
+async def test_uppy_uploads_a_file_and_goes_on_after_a_pause(bucket: Bucket) -> None:
+    from playwright.async_api import async_playwright
+
+    site = Starlette(
+        routes=[
+            Route("/", lambda _: HTMLResponse("<script src=/uppy.js></script>")),
+            Route("/uppy.js", lambda _: Response(uppy(), media_type="text/javascript")),
+            Mount("/uploads", app_for(bucket)),
+        ]
+    )
+    async with serve(site) as served, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = await browser.new_page()
+        await page.goto(served.url)
+        result = await page.evaluate(
+            """async () => {
+                const uppy = new Uppy.Uppy().use(Uppy.Tus, { endpoint: "/uploads/", chunkSize: 1e6 });
+                const data = new Blob([new Uint8Array(4_000_000).fill(7)]);
+                const id = uppy.addFile({ name: "Käse.bin", type: "a/b", data });
+                let paused = 0;
+                uppy.on("upload-progress", (file, { bytesUploaded }) => {
+                    if (paused || bytesUploaded < 1e6) return;
+                    paused = bytesUploaded;
+                    uppy.pauseResume(id);
+                    setTimeout(() => uppy.pauseResume(id), 200);
+                });
+                const { successful, failed } = await uppy.upload();
+                return [successful.length, failed.length, paused > 0 && paused < 4e6];
+            }"""
+        )
+        await browser.close()
+    assert result == [1, 0, True]
+    info = await bucket.find_one({"filename": "Käse.bin"})
+    assert info is not None
+    assert (info.content_type, await bucket.read(info.id)) == ("a/b", bytes([7]) * 4_000_000)
 
 
 async def test_tuspy_uploads_and_resumes_a_file_with_checksums(bucket: Bucket, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""tus-js-client under Node.js, in a process of its own."""
+"""tus-js-client under Node.js, in a process of its own, and Uppy for browsers."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import asyncio
 import json
 import shutil
 import subprocess
+import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.servers.lane import cache
+from tests.servers.lane import cache, replace_folder
 
-__all__ = ["asked", "installed"]
+__all__ = ["asked", "installed", "uppy"]
 
 _CLIENT = Path(__file__).parent / "tus_client.mjs"
 _PACKAGE = "tus-js-client@4.3.1"
+_UPPY = "uppy@5.2.4"
 
 
 def installed() -> Path:
@@ -28,6 +31,21 @@ def installed() -> Path:
         options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
         subprocess.run(["npm", "install", *options, _PACKAGE], check=True, capture_output=True, timeout=120)
     return folder
+
+
+def uppy() -> str:
+    """Return the script of Uppy for browsers."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    folder = cache(_UPPY)
+    if not folder.is_dir():
+        with tempfile.TemporaryDirectory() as fresh:
+            subprocess.run(["npm", "pack", "--silent", _UPPY], cwd=fresh, check=True, capture_output=True, timeout=120)
+            (archive,) = Path(fresh).glob("*.tgz")
+            with tarfile.open(archive) as packed:
+                packed.extractall(fresh, filter="data")
+            replace_folder(Path(fresh) / "package" / "dist", folder)
+    return (folder / "uppy.min.js").read_text(encoding="utf-8")
 
 
 async def asked(modules: Path, path: Path, **what: Any) -> list[tuple[str, Any]]:
