@@ -126,6 +126,17 @@ async def stage(scene: Scene) -> None:
     await scene.bucket.discard(scene.orphan)
 
 
+@row("`resumable`, `resume`, and what they return")
+async def resumable(scene: Scene) -> None:
+    upload = await scene.bucket.resumable()
+    await upload.append(LARGE)
+    await (await scene.bucket.resume(upload.id)).append(SMALL)
+    await upload.abort()
+    upload = await scene.bucket.resumable(id="mine")
+    await upload.append(LARGE)
+    await upload.finish()
+
+
 @row("`copy`")
 async def copy(scene: Scene) -> None:
     await scene.bucket.copy(scene.large.id)
