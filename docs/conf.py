@@ -30,7 +30,12 @@ html_copy_source = False
 
 # Docstrings are Markdown with single backticks. A name in them becomes a link if the reference has it.
 default_role = "py:obj"
-autodoc_default_options = {"members": True, "inherited-members": "object,Exception,BaseModel", "show-inheritance": True}
+autodoc_default_options = {
+    "members": True,
+    "inherited-members": "object,Exception,BaseModel",
+    "no-value": True,
+    "show-inheritance": True,
+}
 autodoc_typehints_format = "short"
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True

@@ -1,4 +1,4 @@
-"""The site: it builds without a warning, every link leads to a place, every public name is there, every example runs."""
+"""The site builds without a warning, every link leads to a place, every public name is there, every example runs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site. A warning is an error: a dead link, a page that no other page lists, a docstring with bad markup."""
+    """Build the site. A warning is an error: a dead link, a page that no other lists, a docstring with bad markup."""
     folder = tmp_path_factory.mktemp("site")
     assert build(folder) == ""
     return folder
