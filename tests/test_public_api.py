@@ -36,13 +36,13 @@ EXTRAS = [
 ]
 
 NAMES = """
-AsyncGridFile AsyncioRequired BadFilename BadId BadMetadata BadOption BadSource Bucket BufferFull CommitUnknown
-ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed FileInfo
-FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions IndexesNotAllowed
-InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused Reader Staged
-StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern UniqueIndexViolation
-UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references transaction using
-with_transaction wrap_field
+AssignableFile AsyncGridFile AsyncioRequired BadFilename BadId BadMetadata BadOption BadSource Bucket BufferFull
+CommitUnknown ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed
+FileInfo FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions
+IndexesNotAllowed InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused
+Reader Staged StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern
+UniqueIndexViolation UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references
+transaction using with_transaction wrap_field
 """
 
 # Each public member with its parameters, `=` where one has a default, `*` before those that go by keyword only.

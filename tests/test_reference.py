@@ -104,7 +104,7 @@ def public_things(module: ModuleType) -> Iterator[tuple[str, object]]:
         thing = getattr(module, name)
         if inspect.isclass(thing) or callable(thing):
             yield f"{module.__name__}.{name}", thing
-        if inspect.isclass(thing):
+        if inspect.isclass(thing) and thing.__name__ == name:  # not a second name of a class
             for member_name, member in inspect.getmembers(thing):
                 ours = getattr(getattr(member, "fget", member), "__module__", None) or ""
                 if not member_name.startswith("_") and ours.startswith("gridproxy"):

@@ -155,7 +155,7 @@ class FileOptions:
         finally:
             _annotating.reset(token)
         if len(asked) == 1:
-            raise BadOption(f"FileOptions annotates a field that holds AsyncGridFile, and found no such field in {source!r}")
+            raise BadOption(f"FileOptions annotates a field that holds AsyncGridFile, and there is none in {source!r}")
         around = _annotating.get()
         if around is not None and around[0] == self:  # pydantic 2.7 asks twice in a dataclass
             around.append(self)
