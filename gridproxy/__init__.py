@@ -13,6 +13,9 @@ from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.transactions.transactions import Transaction, transaction, with_transaction
 from gridproxy.gridfs.upload.staging import Staged
 from gridproxy.gridfs.upload.writer import Writer
+from gridproxy.moving.export import export_files, import_files
+from gridproxy.moving.report import TransferReport, UnmovedFile
+from gridproxy.moving.transfer import transfer
 from gridproxy.upkeep.findings import Finding, GarbageReport, Tally
 
 from .bucket import Bucket
@@ -26,6 +29,7 @@ __all__ = [
     "AsyncioRequired",
     "BadFilename",
     "BadId",
+    "BadManifest",
     "BadMetadata",
     "BadOption",
     "BadSource",
@@ -62,16 +66,21 @@ __all__ = [
     "TooLarge",
     "Transaction",
     "TransactionsUnsupported",
+    "TransferReport",
     "UnacknowledgedWriteConcern",
     "UniqueIndexViolation",
+    "UnmovedFile",
     "UploadInProgress",
     "ValidationError",
     "Writer",
     "connect",
     "disconnect",
+    "export_files",
+    "import_files",
     "prefetch",
     "rewrite_references",
     "transaction",
+    "transfer",
     "using",
     "with_transaction",
     "wrap_field",

@@ -20,7 +20,7 @@ from gridproxy.gridfs.operations.copy import copy_file
 from gridproxy.gridfs.operations.delete import remove_file, remove_files
 from gridproxy.gridfs.operations.find import FoundFiles
 from gridproxy.gridfs.operations.many import read_many, stat_many, upload_many
-from gridproxy.gridfs.operations.update import rename_file, rename_files, update_file
+from gridproxy.gridfs.operations.update import rename_file, rename_files, set_file_expiry, update_file
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import DEFAULT_CHUNK_SIZE, DEFAULT_NAME, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
@@ -511,6 +511,103 @@ class Bucket:
             session=session,
         )
 
+    async def find_one(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[tuple[str, int]] | None = None,
+        session: Session | None = None,
+    ) -> FileInfo | None:
+        """Return the first record that matches a filter, or None. Unlike `find`, it leaves expired files out.
+
+        Args:
+            filter: As for `find`.
+            sort: As for `find`.
+
+        Raises:
+            CorruptFile: The record is not that of a file.
+
+        ```python
+        newest = await bucket.find_one({"metadata.owner": 7}, sort="-uploadDate")
+        assert newest == info
+        ```
+        """
+        query = await self._unexpired(filter)
+        found = FoundFiles(self.store, query, sort=_order(sort), skip=0, limit=1, batch_size=0, session=session)
+        return await anext(found, None)
+
+    async def exists(self, filter: Mapping[str, Any], *, session: Session | None = None) -> bool:
+        """Return whether a record matches a filter. Expired files do not count.
+
+        Args:
+            filter: As for `find`. For one id it is `{"_id": {"$eq": id}}`.
+
+        Raises:
+            BadOption: `filter` is not a mapping.
+
+        ```python
+        assert await bucket.exists({"filename": "notes.txt"})
+        ```
+        """
+        if not isinstance(filter, Mapping):
+            raise BadOption(f"exists() takes a filter such as {{'filename': 'notes.txt'}}, not {filter!r}")
+        return bool(await self.store.find_ids(await self._unexpired(filter), self.store.session_for(session), limit=1))
+
+    async def _unexpired(self, filter: Mapping[str, Any] | None) -> dict[str, Any]:
+        current = {"expires_at": {"$not": {"$lte": await server_now(self.store)}}}
+        return {"$and": [filter, current]} if filter else current
+
+    def revisions(self, filename: str, *, session: Session | None = None) -> AsyncIterator[FileInfo]:
+        """Return an iterator of the records of a name, the oldest first: revision 0, 1, and so on (GridFS spec).
+
+        Expired files are included, and `by_name` does not count them.
+
+        Args:
+            filename: The stored name.
+
+        Raises:
+            BadOption: The name is not a str, or contains NUL.
+            CorruptFile: As `find`.
+
+        ```python
+        await bucket.upload(b"another content", filename="notes.txt")
+        assert [each.length async for each in bucket.revisions("notes.txt")] == [12, 15]
+        ```
+        """
+        check_filename(filename)
+        return self.find({"filename": filename}, sort=_OLDEST_FIRST, session=session)
+
+    async def prune(self, filename: str, *, keep: int, session: Session | None = None) -> int:
+        """Remove all revisions of a name but the newest ones.
+
+        Expired files neither count nor are removed, which is the garbage collector's work. A revision that another
+        client stores during the call stays.
+
+        Args:
+            filename: The stored name.
+            keep: How many revisions stay, at least 1. `delete_by_name` removes all of them.
+
+        Returns:
+            How many files were removed, 0 also if there is no such name.
+
+        Raises:
+            BadOption: `keep` is less than 1, or the name is not a str, or contains NUL.
+
+        ```python
+        await bucket.upload(b"another content", filename="notes.txt")
+        assert await bucket.prune("notes.txt", keep=1) == 1
+        ```
+        """
+        check_filename(filename)
+        if type(keep) is not int or keep < 1:
+            raise BadOption(f"keep is a number of revisions, at least 1, not {keep!r}")
+        session = self.store.session_for(session)
+        newest_first = [(key, DESCENDING) for key, _ in _OLDEST_FIRST]
+        query = await self._unexpired({"filename": filename})
+        return await remove_files(
+            self.store, await self.store.find_ids(query, session, sort=newest_first, skip=keep), session
+        )
+
     async def by_name(self, filename: str, revision: int = -1, *, session: Session | None = None) -> AsyncGridFile:
         """Return the file of a name and revision (GridFS spec). Expired files are not counted.
 
@@ -533,7 +630,7 @@ class Bucket:
         async with lock(session):
             found = self.store.files.find_one(
                 {"filename": filename, "expires_at": {"$not": {"$lte": now}}},
-                sort=[(key, ASCENDING if revision >= 0 else DESCENDING) for key in ("uploadDate", "_id")],
+                sort=[(key, ASCENDING if revision >= 0 else DESCENDING) for key, _ in _OLDEST_FIRST],
                 skip=revision if revision >= 0 else -revision - 1,
                 session=session,
             )
@@ -605,6 +702,29 @@ class Bucket:
         ```
         """
         return await update_file(self.store, id, changes, unset, more, session)
+
+    async def set_expiry(self, id: object, at: datetime | None, *, session: Session | None = None) -> FileInfo:
+        """Let a file, and a picture's variants, expire at another time, or never.
+
+        Args:
+            id: The file's id.
+            at: The time from which on the file is missing to every read. A naive datetime is UTC. None for never.
+
+        Returns:
+            The new record.
+
+        Raises:
+            FileMissing: There is no such file, or it has expired already.
+            BadOption: `at` is not a datetime.
+
+        ```python
+        from datetime import UTC, datetime, timedelta
+
+        await bucket.set_expiry(info.id, datetime.now(UTC) + timedelta(days=7))
+        assert (await bucket.set_expiry(info.id, None)).expires_at is None
+        ```
+        """
+        return await set_file_expiry(self.store, id, at, session)
 
     # Removal
 
@@ -781,6 +901,10 @@ class Bucket:
         ```
         """
         await run_to_completion(self.store.drop(), client=self.store.client)
+
+
+# Dates of two revisions may be equal.
+_OLDEST_FIRST = (("uploadDate", ASCENDING), ("_id", ASCENDING))
 
 
 def _order(sort: str | Sequence[tuple[str, int]] | None) -> Sequence[tuple[str, int]] | None:

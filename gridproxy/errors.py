@@ -12,6 +12,7 @@ Each class derives from `GridProxyError` and from the class that users already c
     │   ├── BadMetadata          ValueError                         the metadata cannot be stored
     │   │   └── DuplicateKey     + TypeError                        a metadata key was passed twice
     │   ├── BadFilename          ValueError                         the name of a file cannot be stored
+    │   ├── BadManifest          ValueError                         the manifest of an export cannot be imported
     │   └── UnacknowledgedWriteConcern pymongo.errors.ConfigurationError  the write concern confirms nothing
     ├── BadId                    TypeError                          the value cannot be a file's id
     ├── FileRefused              ValueError                         a limit of the field refuses the content
@@ -49,6 +50,7 @@ __all__ = [
     "AsyncioRequired",
     "BadFilename",
     "BadId",
+    "BadManifest",
     "BadMetadata",
     "BadOption",
     "BadSource",
@@ -201,6 +203,10 @@ class BadMetadata(BadOption):
 
 class BadFilename(BadOption):
     """The name of a file is not text that MongoDB and UTF-8 can store. Nothing was stored or changed."""
+
+
+class BadManifest(BadOption):
+    """The manifest of an export cannot be read, or a file that it names is missing. Nothing was imported."""
 
 
 class DuplicateKey(BadMetadata, TypeError):

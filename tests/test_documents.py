@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import inspect
 import io
+import logging
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -16,6 +18,8 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from opentelemetry import trace
+from opentelemetry.util._once import Once
 from PIL import Image
 from pymongo import AsyncMongoClient
 
@@ -107,8 +111,20 @@ async def test_the_service_of_the_readme_stores_and_serves_a_photo(
     await client.drop_database("zoo")
 
 
+@pytest.fixture
+def own_observers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a page sets for the whole process: logging, and the provider of spans."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
+    logger = logging.getLogger("gridproxy")
+    handlers, level = [*logger.handlers], logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
 @pytest.mark.parametrize("page", GUIDES)
-@pytest.mark.usefixtures("pictures")
+@pytest.mark.usefixtures("pictures", "own_observers")
 async def test_every_code_block_of_a_guide_runs_in_the_order_of_the_page(
     page: str, mongodb_uri: str, client: AsyncMongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ RAISED: list[GridProxyError] = [
     errors.DuplicateKey("owner"),
     errors.UnacknowledgedWriteConcern("w=0"),
     errors.BadFilename("a\0b"),
+    errors.BadManifest("line 2"),
     errors.BadId("a pattern"),
     errors.FileRefused("not today", field="photo", limit="weekdays", actual="sunday"),
     errors.TooLarge(5),

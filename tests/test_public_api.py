@@ -13,6 +13,7 @@ import pytest
 
 import gridproxy
 from gridproxy import AsyncGridFile, Bucket
+from gridproxy.adapters.starlette import FilesApp, SignedLinks
 
 PACKAGE = Path(gridproxy.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
@@ -28,6 +29,7 @@ EXTRAS = [
     "httpx",
     "numpy",
     "odmantic",
+    "opentelemetry",
     "puremagic",
     "pydantic",
     "rich",
@@ -36,13 +38,14 @@ EXTRAS = [
 ]
 
 NAMES = """
-AssignableFile AsyncGridFile AsyncioRequired BadFilename BadId BadMetadata BadOption BadSource Bucket BufferFull
+AssignableFile
+AsyncGridFile AsyncioRequired BadFilename BadId BadManifest BadMetadata BadOption BadSource Bucket BufferFull
 CommitUnknown ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed
 FileInfo FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions
 IndexesNotAllowed InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused
-Reader Staged StaleDocument Tally TooLarge Transaction TransactionsUnsupported UnacknowledgedWriteConcern
-UniqueIndexViolation UploadInProgress ValidationError Writer connect disconnect prefetch rewrite_references
-transaction using with_transaction wrap_field
+Reader Staged StaleDocument Tally TooLarge Transaction TransactionsUnsupported TransferReport
+UnacknowledgedWriteConcern UniqueIndexViolation UnmovedFile UploadInProgress ValidationError Writer connect disconnect
+export_files import_files prefetch rewrite_references transaction transfer using with_transaction wrap_field
 """
 
 # Each public member with its parameters, `=` where one has a default, `*` before those that go by keyword only.
@@ -114,16 +117,21 @@ delete_many await (ids, *, session=)
 discard await (staged)
 drop await ()
 ensure_indexes await (*, force=)
+exists await (filter, *, session=)
 file (id)
 find (filter=, *, sort=, skip=, limit=, batch_size=, session=)
+find_one await (filter=, *, sort=, session=)
 name property
 open_upload (*, session=, progress=, **options)
+prune await (filename, *, keep, session=)
 publish await (staged, *, session=)
 read await (id, start=, stop=, *, session=)
 read_many await (ids, *, session=)
 read_ranges await (id, ranges, *, session=)
 rename await (id, filename, *, session=)
 rename_by_name await (filename, new, *, session=)
+revisions (filename, *, session=)
+set_expiry await (id, at, *, session=)
 stage await (source, *, progress=, **options)
 stat await (id, *, session=)
 stat_many await (ids, *, session=)
@@ -132,6 +140,23 @@ update_metadata await (id, changes=, *, unset=, session=, **more)
 upload await (source, *, session=, progress=, **options)
 upload_many await (sources, *, session=, progress=, **options)
 verify await (id, *, session=, progress=)
+"""
+
+FUNCTIONS = """
+export_files await (bucket, target, filter=, *, storage_options=, progress=)
+import_files await (source, bucket, *, storage_options=, progress=)
+transfer await (source, target, filter=, *, keep=, delete=, progress=)
+"""
+
+FILES_APP = """
+__init__ (bucket, *, authorize=, options=, by=, listing=, **more)
+for_field (model, field, *, authorize=, engine=, **more)
+"""
+
+SIGNED_LINKS = """
+__init__ (keys)
+add_application (served)
+url (prefix, file=, *, expires_in, method=, filename=, disposition=, max_size=, content_types=, app=)
 """
 
 
@@ -163,9 +188,17 @@ def test_all_names_what_is_public_and_nothing_else() -> None:
     assert all(hasattr(gridproxy, name) for name in gridproxy.__all__)
 
 
-@pytest.mark.parametrize(("kind", "frozen"), [(AsyncGridFile, FILE), (Bucket, BUCKET)])
+@pytest.mark.parametrize(
+    ("kind", "frozen"), [(AsyncGridFile, FILE), (Bucket, BUCKET), (FilesApp, FILES_APP), (SignedLinks, SIGNED_LINKS)]
+)
 def test_the_signatures_are_what_they_were(kind: type, frozen: str) -> None:
     assert list(public_members(kind)) == frozen.strip().splitlines()
+
+
+def test_the_signatures_of_the_functions_that_move_files_are_what_they_were() -> None:
+    functions = [getattr(gridproxy, line.partition(" ")[0]) for line in FUNCTIONS.strip().splitlines()]
+    assert [f"{each.__name__} await {parameters(each)}" for each in functions] == FUNCTIONS.strip().splitlines()
+    assert all(map(inspect.iscoroutinefunction, functions))
 
 
 @pytest.mark.parametrize("name", gridproxy.__all__)

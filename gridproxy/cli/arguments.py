@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -63,6 +64,31 @@ def one_of(**values: object) -> None:
         raise click.UsageError(f"Give exactly one of: {', '.join(values)}.")
 
 
+_RECORD_KEYS = {"_id", "filename", "length", "chunkSize", "uploadDate", "contentType", "expires_at", "aliases", "md5"}
+
+
+def query_of(prefix: str, where: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return the query for names that begin with a prefix and for keys that have a value, as a text or as JSON."""
+    conditions: list[dict[str, Any]] = [{"filename": {"$regex": f"^{re.escape(prefix)}"}}] if prefix else []
+    for key, text in where:
+        name = key if key in _RECORD_KEYS or key.partition(".")[0] == "metadata" else f"metadata.{key}"
+        values: list[object] = [text]
+        with suppress(ValueError, TypeError, BSONError):
+            values.append(json_util.loads(text))
+        if name == "_id":
+            values.append(id_of(text))
+        conditions.append({name: {"$in": [value for value in values if not isinstance(value, Mapping)]}})
+    return {"$and": conditions} if conditions else {}
+
+
+where_option: Callable[[F], F] = click.option(
+    "--where",
+    multiple=True,
+    type=pair,
+    metavar="KEY=VALUE",
+    help="Only files with this value in the metadata or in the record: owner=7, length=0. Repeatable.",
+)
+
 references_option: Callable[[F], F] = click.option(
     "--reference",
     "references",
@@ -98,4 +124,4 @@ def command(function: Callable[..., Work]) -> click.Command:
 
     # click reads the help and the options from the function that it calls.
     wrapped = functools.update_wrapper(click.pass_context(invoke), function)
-    return click.command(function.__name__, epilog=EXIT_CODES)(connection_options(wrapped))
+    return click.command(function.__name__.rstrip("_"), epilog=EXIT_CODES)(connection_options(wrapped))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import click
+from pymongo.errors import OperationFailure
 
 from gridproxy.bucket import Bucket
 from gridproxy.errors import CorruptFile
@@ -21,7 +21,7 @@ from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.upload.sources import SourceLike
 from gridproxy.upkeep.bucket_scanner import Orphan, open_scanner
 
-from .arguments import command, duration, id_of, one_of, pair
+from .arguments import command, duration, id_of, one_of, pair, query_of, where_option
 from .running import MISSING, TAKEN, USAGE, Stop, Work
 from .screen import Screen, file_document, readable_size, shown_id
 
@@ -36,11 +36,12 @@ from .screen import Screen, file_document, readable_size, shown_id
     metavar="KEY",
     help="A key of the record, or -KEY for descending order.",
 )
-def ls(prefix: str, limit: int | None, sort: str) -> Work:
+@where_option
+def ls(prefix: str, limit: int | None, sort: str, where: Sequence[tuple[str, str]]) -> Work:
     """List the files, or only those whose names begin with PREFIX."""
 
     async def work(bucket: Bucket, screen: Screen) -> None:
-        query = {"filename": {"$regex": f"^{re.escape(prefix)}"}} if prefix else {}
+        query = query_of(prefix, where)
         rows, styles, size, damaged = [], [], 0, 0
         files = bucket.find(query, sort=sort, limit=limit or 0)
         while True:
@@ -66,8 +67,23 @@ def ls(prefix: str, limit: int | None, sort: str) -> Work:
         screen.table(columns, rows, styles)
         warning = f", {damaged} of them damaged: see `gridproxy check`" if damaged else ""
         screen.note(f"{len(rows)} files, {readable_size(size)}{warning}")
+        if not rows and not screen.as_json and await bucket.store.files.find_one({}, {"_id": 1}) is None:
+            await _name_other_buckets(bucket, screen)
 
     return work
+
+
+async def _name_other_buckets(bucket: Bucket, screen: Screen) -> None:
+    try:
+        collections = await bucket.database.list_collection_names()
+    except OperationFailure:  # the user may not list them
+        return
+    others = sorted(name.removesuffix(".files") for name in collections if name.endswith(".files"))
+    if others := [name for name in others if name != bucket.name]:
+        screen.note(
+            f"the bucket {bucket.name} is empty. Other buckets in the database {bucket.database.name}: "
+            f"{', '.join(others)}. Use --bucket NAME"
+        )
 
 
 def _row(info: FileInfo) -> list[str]:
@@ -217,6 +233,24 @@ def _own_name(info: FileInfo) -> str:
     if os.path.lexists(name):  # This is also true for a broken link.
         raise Stop(USAGE, f"{name} exists already: give a DESTINATION to overwrite it")
     return name
+
+
+@command
+@click.argument("ids", nargs=-1, type=id_of)
+@click.option("--name", "names", multiple=True, metavar="FILENAME", help="The newest file of this name. Repeatable.")
+def cat(ids: Sequence[object], names: Sequence[str]) -> Work:
+    """Write the contents of files to stdout, one after the other."""
+    if not ids and not names:
+        raise click.UsageError("Give at least one of: IDS, --name.")
+
+    async def work(bucket: Bucket, screen: Screen) -> None:
+        files = [bucket.file(id) for id in ids] + [await bucket.by_name(name) for name in names]
+        for info in [await file.stat() for file in files]:
+            with screen.bytes_bar(info.filename or shown_id(info.id), beside_bytes=True) as progress:
+                await bucket.file(info.id).save_to(sys.stdout.buffer, progress)
+        sys.stdout.buffer.flush()
+
+    return work
 
 
 @command

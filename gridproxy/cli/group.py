@@ -8,14 +8,18 @@ from typing import Any
 import click
 
 from .arguments import connection_options
-from .files import get, ls, put, rm, stat
+from .files import cat, get, ls, put, rm, stat
+from .moving import cp, du, export, import_, mv, sync, transfer
 from .running import EXIT_CODES, Connection
 from .sharding import shard
 from .upkeep import check, gc, verify
 
 
 @click.group(
-    commands=(ls, put, get, rm, stat, verify, check, gc, shard),
+    commands=(
+        *(ls, du, put, get, cat, rm, stat, cp, mv, sync, transfer, export, import_),
+        *(verify, check, gc, shard),
+    ),
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )

@@ -30,15 +30,26 @@ _INTERRUPTED, _TERMINATED, _PIPE_CLOSED = 130, 143, 141
 EXIT_CODES = """\b
 Exit codes:
   0    success
-  1    check found a problem, or verify or get found a corrupt file
+  1    check found a problem, or a file is corrupt
   2    the arguments are invalid
   3    the file does not exist
   4    the server cannot be reached, or refuses the command
-  5    the id, or a value in a unique index, is in use, or an upload with the id is running
+  5    the id, or a value in a unique index, is in use, or an upload with the id is running,
+       or a file in the target differs
   6    a local file cannot be read or written
   130  interrupted (143: terminated, 141: the output pipe was closed)"""
 
 _CREDENTIALS = re.compile(r"//(?P<user>[^/@]*?):(?P<password>.*)@")
+
+# The options for the parameters of Python that errors name. Some names are also words.
+_OPTIONS = {"references": "--reference", "metadata": "--meta", "filename": "--name", "unreferenced": "--unreferenced"}
+_OPTIONS |= {
+    name: f"--{name.replace('_', '-')}" for name in ("chunk_size", "content_type", "expires_after", "older_than")
+}
+_PARAMETER = re.compile(
+    r"\b(chunk_size|content_type|expires_after|older_than)\b=?|^(filename|references|metadata)\b=?"
+    r"|\b(filename|references|metadata|unreferenced)=(?:True\b)?"
+)
 
 Work = Callable[[Bucket, Screen], Awaitable[int | None]]
 
@@ -148,6 +159,12 @@ async def _run_until_signal(connection: Connection, work: Work, screen: Screen) 
         return await work(connection.bucket_of(client), screen) or 0
 
 
+def _with_options(text: str) -> str:
+    """Replace the names of Python's parameters in an error by those of the options."""
+    text = text.replace("references=[('animals', 'photo'), ...]", "--reference animals.photo")
+    return _PARAMETER.sub(lambda found: _OPTIONS[found[found.lastindex or 0]], text)
+
+
 def _what_is_left(cancelled: BaseException | None) -> str:
     if getattr(cancelled, "__notes__", None):
         return "the server did not answer. What was sent may still happen. `gridproxy gc` removes what is left"
@@ -174,6 +191,8 @@ def _message(error: Exception) -> str:
         return f"no server responds: {str(error).partition(', Timeout:')[0]}"
     if isinstance(error, OperationFailure) and not isinstance(error, errors.GridProxyError):
         return f"the server refuses the command: {str(error).partition(', full error:')[0]}"
+    if isinstance(error, errors.BadOption | errors.BadId):
+        return _with_options(str(error))
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__

@@ -46,7 +46,7 @@ class Screen:
     def table(self, columns: Mapping[str, str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
         """Print a table. `columns` maps titles to "left" or "right". `styles` has a style for each row, or is empty."""
         if not self._out.is_terminal:
-            for row in rows:
+            for row in [list(columns), *rows] if rows else []:
                 click.echo("\t".join(map(printable, row)))
             return
         if not rows:

@@ -163,7 +163,7 @@ def _parts(value: object) -> list[tuple[object, object]] | None:
 
 
 # `values_of(model, "__dict__")` is `vars(model)` past the slow `__getattribute__` of a class such as Beanie's.
-values_of = object.__getattribute__
+values_of: Callable[[object, str], Any] = object.__getattribute__
 
 
 class Depth(enum.Enum):
@@ -202,6 +202,8 @@ class FieldPlan:
             value = values.get(name)
             if isinstance(value, AsyncGridFile):
                 found.append((name, value))
+            elif type(value) is list and depth is Depth.FILES:
+                found += [(f"{name}.{n}", file) for n, file in enumerate(value) if isinstance(file, AsyncGridFile)]
             elif value is not None and depth is Depth.FILES:
                 found += [(f"{name}.{path}", file) for path, file in files_in(value)]
         return found if len(found) < 2 else list({id(each[1]): each for each in reversed(found)}.values())[::-1]

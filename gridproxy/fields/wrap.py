@@ -24,7 +24,7 @@ from gridproxy.file.pydantic import parts_of, pydantic_fields
 from gridproxy.file.state import FileState
 from gridproxy.file.values import assign
 from gridproxy.gridfs.content.images import ImageOptions
-from gridproxy.gridfs.content.limits import Validator
+from gridproxy.gridfs.content.limits import Inspector, Validator
 from gridproxy.gridfs.download.reader import Reader
 from gridproxy.gridfs.operations.delete import remove_file
 from gridproxy.gridfs.records.file_info import FileInfo
@@ -50,6 +50,7 @@ def wrap_field(
     max_size: int | None = None,
     content_types: Iterable[str] | str | None = None,
     validators: Iterable[Validator] | Validator | None = None,
+    inspect: Inspector | None = None,
     image: ImageOptions | None = None,
 ) -> WrappedField:
     """Return a file for an attribute that holds a file's id: `avatar = wrap_field("avatar_id")`.
@@ -67,6 +68,7 @@ def wrap_field(
         max_size: In bytes.
         content_types: The accepted types.
         validators: Functions that refuse a file.
+        inspect: An async function that sees the whole content and may refuse it.
         image: The options of a picture.
 
     Raises:
@@ -94,6 +96,7 @@ def wrap_field(
         max_size=max_size,
         content_types=content_types,
         validators=validators,
+        inspect=inspect,
         image=image,
     )
     return WrappedField(attribute, as_, options)
@@ -307,7 +310,7 @@ class WrappedState(FileState):
         with super().exclusive(doing) as extend:
             yield extend
 
-    async def replace_with(self, store: Store, info: FileInfo, session: Session | None) -> None:
+    async def replace_with(self, store: Store, info: FileInfo, session: Session | None, since: float) -> None:
         self._pinned = True  # close() ends the write before it reads the id of the replaced file
         try:
             old, old_info = self._known_id, self._known_info
@@ -319,7 +322,7 @@ class WrappedState(FileState):
                 await remove_file(store, info.id, session)
                 raise
             self._known_id, self._known_info = old, old_info
-            await super().replace_with(store, info, session)
+            await super().replace_with(store, info, session, since)
         finally:
             self._pinned = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -384,6 +385,7 @@ class AsyncGridFile:
     ) -> FileInfo:
         """Store all of `source` and point to it. The old file is removed, or kept until the document was saved."""
         state = self.state
+        began = time.monotonic()
         opened: Source | Staged
         # Opened (which does no I/O) before the file is busy, because the file may be its own source.
         if (other := state_in(source)) is not None:
@@ -398,7 +400,7 @@ class AsyncGridFile:
                 info = await upload_source(store, opened, request, session=session, progress=progress)
             else:
                 info = await upload_picture(store, opened, request, image, session=session, progress=progress)
-            await state.replace_with(store, info, session)
+            await state.replace_with(store, info, session, began)
             return info
 
     def _request(self, options: dict[str, Any]) -> UploadRequest:

@@ -7,9 +7,18 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypedDict, TypeVar
 
-from gridproxy.errors import BadOption, describe_object, type_name
+from gridproxy.errors import BadOption, ContentTypeRefused, describe_object, type_name
 from gridproxy.gridfs.content.images import ImageOptions
-from gridproxy.gridfs.content.limits import NO_LIMITS, Limits, Validator, checked_content_types, checked_validators
+from gridproxy.gridfs.content.limits import (
+    NO_LIMITS,
+    Inspector,
+    Limits,
+    Validator,
+    checked_content_types,
+    checked_inspector,
+    checked_validators,
+    common_types,
+)
 from gridproxy.gridfs.store.collections import Store
 
 T = TypeVar("T")
@@ -44,6 +53,7 @@ class FieldOptions(TypedDict, total=False):
     max_size: int | None
     content_types: Iterable[str] | str | None
     validators: Iterable[Validator] | Validator | None
+    inspect: Inspector | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +75,9 @@ class FileOptions:
             with the type that its name or sender states. Needs the extra `sniff`.
         validators: Functions of a file's info and first 64 KiB, called before it is stored. They refuse it by raising
             ValueError or returning False. Synchronous ones run in a worker thread.
+        inspect: An async function of a file's info and a stream (`anyio.abc.ByteReceiveStream`) of its whole content,
+            such as a virus scanner. It is called after the last chunk was written and before the file is visible, and
+            refuses the file as a validator does. The stream is read from the server, and need not be read to its end.
         image: The options of a picture.
 
     Raises:
@@ -90,6 +103,7 @@ class FileOptions:
     max_size: int | None = None
     content_types: Iterable[str] | str | None = None
     validators: Iterable[Validator] | Validator | None = None
+    inspect: Inspector | None = None
     image: ImageOptions | None = None
     _limits: Limits = field(init=False, repr=False, compare=False)
 
@@ -116,11 +130,13 @@ class FileOptions:
         if self.image is not None and not isinstance(self.image, ImageOptions):
             raise BadOption(f"image is an ImageOptions(...), not {type_name(self.image)}")
         limits = NO_LIMITS
-        if self.max_size is not None or self.content_types is not None or self.validators is not None:
+        limited = self.max_size is not None or self.content_types is not None
+        if limited or self.validators is not None or self.inspect is not None:
             limits = Limits(
                 max_size=self.max_size,
                 content_types=checked_content_types(self.content_types),
                 validators=checked_validators(self.validators),
+                inspect=checked_inspector(self.inspect),
             )
         # Tuples cannot change, and can be read more than once.
         object.__setattr__(self, "content_types", limits.content_types)
@@ -136,6 +152,37 @@ class FileOptions:
         named = replace(self)
         object.__setattr__(named, "_limits", self.limits(name))
         return named
+
+    def narrowed(self, *, max_size: int | None = None, content_types: Iterable[str] | str | None = None) -> FileOptions:
+        """Return the same options with more limits. What the options refuse stays refused.
+
+        ```python
+        options = FileOptions(max_size=1000).narrowed(max_size=5000, content_types="image/*")
+        assert (options.max_size, options.content_types) == (1000, ("image/*",))
+        ```
+
+        Args:
+            max_size: Another limit on the size, in bytes.
+            content_types: Another list of accepted types.
+
+        Raises:
+            BadOption: A value is invalid, or an extra is missing.
+            ContentTypeRefused: No type is in both lists.
+        """
+        if max_size is not None:
+            _check_max_size(max_size)
+        sizes = [size for size in (self.max_size, max_size) if size is not None]
+        more = checked_content_types(content_types)
+        own = checked_content_types(self.content_types)
+        types = common_types(own, more)
+        if types == ():
+            raise ContentTypeRefused(
+                f"no type is among those allowed here ({', '.join(own or ())}) and those of the permission "
+                f"({', '.join(more or ())})",
+                limit=own,
+                actual=", ".join(more or ()),
+            )
+        return replace(self, max_size=min(sizes, default=None), content_types=types).for_field(self._limits.field)
 
     @classmethod
     def of_field(cls) -> FileOptions:

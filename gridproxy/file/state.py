@@ -28,6 +28,7 @@ from gridproxy.gridfs.transactions.transaction_log import (
 )
 from gridproxy.gridfs.upload.sources import Spent, open_source
 from gridproxy.gridfs.upload.writer import Writer
+from gridproxy.runtime.events import Event, log_event
 from gridproxy.runtime.sessions import bound_session
 
 from .attachment import Attachment, AttachmentState, FileRef, Proof
@@ -283,8 +284,11 @@ class FileState:
             if not extended:
                 self.busy = None
 
-    async def replace_with(self, store: Store, info: FileInfo, session: Session | None) -> None:
-        """Point to the new file, then remove the old one, or keep it until the document has been saved."""
+    async def replace_with(self, store: Store, info: FileInfo, session: Session | None, since: float) -> None:
+        """Point to the new file, then remove the old one, or keep it until the document has been saved.
+
+        `since` is when the upload of the new file began, for the log.
+        """
         old = self.id
         self.set_file(info.id, info)
         self.home = store.origin
@@ -293,6 +297,8 @@ class FileState:
             self.outcome_unknown = True  # the caller may abort it, and the package does not learn of it
         if self.attachment is not None:
             self.attachment.own(info.id)
+        if old is not None and old != info.id:
+            log_event(Event.REPLACED, store, info.id, size=info.length, since=since, old_id=old)
         # A staged file can be published again under the same id.
         if old is None or old == info.id or self.options.on_replace == "keep":
             return

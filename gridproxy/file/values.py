@@ -194,6 +194,7 @@ class _OneShot(Source):
         self._source = open_source(self._content)
         await self._source.prepare()
         self.name, self.content_type, self.size = self._source.name, self._source.content_type, self._source.size
+        self.metadata = self._source.metadata
 
     async def read(self) -> bytes | memoryview:
         self._begun = True

@@ -53,7 +53,7 @@ async def close_writer(state: FileState) -> None:
     finally:
         state.end_writing(writer)
     # There is no await since the writer ended, so a second close() finds no writer and replaces nothing again.
-    await state.replace_with(writer.upload.store, info, writer.upload.session)
+    await state.replace_with(writer.upload.store, info, writer.upload.session, writer.upload.began)
 
 
 async def abort_writer(state: FileState, writer: Writer, cause: BaseException | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import logging
 from collections.abc import Mapping
 
 from pymongo.errors import ConfigurationError, InvalidOperation, OperationFailure, PyMongoError
@@ -11,7 +10,7 @@ from pymongo.topology_description import TopologyDescription
 
 from gridproxy.errors import STANDALONE
 
-_logger = logging.getLogger("gridproxy")
+from .events import Event, log_event
 
 
 class Feature(enum.StrEnum):
@@ -84,7 +83,7 @@ class Capabilities:
         """Use the fallback of this feature from now on, and log that once."""
         if feature not in self.missing:
             self.missing[feature] = reason
-            _logger.info("%s is not available (%s): %s", feature, reason, _INSTEAD[feature])
+            log_event(Event.FALLBACK, feature=feature.value, reason=reason, instead=_INSTEAD[feature])
 
     def is_refused(self, feature: Feature, error: Exception) -> bool:
         """Return whether the error says that the feature is missing, and use its fallback from now on if so."""

@@ -18,6 +18,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from gridproxy.errors import AsyncioRequired, BadOption, describe_object
 
 from .deadlines import wait_in_line
+from .tracing import context_with, current_trace
 from .weak_identity_map import WeakIdentityMap
 
 T = TypeVar("T")
@@ -99,7 +100,7 @@ def lock_owner(owner: object) -> AbstractAsyncContextManager[None]:
 
 
 def fresh_context() -> contextvars.Context:
-    """Return an empty context that keeps only the held locks."""
-    context = contextvars.Context()
+    """Return an empty context that keeps only the held locks and the current span."""
+    context = context_with(current_trace())
     context.run(_held.set, _held.get())
     return context

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .client_state import Client
-from .session_lock import fresh_context, running_loop
+from .events import logger
+from .session_lock import running_loop
 from .tasks import end_tasks, spawn
+from .tracing import API, context_with, current_trace
 from .weak_identity_map import WeakIdentityMap
 
-_logger = logging.getLogger("gridproxy")
+if TYPE_CHECKING:
+    from opentelemetry.context import Context as TraceContext
 
 # How many requests of one kind are on their way at once. Later ones wait for the end of one, and leave together.
 RUNNING = 4
@@ -33,6 +36,7 @@ class Waiting(Generic[Item, Answer]):
         self.answer: asyncio.Future[Answer | None] = answer
         self.group: Sequence[Waiting[Item, Answer]] = ()
         self.task: asyncio.Task[None] | None = None  # of the group
+        self.trace: TraceContext | None = current_trace() if API in sys.modules else None
 
 
 class SharedRequests(ABC, Generic[Item, Answer]):
@@ -77,7 +81,8 @@ class SharedRequests(ABC, Generic[Item, Answer]):
             if len(group) == 1:
                 group[0].answer.set_result(None)
                 continue
-            task = spawn(self._run(group), context=fresh_context())
+            # The request belongs to several uploads or downloads. Its span is a child of the first one's.
+            task = spawn(self._run(group), context=context_with(group[0].trace))
             for each in group:
                 each.group, each.task = group, task
 
@@ -95,7 +100,7 @@ class SharedRequests(ABC, Generic[Item, Answer]):
         try:
             await self.answer(group)
         except Exception as error:  # noqa: BLE001  # each caller asks again, and raises its own error
-            _logger.debug("%d requests ask alone after %r", len(group), error)
+            logger.debug("%d requests ask alone after %s", len(group), type(error).__name__)
         finally:
             for each in group:
                 if not each.answer.done():

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import logging
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -26,7 +25,9 @@ from pymongo.errors import NetworkTimeout, PyMongoError
 from gridproxy.errors import AsyncioRequired
 
 from .deadlines import reach_server, seconds_left, wait_in_line
+from .events import logger
 from .session_lock import fresh_context, lock
+from .tracing import context_with, current_trace
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -38,8 +39,6 @@ _CANCELS = 20
 _PAUSE = 0.05
 # The key of the moment, in the loop's time, until which clean-ups after a cancellation may take.
 _UNTIL = "gridproxy_until"
-
-_log = logging.getLogger("gridproxy")
 
 # The event loop keeps only weak references, and a task has to finish even if its starter was garbage collected.
 _running: set[asyncio.Task[Any]] = set()
@@ -187,7 +186,7 @@ def _raise_given_up(cancelled: asyncio.CancelledError | None) -> NoReturn:
         "What was sent may still happen. No chunk of a file that may be stored was removed, and collect_garbage() "
         "removes what is left."
     )
-    _log.warning(message)
+    logger.warning(message)
     if cancelled is None:
         raise NetworkTimeout(message)
     cancelled.add_note(message)
@@ -205,8 +204,8 @@ def seconds_for_clean_up(cause: BaseException | None) -> float | None:
     return None
 
 
-async def clean_up(work: Coroutine[Any, Any, object], cause: BaseException | None, left: str) -> None:
-    """Run the clean-up after the failure `cause`, in an empty context.
+async def clean_up(work: Coroutine[Any, Any, object], cause: BaseException | None, left: str) -> bool:
+    """Run the clean-up after the failure `cause`, in an empty context. Return whether it succeeded.
 
     An error of it is noted on `cause`, with what may be `left`, or raised if there is no cause. After a cancellation or
     a time limit it may take `SETTLE_SECONDS`, less the time that the write took since the cancellation.
@@ -224,12 +223,13 @@ async def clean_up(work: Coroutine[Any, Any, object], cause: BaseException | Non
         try:
             until = None if seconds is None else asyncio.get_running_loop().time() + seconds
             await run_to_completion(work, fresh=True, until=until)
-            return
+            return True
         except Exception as error:  # noqa: BLE001  # the caller has to see the first error
             failure = error
     if cause is None:
         raise failure
     cause.add_note(f"The clean-up failed too ({failure!r}): {left}")
+    return False
 
 
 async def in_thread(work: Callable[[], T], *, abandon: bool = False) -> T:
@@ -284,10 +284,13 @@ class Limit(asyncio.Semaphore):
 
 
 class SharedTask(Generic[T]):
-    """Work that several callers wait for, in an empty context. It is cancelled if all of them were cancelled."""
+    """Work that several callers wait for, in an empty context with the span of the first one.
+
+    It is cancelled if all of them were cancelled.
+    """
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
-        self._task = spawn(work, context=contextvars.Context())
+        self._task = spawn(work, context=context_with(current_trace()))
         self._waiting = 0
 
     @property

@@ -128,8 +128,9 @@ class BucketScanner:
         collection: AsyncCollection[Record],
         projection: Mapping[str, Any] | None,
         query: Mapping[str, Any] | None = None,
+        size: int = _DOCUMENTS_PER_PAGE,
     ) -> AsyncIterator[list[Record]]:
-        """Yield all matching documents, with one query for each page."""
+        """Yield all matching documents, with one query for each page of at most `size` documents."""
         page: list[Record] = []
         last: dict[type, object] = {}  # by type, because comparisons find only ids of the same type
         same_type = False
@@ -141,12 +142,12 @@ class BucketScanner:
             found = collection.find(
                 {"$and": [query or {}, *conditions]}, projection, sort=[("_id", ASCENDING)], session=self.session
             )
-            async with found.limit(_DOCUMENTS_PER_PAGE).batch_size(_DOCUMENTS_PER_PAGE + 1) as cursor:
+            async with found.limit(size).batch_size(size + 1) as cursor:
                 page = await cursor.to_list()
             if page:
                 yield page
                 last.update((type(document["_id"]), document["_id"]) for document in page)
-            is_full = len(page) == _DOCUMENTS_PER_PAGE
+            is_full = len(page) == size
             if not is_full and not same_type:
                 return
             same_type = is_full

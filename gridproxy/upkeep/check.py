@@ -74,8 +74,8 @@ async def _confirm(scanner: BucketScanner, id: object) -> list[Finding]:
 
 async def _audit(
     scanner: BucketScanner, infos: Sequence[FileInfo], *, primary: bool = False
-) -> dict[Hashable, _ChunkAudit]:
-    audits = {id_key(info.id): _ChunkAudit(info) for info in infos}
+) -> dict[Hashable, ChunkAudit]:
+    audits = {id_key(info.id): ChunkAudit(info) for info in infos}
     async for row in scanner.sizes([info.id for info in infos], primary=primary):
         audits[id_key(row["files_id"])].add(row.get("n"), row["size"])
     return audits
@@ -114,7 +114,7 @@ async def _unreferenced(
             yield Finding(kind="unreferenced", id=record["_id"], reason=reason, chunks=chunks, bytes=size, since=since)
 
 
-class _ChunkAudit:
+class ChunkAudit:
     """The check of one file. Its chunks have to be added in ascending order of `n`."""
 
     def __init__(self, info: FileInfo) -> None:

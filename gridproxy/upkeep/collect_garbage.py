@@ -6,6 +6,7 @@ orphans. Each file is checked again immediately before it is deleted.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from gridproxy.errors import BadOption
 from gridproxy.gridfs.records.file_info import REFERENCED_AT, UPLOAD_ID
 from gridproxy.gridfs.store.collections import Record, Store
 from gridproxy.gridfs.store.loose_chunks import Claim, Loose
+from gridproxy.runtime.events import Event, log_event
 from gridproxy.runtime.progress import Meter, Progress
 from gridproxy.runtime.tasks import run_to_completion
 
@@ -72,6 +74,10 @@ class _Collector:
     def _count(self, reason: str, tally: Tally) -> None:
         self.report = replace(self.report, **{reason: getattr(self.report, reason) + tally})
 
+    def _log(self, id: object, size: int, began: float, reason: str, chunks: int) -> None:
+        store = self.scanner.store
+        log_event(Event.GARBAGE_REMOVED, store, id, size=size, since=began, reason=reason, chunks=chunks)
+
     async def expired(self) -> None:
         """Delete expired files of any age, because they cannot be read any more."""
         expired = {"expires_at": {"$lte": self.now}}
@@ -96,11 +102,13 @@ class _Collector:
 
     async def _remove_file(self, reason: str, record: Record, matching: dict[str, Any]) -> bool:
         chunks, size = expected_size(record)
+        began = time.monotonic()
         if not self.report.dry_run:
             removed = await run_to_completion(self._remove(record["_id"], matching))
             if removed is None:
                 return False  # Another client has deleted or replaced the file, or a document points to it.
             chunks = removed
+            self._log(record["_id"], size, began, reason, chunks)
         self._count(reason, Tally(1, chunks, size))
         return True
 
@@ -140,6 +148,7 @@ class _Collector:
         return found, True
 
     async def _remove_orphan(self, orphan: Orphan) -> None:
+        began = time.monotonic()
         removed = Tally(ids=1)
         claim = Claim(self.scanner.store, orphan.id)
         await claim.begin(orphan.youngest)
@@ -152,6 +161,7 @@ class _Collector:
             )
             removed += Tally(0, len(chunks), sum(max(chunk["size"], 0) for chunk in chunks))
         if removed.chunks:
+            self._log(orphan.id, removed.bytes, began, "orphans", removed.chunks)
             self._count("orphans", removed)
         # Another driver may have inserted a record during the deletion. It belongs to a damaged file.
         if await self.scanner.is_stored(orphan.id):

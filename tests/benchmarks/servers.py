@@ -60,6 +60,8 @@ def moved(uri: str, port: int) -> str:
         raise SystemExit("for distances MONGODB_URI must be of the form mongodb://host:port/..., or give --rtt 0")
     dropped = ("replicaset=", "directconnection=", "loadbalanced=")
     options = [part for part in (found["options"] or "").split("&") if part and not part.lower().startswith(dropped)]
+    # Otherwise the client would find the server behind the port, and go there without the distance.
+    options.append("directConnection=true")
     return f"mongodb://{found['user'] or ''}127.0.0.1:{port}{found['path'] or '/'}?{'&'.join(options)}"
 
 

@@ -65,3 +65,12 @@ def test_the_hot_paths_keep_within_their_goals_of_calls_and_files(mongodb_uri: s
     for name, most in {"put 1 KB": (110, 14), "Beanie save, unchanged, one file": (120, 19)}.items():
         assert counted[name] <= most, done.stdout
         assert counted[name][1] <= most[1], done.stdout
+
+
+def test_the_benchmark_of_transfers_runs(mongodb_uri: str) -> None:
+    small = ["--files", "20", "--baseline", "2", "--large", "3", "--rtt", "0"]
+    command = [sys.executable, "-m", "tests.benchmarks.moving", *small]
+    environment = {**os.environ, "MONGODB_URI": mongodb_uri}
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "transfer inside one server" in done.stdout

@@ -193,8 +193,9 @@ async def many(scene: Scene) -> None:
         await gridproxy.prefetch(animals, "photo", content=True)
 
 
-@row("`update_metadata`, `rename`")
+@row("`update_metadata`, `rename`, `set_expiry`")
 async def edit(scene: Scene) -> None:
+    await scene.bucket.set_expiry(scene.small.id, None)
     await scene.bucket.update_metadata(scene.small.id, {"a": 1})
     await scene.bucket.rename(scene.small.id, "new")
     await scene.file.update_metadata(a=1)
@@ -215,14 +216,18 @@ async def delete_many(scene: Scene) -> None:
     await scene.bucket.delete_many([scene.small.id, scene.large.id, scene.orphan, "missing"])
 
 
-@row("`find`, `by_name`")
+@row("`find`, `find_one`, `exists`, `by_name`, `revisions`")
 async def find(scene: Scene) -> None:
+    assert await scene.bucket.find_one({"filename": "small"})
+    assert await scene.bucket.exists({"filename": "small"})
+    assert [info async for info in scene.bucket.revisions("small")]
     assert [info async for info in scene.bucket.find({"filename": "small"})]
     await scene.bucket.by_name("large")
 
 
-@row("`rename_by_name`, `delete_by_name`")
+@row("`rename_by_name`, `delete_by_name`, `prune`")
 async def by_name(scene: Scene) -> None:
+    await scene.bucket.prune("small", keep=2)
     await scene.bucket.rename_by_name("small", "other")
     assert await scene.bucket.delete_by_name("other") == 2
 

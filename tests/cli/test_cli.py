@@ -134,7 +134,8 @@ async def test_files_are_listed(run: Run, bucket: Bucket) -> None:
     await bucket.upload(b"x", filename="d", expires_after=-1)
     await bucket.upload(b"x")
     listed = await run("ls")
-    rows = [line.split("\t") for line in listed.stdout.splitlines()]
+    heading, *rows = [line.split("\t") for line in listed.stdout.splitlines()]
+    assert heading == ["ID", "SIZE", "UPLOADED", "TYPE", "NAME"]
     assert sorted(row[4] for row in rows) == ["", "a.png", "b.txt", "c", "d (expired)"]
     by_name = {row[4]: row for row in rows}
     assert infos[0].upload_date is not None
@@ -142,15 +143,57 @@ async def test_files_are_listed(run: Run, bucket: Bucket) -> None:
     assert by_name["b.txt"] == [str(infos[0].id), "1.5 kB", moment, "text/plain", "b.txt"]
     assert listed.stderr == "5 files, 1.5 kB\n"
     assert [each["filename"] for each in documents(await run("ls", "a.", "--json"))] == ["a.png"]
+    await bucket.upload(b"x", filename="e", metadata={"owner": 7})
+    await bucket.upload(b"x", filename="f", metadata={"owner": "7"})
+    for where in (["owner=7"], ["metadata.owner=7", "length=1"], ["owner=7", "content_type=text/plain"]):
+        found = documents(await run("ls", "--json", *(part for each in where for part in ("--where", each))))
+        assert [each["filename"] for each in found] == (["e", "f"] if len(where) < 2 or "length=1" in where else [])
+    assert [each["id"] for each in documents(await run("ls", "--json", "--where", f"_id={infos[0].id}"))] == [
+        str(infos[0].id)
+    ]
     named = documents(await run("ls", "--sort", "-length", "--limit", "2", "--json"))
     assert [each["filename"] for each in named] == ["b.txt", "a.png"]
+
+
+async def test_an_empty_bucket_names_the_others(run: Run, bucket: Bucket, database: Database) -> None:
+    for name in ("images", "uploads"):
+        await Bucket(database, name).upload(b"x")
+    listed = await run("ls")
+    assert (listed.exit_code, listed.stdout) == (0, "")
+    assert listed.stderr.splitlines()[1] == (
+        f"the bucket fs is empty. Other buckets in the database {database.name}: images, uploads. Use --bucket NAME"
+    )
+    assert (await run("ls", "--json")).stderr == ""
+
+
+async def test_the_contents_of_files_are_written_to_stdout(run: Run, bucket: Bucket) -> None:
+    one, two = [await bucket.upload(data, filename=name) for data, name in ((b"one\n", "a"), (b"two\n", "b"))]
+    assert (await run("cat", str(two.id), str(one.id))).stdout == "two\none\n"
+    assert (await run("cat", "--name", "a", "--name", "b")).stdout == "one\ntwo\n"
+    missing = await run("cat", str(one.id), "nothing")
+    assert (missing.exit_code, missing.stdout) == (3, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["put", "-", "--chunk-size", "0"], "--chunk-size is 1 to"),
+        (["put", "-", "--name", "a\0b"], "--name 'a\\x00b' contains a NUL"),
+        (["put", "-", "--meta", "a.b=c"], "--meta key 'a.b'"),
+        (["gc", "--older-than", "5m"], "--older-than "),
+    ],
+)
+async def test_usage_errors_speak_of_options(run: Run, arguments: list[str], words: str) -> None:
+    refused = await run(*arguments, stdin=b"x")
+    assert refused.exit_code == 2
+    assert words in refused.stderr
 
 
 async def test_a_damaged_record_is_listed_among_the_others(run: Run, bucket: Bucket, database: Database) -> None:
     infos = [await bucket.upload(b"x", filename=name) for name in ("a", "c")]
     await database["fs.files"].insert_one({"_id": "bad", "filename": "b", "length": "long"})
     listed = await run("ls")
-    rows = [line.split("\t") for line in listed.stdout.splitlines()]
+    _, *rows = [line.split("\t") for line in listed.stdout.splitlines()]
     assert [row[0] for row in rows] == [str(infos[0].id), "bad", str(infos[1].id)]
     assert rows[1] == ["bad", "", "", "", "(damaged: its record has length='long')"]
     assert listed.exit_code == 0
@@ -163,7 +206,7 @@ async def test_a_damaged_record_is_listed_among_the_others(run: Run, bucket: Buc
 async def test_names_that_others_chose_reach_no_terminal_as_they_are(run: Run, bucket: Bucket) -> None:
     await bucket.upload(b"x", filename="\x1b[2J[red]\tname\n", id="id")
     listed = await run("ls")
-    assert listed.stdout.splitlines()[0].split("\t")[4] == "\\x1b[2J[red]\\tname\\n"
+    assert listed.stdout.splitlines()[1].split("\t")[4] == "\\x1b[2J[red]\\tname\\n"
 
 
 async def test_a_record_is_shown(run: Run, bucket: Bucket) -> None:
@@ -296,6 +339,7 @@ async def test_checking(run: Run, bucket: Bucket, database: Database) -> None:
     found = await run("check", "--reference", "animals.photo")
     assert found.exit_code == 1
     assert [line.split("\t")[:3] for line in found.stdout.splitlines()] == [
+        ["KIND", "ID", "SIZE"],
         ["orphan", str(staged.id), "6 B"],
         ["unreferenced", str(info.id), "1 B"],
     ]
@@ -306,6 +350,14 @@ async def test_checking(run: Run, bucket: Bucket, database: Database) -> None:
     assert [(line["kind"], line["id"]) for line in lines] == [("orphan", str(staged.id)), ("dangling", "gone")]
     assert (lines[1]["document"], lines[1]["collection"], lines[1]["path"]) == (5, "zoo.animals", "rooms.photo")
     assert lines[0]["since"].endswith("+00:00")
+
+
+async def test_files_that_expired_are_no_fault(run: Run, bucket: Bucket) -> None:
+    await bucket.upload(b"x", expires_after=-1)
+    checked = await run("check")
+    assert (checked.exit_code, checked.stderr) == (0, "1 expired\n")
+    await bucket.stage(b"orphan")
+    assert (await run("check")).exit_code == 1
 
 
 async def leave_leave_chunks(database: Database, id: object) -> None:
@@ -324,6 +376,7 @@ async def test_gc_deletes_only_with_the_delete_option(run: Run, bucket: Bucket, 
     for dry in ([], ["--dry-run"]):
         told = await run("gc", *dry)
         assert told.stdout.splitlines() == [
+            "WHAT\tIDS\tCHUNKS\tSIZE\tOUTCOME",
             "chunks without a file\t1\t1\t2.0 kB\twould be removed",
             "expired files\t1\t1\t7 B\twould be removed",
             "chunks that may be a running upload\t1\t1\t7 B\tleft",
@@ -333,7 +386,7 @@ async def test_gc_deletes_only_with_the_delete_option(run: Run, bucket: Bucket, 
         assert await contents(database) == (1, 4)
     await leave_leave_chunks(database, "gone too")
     told = await run("gc", "--delete")
-    assert told.stdout.splitlines()[0] == "chunks without a file\t2\t2\t4.0 kB\tremoved"
+    assert told.stdout.splitlines()[1] == "chunks without a file\t2\t2\t4.0 kB\tremoved"
     assert told.stderr == ""
     await leave_leave_chunks(database, "gone")
     await bucket.upload(b"expired", expires_after=-1)
@@ -348,7 +401,7 @@ async def test_unreferenced_files_need_references(run: Run, bucket: Bucket, data
     await database["animals"].insert_one({"photo": None})
     alone = await run("gc", "--unreferenced")
     assert alone.exit_code == 2
-    assert "references" in alone.stderr
+    assert "--unreferenced needs --reference animals.photo" in alone.stderr
     assert (await run("gc", "--unreferenced", "--reference", "animals.photo")).exit_code == 0
     mistyped = await run("gc", "--delete", "--unreferenced", "--reference", "animal.photo")
     assert mistyped.exit_code == 2

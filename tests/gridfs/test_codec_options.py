@@ -82,6 +82,12 @@ async def use_every_operation(database: Database) -> None:
     assert (await bucket.update_metadata(info.id, more=5)).metadata["more"] == 5
     assert {found.filename async for found in bucket.find()} == {"renamed", "b", "c", "copy"}
     assert [finding async for finding in bucket.check()] == []
+    assert (await bucket.set_expiry(info.id, None)).expires_at is None
+    found = await bucket.find_one({"filename": "renamed"})
+    assert found is not None
+    assert [each async for each in bucket.revisions("renamed")] == [found]
+    assert await bucket.exists({"metadata.more": 5})
+    assert await bucket.prune("renamed", keep=1) == 0
     await bucket.publish(await bucket.stage(b"staged"))
     await bucket.upload(b"under an id", id="fixed")
     await bucket.delete("fixed")

@@ -110,7 +110,7 @@ async def test_what_cannot_be_shared_is_stored_alone(place: Place, options: dict
             with pymongo.timeout(30):
                 await bucket.upload(b"a")
         else:
-            id = {"id": n} if "id" in options else {}
+            id: dict[str, Any] = {"id": n} if "id" in options else {}
             await bucket.upload(bytes(65 * 1024) if "large" in options else b"a", **id)
 
     await asyncio.gather(store(1), store(2))

@@ -80,7 +80,8 @@ def test_a_fallback_is_kept_with_its_reason_and_logged_once(caplog: pytest.LogCa
     assert [capabilities.is_refused(Feature.BULK_WRITE, refused) for _ in range(2)] == [True, True]
     assert capabilities.missing == {"client bulk write": "no such command: 'bulkWrite'"}
     assert [record.getMessage() for record in caplog.records] == [
-        "client bulk write is not available (no such command: 'bulkWrite'): chunks are inserted first, then records"
+        "fallback chosen feature='client bulk write' reason=\"no such command: 'bulkWrite'\" "
+        "instead='chunks are inserted first, then records'"
     ]
     assert "client bulk write: chunks are inserted first, then records, $lookup: native" in repr(capabilities)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, assert_type
 
 import odmantic
+from anyio.abc import ByteReceiveStream
 from beanie import Document as BeanieDocument
 from beanie import PydanticObjectId
 from bson import ObjectId
@@ -51,7 +52,7 @@ from gridproxy.adapters.document import (
     StringField,
 )
 from gridproxy.adapters.odmantic import AsyncEngine, AsyncSession, AsyncTransaction, FileModel
-from gridproxy.adapters.starlette import GridFileResponse, RequestBody
+from gridproxy.adapters.starlette import FilesApp, Grant, GridFileResponse, RequestBody, SignedLinks
 from gridproxy.embedded import EmbeddedServer
 from gridproxy.testing import FieldHarness, check_field_adapter
 
@@ -282,6 +283,37 @@ async def in_odmantic(client: AsyncMongoClient[dict[str, Any]], fish: Fish) -> N
 async def served(request: Request, file: AsyncGridFile) -> Response:
     await file.put(RequestBody(request, filename="upload"))
     return GridFileResponse(file, cache_control="no-cache", content_disposition_type="attachment")
+
+
+async def may(request: Request, action: str, info: FileInfo | None) -> bool | Grant:
+    return action == "read" or Grant(max_size=1000, metadata={"owner": 7})
+
+
+async def may_photo(request: Request, action: str, fish: Fish | None) -> bool:
+    return fish is not None
+
+
+async def mounted(bucket: Bucket, engine: AsyncEngine) -> None:
+    links = SignedLinks(keys=["a secret of at least 16 bytes"])
+    apps = [
+        FilesApp(bucket, authorize=may, options=FileOptions(max_size=1000), by="filename", listing=True, max_uploads=5),
+        FilesApp(bucket, authorize=links),
+        FilesApp.for_field(Fish, "photo", authorize=may_photo, engine=engine, cache_control="no-cache"),
+    ]
+    assert_type(apps, list[FilesApp])
+    assert_type(links.url("/files", bucket.file(7), expires_in=60, disposition="inline", app=apps[1]), str)
+
+
+async def inspected(bucket: Bucket) -> None:
+    async def scan(info: FileInfo, stream: ByteReceiveStream) -> bool:
+        return await stream.receive(5) != b"virus"
+
+    await AsyncGridFile(options=FileOptions(bucket, inspect=scan)).put(b"content")
+    assert_type(await bucket.find_one({"filename": "a"}), FileInfo | None)
+    assert_type(await bucket.exists({"filename": "a"}), bool)
+    assert_type(await bucket.prune("a", keep=3), int)
+    assert_type(await bucket.set_expiry(7, None), FileInfo)
+    assert_type([info async for info in bucket.revisions("a")], list[FileInfo])
 
 
 async def trials(harness: FieldHarness) -> None:

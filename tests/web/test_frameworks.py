@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Scope
 
 from gridproxy import AsyncGridFile
-from gridproxy.adapters.starlette import GridFileResponse, exception_handlers
+from gridproxy.adapters.starlette import GridFileResponse, exception_handlers, file_responses, upload_body
 from tests.web.asgi import Exchange
 from tests.web.conftest import Watched
 
@@ -176,3 +176,32 @@ async def test_a_websocket_can_be_denied_with_a_file(watched_bucket: Watched, th
     }
     assert sent[0]["status"] == (403 if there else 404)
     assert b"".join(message["body"] for message in sent[1:]) == (HELLO if there else b"Not Found")
+
+
+async def test_fastapis_page_shows_what_routes_of_files_take_and_give() -> None:
+    app = FastAPI(exception_handlers=exception_handlers)
+
+    @app.get("/photo", response_class=GridFileResponse, responses=file_responses("image/png", "image/jpeg"))
+    async def photo() -> None: ...
+
+    @app.get("/any", response_class=GridFileResponse, responses=file_responses())
+    async def anything() -> None: ...
+
+    @app.put("/photo", status_code=201, openapi_extra=upload_body("image/*"))
+    async def store() -> None: ...
+
+    @app.post("/any", openapi_extra=upload_body())
+    async def store_anything() -> None: ...
+
+    paths = app.openapi()["paths"]
+    box = {"schema": {"type": "string", "format": "binary"}}
+    sent = paths["/photo"]["get"]["responses"]
+    assert sent.keys() == {"200", "206", "304", "404", "412", "416"}
+    assert sent["200"]["content"] == {"image/png": box, "image/jpeg": box}
+    assert sent["206"]["content"] == {"image/png": box, "image/jpeg": box, "multipart/byteranges": box}
+    assert paths["/any"]["get"]["responses"]["200"]["content"] == {"application/octet-stream": box}
+    received = paths["/photo"]["put"]
+    assert received["requestBody"] == {"required": True, "content": {"image/*": box}}
+    assert received["responses"].keys() == {"201", "409", "413", "415"}
+    assert received["responses"]["413"]["content"].keys() == {"application/problem+json"}
+    assert paths["/any"]["post"]["requestBody"]["content"] == {"application/octet-stream": box}

@@ -525,8 +525,9 @@ def _take_in(document: FileDocument, given: Collection[int] | None = None, proof
     known = class_of(type(document))
     for path, file in known.plan.files(document, _is_document):
         attachment = file.state.attachment if proof is Proof.LOADED else None
+        name = path if path in known.fields else path.partition(".")[0]
         # The options of a document that was just constructed are known already.
-        if attachment is None or not attachment.loaded(document, path, file.state.id):
+        if attachment is None or not attachment.loaded(document, name, file.state.id):
             _take(document, known, known.default_database(type(document)), path, file, given, proof)
     if not known.plan.flat:
         remember_files(models_in(document, beyond=_is_document))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dis
 import inspect
 import io
-import logging
 import sys
 import warnings
 from types import TracebackType
@@ -18,12 +17,12 @@ from gridproxy.gridfs.download.download import read_range
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.upload.options import UploadOptions
 from gridproxy.gridfs.upload.writer import Writer
+from gridproxy.runtime.events import logger
 
 from .cache import ChunkCache
 from .paths import PROTOCOL, file_entry
 from .tree import FileSystem
 
-_log = logging.getLogger("gridproxy")
 _LEAVING_BLOCK = dis.opmap["WITH_EXCEPT_START"]
 
 
@@ -122,7 +121,7 @@ class GridFSFile(AbstractBufferedFile):
             return
         error = sys.exception()
         if error is not None and error is not self._handled and _leaves_block():
-            _log.warning("%s://%s was not stored, because %r ended its block", PROTOCOL, self.path, error)
+            logger.warning("%s://%s was not stored, because %r ended its block", PROTOCOL, self.path, error)
             self.discard()
             return
         try:

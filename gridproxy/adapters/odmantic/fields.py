@@ -34,6 +34,7 @@ class FileField:
 
 _fields: WeakKeyDictionary[type[BaseModel], dict[str, FileField]] = WeakKeyDictionary()
 _plans: WeakKeyDictionary[type[BaseModel], FieldPlan] = WeakKeyDictionary()
+_keys: WeakKeyDictionary[type[BaseModel], frozenset[str] | None] = WeakKeyDictionary()
 
 
 def plan_of(kind: type[BaseModel]) -> FieldPlan:
@@ -82,10 +83,21 @@ def _container_of(annotation: object) -> type | None:
     return next((found for part in within if (found := _container_of(part)) is not None), None)
 
 
+def _keys_of(kind: type[_BaseODMModel]) -> frozenset[str] | None:
+    """Return the keys of the file fields in a stored document, or None for a model with other models inside."""
+    if kind not in _keys:
+        fields, files = kind.__odm_fields__, file_fields(kind)
+        whole = all(isinstance(field, ODMField) for field in fields.values())
+        _keys[kind] = frozenset(fields[name].key_name for name in files) if whole else None
+    return _keys[kind]
+
+
 def completed(kind: type[_BaseODMModel], raw: Any) -> Any:
     """Return the stored document with an empty value for each missing file field, which ODMantic would refuse."""
     if not isinstance(raw, Mapping):
         return raw
+    if (keys := _keys_of(kind)) is not None and keys <= raw.keys():
+        return raw  # as most documents are
     whole = dict(raw)
     files = file_fields(kind)
     for name, field in kind.__odm_fields__.items():

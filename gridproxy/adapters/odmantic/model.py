@@ -44,6 +44,7 @@ class _State:
 # An ODMantic model accepts no attributes but its fields.
 _states: WeakIdentityMap[FileModel, _State] = WeakIdentityMap()
 _modified: Any = vars(_BaseODMModel)["__fields_modified__"]
+_HOLDERS = (AsyncGridFile, list, dict, tuple)
 
 
 class FileModel(_Mixed):
@@ -93,7 +94,9 @@ class FileModel(_Mixed):
         cls.__mutable_fields__ = cls.__mutable_fields__ - file_fields(cls).keys()
 
     def __init__(self, **values: Any) -> None:
-        given = [file for _, file in files_in(values)]
+        # Documents are loaded from scalars and ids, which hold no files.
+        searched = not plan_of(type(self)).flat or any(isinstance(value, _HOLDERS) for value in values.values())
+        given = [file for _, file in files_in(values)] if searched else []
         # A file that another document holds is in the database of that document, so this one must be there, too.
         placed = [(file, bucket) for file in given if isinstance(bucket := file.options.bucket, Bucket)]
         with using(placed[0][1].database) if placed else nullcontext():

@@ -1,13 +1,29 @@
 """Serve (RFC 9110) and receive files with Starlette and FastAPI, and answer errors (RFC 9457).
 
-`GridFileResponse` is also a plain ASGI application.
+`FilesApp` serves a whole bucket. It and `GridFileResponse` are plain ASGI applications.
 
 ```python
-from gridproxy.adapters.starlette import GridFileResponse, RequestBody, problem_response
+from gridproxy.adapters.starlette import FilesApp, GridFileResponse, RequestBody, SignedLinks, problem_response
 ```
 """
 
+from .authorize import Authorize, Grant
+from .files_app import AppOptions, FilesApp
+from .openapi import file_responses, upload_body
 from .receiving import RequestBody, exception_handlers, problem_response
 from .response import GridFileResponse
+from .signed_links import SignedLinks
 
-__all__ = ["GridFileResponse", "RequestBody", "exception_handlers", "problem_response"]
+__all__ = [
+    "AppOptions",
+    "Authorize",
+    "FilesApp",
+    "Grant",
+    "GridFileResponse",
+    "RequestBody",
+    "SignedLinks",
+    "exception_handlers",
+    "file_responses",
+    "problem_response",
+    "upload_body",
+]

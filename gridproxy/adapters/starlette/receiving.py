@@ -30,7 +30,7 @@ from gridproxy.errors import (
 from gridproxy.gridfs.upload.sources import Source
 
 
-class _RequestRefused(FileRefused, HTTPException):
+class RequestRefused(FileRefused, HTTPException):
     """A request that cannot be stored as a file. Starlette answers it without handlers, too."""
 
     def __init__(self, status: HTTPStatus, reason: str, headers: dict[str, str] | None = None) -> None:
@@ -66,7 +66,7 @@ class RequestBody:
     """
 
     def __init__(self, request: Request, *, filename: str | None = None, content_type: str | None = None) -> None:
-        _check_fields(request)
+        check_fields(request)
         self._request = request
         self._filename = filename
         self._content_type = _type_of_file(request) if content_type is None else content_type
@@ -76,14 +76,15 @@ class RequestBody:
         return _Body(self._request, self._filename, self._content_type)
 
 
-def _check_fields(request: Request) -> None:
+def check_fields(request: Request) -> None:
+    """Raise `RequestRefused` if the body is only a part of a file, or compressed."""
     if "content-range" in request.headers:
-        raise _RequestRefused(
+        raise RequestRefused(
             HTTPStatus.BAD_REQUEST, "a part of a file (Content-Range) cannot be stored: send all of it"
         )
     encodings = request.headers.get("content-encoding", "identity").strip().lower()
     if encodings not in ("", "identity"):
-        raise _RequestRefused(
+        raise RequestRefused(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"the body is compressed (Content-Encoding: {encodings[:50]}): send it without a Content-Encoding",
             {"Accept-Encoding": "identity"},
@@ -155,7 +156,7 @@ async def problem_response(request: Request, error: Exception) -> Response:
     The status is 404 for `FileMissing` and `DocumentMissing`, 409 for `FileAlreadyStored`, `UniqueIndexViolation`,
     `StaleDocument` and `UploadInProgress`, 413 for `TooLarge`, 415 for `ContentTypeRefused`, 422 for any other
     `FileRefused`, for `BadMetadata` and `ValidationError`, and 400 for `BadFilename`, `BadId`, bson's `InvalidId` and
-    Starlette's `ClientDisconnect`.
+    Starlette's `ClientDisconnect`. An `HTTPException` keeps its status.
 
     ```python
     handlers = {gridproxy.TooLarge: problem_response}
@@ -170,12 +171,13 @@ async def problem_response(request: Request, error: Exception) -> Response:
     """
     kinds = type(error).__mro__
     status = next((_STATUS[kind] for kind in kinds if kind in _STATUS), None)
+    headers, text = None, str(error)
+    if isinstance(error, HTTPException):
+        status, headers = HTTPStatus(error.status_code), error.headers
+        text = text if isinstance(error, RequestRefused) else error.detail
     if status is None:
         raise error
-    headers = None
-    if isinstance(error, _RequestRefused):
-        status, headers = HTTPStatus(error.status_code), error.headers
-    detail = next((_DETAIL[kind] for kind in kinds if kind in _DETAIL), str(error))
+    detail = next((_DETAIL[kind] for kind in kinds if kind in _DETAIL), text)
     problem: dict[str, object] = {"title": status.phrase, "status": status.value, "detail": detail[:_LONGEST_DETAIL]}
     if isinstance(error, FileRefused | ValidationError):
         problem["field"] = error.field

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 from collections.abc import Coroutine, Mapping
 from contextlib import aclosing, suppress
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 from starlette.applications import Starlette
@@ -22,14 +21,13 @@ from gridproxy.errors import BadOption, FileMissing, FileVanished, type_name
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.http import CONDITIONS, Answer, answer, describe
+from gridproxy.runtime.events import logger
 from gridproxy.runtime.tasks import end_tasks, spawn
 
+from .authorize import ContentDisposition
 from .read_ahead import ReadAhead
 
-_log = logging.getLogger("gridproxy")
 _DISCONNECTED = {errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT}
-
-ContentDisposition = Literal["inline", "attachment"]
 
 
 class GridFileResponse(Response):
@@ -108,7 +106,7 @@ class GridFileResponse(Response):
             try:
                 reply, first = await self._begin(scope, reader)
             except FileMissing as error:
-                await _answer_missing(error, scope, receive, send)
+                await self._answer_missing(error, scope, receive, send)
                 return
             is_websocket = scope["type"] == "websocket"
             done = 0
@@ -126,7 +124,7 @@ class GridFileResponse(Response):
                 await sending
             except FileVanished as error:
                 # The server closes the connection of an answer that is not complete.
-                _log.warning("%s, after %d bytes were sent. The response was not completed.", error, done)
+                logger.warning("%s, after %d bytes were sent. The response was not completed.", error, done)
                 if _completes_answers(scope):
                     raise
                 return
@@ -144,6 +142,14 @@ class GridFileResponse(Response):
             return reply, []
         reader.select(*reply.spans[0])
         return reply, await reader.next()
+
+    async def _answer_missing(self, error: FileMissing, scope: Scope, receive: Receive, send: Send) -> None:
+        app = scope.get("app")
+        if isinstance(app, Starlette):
+            if FileMissing in app.exception_handlers and 404 not in app.exception_handlers:
+                raise error
+            raise HTTPException(404) from error  # The application may have its own page for 404.
+        await PlainTextResponse("Not Found", 404)(scope, receive, send)
 
     def _fields(self, info: FileInfo) -> list[tuple[str, str]]:
         kind = self.headers.get("content-type", self.media_type)
@@ -239,12 +245,3 @@ def _as_denial(send: Send) -> Send:
         await send({**message, "type": f"websocket.{message['type']}"})
 
     return denied
-
-
-async def _answer_missing(error: FileMissing, scope: Scope, receive: Receive, send: Send) -> None:
-    app = scope.get("app")
-    if isinstance(app, Starlette):
-        if FileMissing in app.exception_handlers and 404 not in app.exception_handlers:
-            raise error
-        raise HTTPException(404) from error  # The application may have its own page for 404.
-    await PlainTextResponse("Not Found", 404)(scope, receive, send)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from inspect import iscoroutinefunction, isroutine
 
-from gridproxy.errors import BadOption, ContentTypeRefused, TooLarge, shown, type_name
+from anyio.abc import ByteReceiveStream
+
+from gridproxy.errors import BadOption, ContentTypeRefused, TooLarge, describe_object, shown, type_name
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.records.media_types import (
     OCTET_STREAM,
@@ -23,6 +26,9 @@ from .sniffing import Sniffed, certain_type, contradicts, has_signature, sniff
 # Gets the info and the first bytes of a file that is not stored yet. Refuses it with False or by raising ValueError.
 Validator = Callable[[FileInfo, bytes], object] | Callable[[FileInfo, bytes], Awaitable[object]]
 
+# Gets the info and a stream of all bytes of a file that is not stored yet. Refuses it as a validator does.
+Inspector = Callable[[FileInfo, ByteReceiveStream], Awaitable[object]]
+
 # The type that the source of an upload declares, and the type that belongs to its filename.
 Guesses = tuple[str | None, str | None]
 
@@ -36,6 +42,7 @@ class Limits:
     max_size: int | None = None
     content_types: tuple[str, ...] | None = None
     validators: tuple[Validator, ...] = ()
+    inspect: Inspector | None = None
     field: str | None = None
 
     @property
@@ -170,6 +177,27 @@ def checked_content_types(types: Iterable[str] | str | None) -> tuple[str, ...] 
     return tuple(str(each).lower() for each in patterns)
 
 
+def common_types(some: tuple[str, ...] | None, others: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the patterns of the types that both lists accept. None accepts every type."""
+    if some is None or others is None:
+        return others if some is None else some
+    narrower = [each for each in some if any(_covers(other, each) for other in others)]
+    narrower += [each for each in others if any(_covers(other, each) for other in some)]
+    return tuple(dict.fromkeys(narrower))
+
+
+def _covers(pattern: str, other: str) -> bool:
+    """Return whether `pattern` accepts every type that `other` accepts."""
+    if pattern in ("*/*", other):
+        return True
+    if other.endswith("/*"):
+        return False
+    names = names_of(canonical_type(other))
+    if pattern.endswith("/*"):
+        return any(name.startswith(pattern[:-1]) for name in names)
+    return canonical_type(pattern) in names
+
+
 def checked_validators(validators: Iterable[Validator] | Validator | None) -> tuple[Validator, ...]:
     """Return the validators as a tuple. Raises `BadOption` if one is not callable."""
     if callable(validators):
@@ -181,3 +209,11 @@ def checked_validators(validators: Iterable[Validator] | Validator | None) -> tu
         if not callable(each):
             raise BadOption(f"a validator is a callable that takes (info, head), not {type_name(each)}")
     return found
+
+
+def checked_inspector(inspector: Inspector | None) -> Inspector | None:
+    """Return the inspector. Raises `BadOption` if it is not an async function."""
+    is_object = callable(inspector) and not isroutine(inspector)  # a partial, or an object with `async def __call__`
+    if inspector is None or is_object or iscoroutinefunction(inspector):
+        return inspector
+    raise BadOption(f"inspect is an async function that takes (info, stream), not {describe_object(inspector)}")

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 
 from gridproxy.errors import BadOption, CorruptFile, FileClosed, FileMissing, FileVanished, shown
 from gridproxy.gridfs.records.chunks import (
@@ -28,7 +32,10 @@ from gridproxy.gridfs.records.chunks import (
 from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.server_clock import server_now
+from gridproxy.runtime.events import Event, log_event
+from gridproxy.runtime.session_lock import running_loop
 from gridproxy.runtime.tasks import end_tasks, gather, spawn
+from gridproxy.runtime.tracing import API, DOWNLOAD, UNTRACED, TransferSpan, start_span
 
 from .head import SharedReads, read_head
 
@@ -66,7 +73,8 @@ class Download:
     """An iterator over bytes `start` to `stop` (exclusive, None for the end) of one file, block by block.
 
     `chunk_size` is a guess until the record is known, `info` the known record. `first` is the size in bytes of the
-    first read, `ahead` the number of ranges to fetch ahead at first. `on_info` is called with the loaded record.
+    first read. `ahead` is the number of ranges to fetch ahead at first, which grows to `most_ahead`. `on_info` is
+    called with the loaded record.
     """
 
     def __init__(
@@ -81,10 +89,12 @@ class Download:
         session: Session | None = None,
         first: int = FIRST_BYTES,
         ahead: int = 1,
+        most_ahead: int = IN_FLIGHT,
         on_info: Callable[[FileInfo], None] | None = None,
     ) -> None:
         self._fetching: deque[tuple[ChunkRange, asyncio.Future[list[Record]]]] = deque()  # first, for `__del__`
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._span: TransferSpan | None = None
         self.store = store
         self.id = id
         self.info = info
@@ -95,6 +105,7 @@ class Download:
         self._session = store.session_for(session)
         self._first = first
         self._ahead = ahead
+        self._most_ahead = most_ahead
         self._on_info = on_info
         self._upload_id: object = None
         self._plan: Iterator[ChunkRange] | None = None
@@ -102,16 +113,30 @@ class Download:
 
     def __del__(self) -> None:
         # Dropped before its end: cancel the running reads in their own loop.
-        if self._fetching and self._loop is not None and not self._loop.is_closed():
+        if self._loop is not None and not self._loop.is_closed():
             for _, task in self._fetching:
                 self._loop.call_soon_threadsafe(task.cancel)
+            if self._span is not None:
+                self._loop.call_soon_threadsafe(partial(self._span.end, size=self.next_offset - self._start))
 
     async def aclose(self) -> None:
         """Cancel the running reads and wait for them. A task that waits in `next` gets `FileClosed`."""
         self._closed = True
         fetching = [fetch for _, fetch in self._fetching]
         self._fetching.clear()
+        self._end_span()
         await end_tasks(fetching)
+
+    def _traced(self) -> AbstractContextManager[object]:
+        """Start the span at the first read, and make it the parent of the reads that begin in the block."""
+        if self._span is None and API in sys.modules:
+            self._loop = running_loop()
+            self._span = start_span(DOWNLOAD, self.store, self.id)
+        return UNTRACED if self._span is None else self._span.active(final=True)
+
+    def _end_span(self) -> None:
+        if self._span is not None:
+            self._span.end(size=self.next_offset - self._start)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -119,7 +144,10 @@ class Download:
 
     async def load(self) -> FileInfo:
         """Return the file's info, which is fetched together with the first bytes if it is not known yet."""
-        return self.info or await self._begin()
+        if self.info is not None:
+            return self.info
+        with self._traced():
+            return await self._begin()
 
     async def left(self) -> int:
         """Return how many bytes are left to read."""
@@ -135,23 +163,25 @@ class Download:
         self._check_open()
         if self._plan is None:
             self._plan = self._plan_from(info)
-        while True:
-            self._fetch_ahead(max(1, self._ahead))
-            if not self._fetching:
-                return None
-            wanted, fetch = self._fetching[0]
-            if not fetch.done():
-                await asyncio.wait({fetch})
-            self._check_open()
-            pieces = await self._checked(info, wanted, fetch.result())
-            self._check_open()
-            self._fetching.popleft()
-            self._fetch_ahead(self._ahead)
-            self._ahead = min(IN_FLIGHT, self._ahead + 1)
-            block = cut_block(info, wanted, pieces, self._start, self._end(info))
-            if block.length:
-                self.next_offset = block.end
-                return block
+        with self._traced():
+            while True:
+                self._fetch_ahead(max(1, self._ahead))
+                if not self._fetching:
+                    self._end_span()
+                    return None
+                wanted, fetch = self._fetching[0]
+                if not fetch.done():
+                    await asyncio.wait({fetch})
+                self._check_open()
+                pieces = await self._checked(info, wanted, fetch.result())
+                self._check_open()
+                self._fetching.popleft()
+                self._fetch_ahead(self._ahead)
+                self._ahead = min(self._most_ahead, self._ahead + 1)
+                block = cut_block(info, wanted, pieces, self._start, self._end(info))
+                if block.length:
+                    self.next_offset = block.end
+                    return block
 
     def reaches(self, offset: int) -> bool:
         """Return whether the byte at `offset` is ahead and already being fetched."""
@@ -233,8 +263,11 @@ class Download:
         except CorruptFile:
             # The upload may be running, or the secondary may lag: read once more, from the primary. The record is read
             # after the chunks, because a delete removes it first: if it still exists, missing chunks are really lost.
+            began = time.monotonic()
             documents = self._own(await self.store.find_chunks(self.id, wanted, primary=True))
             record = await self.store.find_record(self.id, self._session, primary=True)
+            size = sum(map(payload_size, documents))
+            log_event(Event.RETRIED, self.store, self.id, size=size, since=began, found=record is not None)
         if record is None:
             raise FileVanished(self.id)
         fresh = FileInfo.from_record(record)

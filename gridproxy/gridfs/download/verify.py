@@ -24,7 +24,20 @@ async def verify_file(
     """
     # The record is loaded first, because only a read that knows the file's end detects all surplus chunks.
     info = await load_info(store, id, session)
-    download = Download(store, id, info=info, session=session, ahead=IN_FLIGHT)
+    digest = await hash_file(store, info, session, progress)
+    if info.sha256 is not None and digest != info.sha256:
+        raise CorruptFile(id, f"its bytes have the SHA-256 {digest} instead of {info.sha256}")
+    return info
+
+
+async def hash_file(
+    store: Store, info: FileInfo, session: Session | None = None, progress: Progress | None = None
+) -> str:
+    """Read a file in bounded memory and return the SHA-256 of its bytes in hex.
+
+    Raises `CorruptFile` if its chunks do not match the record.
+    """
+    download = Download(store, info.id, info=info, session=session, ahead=IN_FLIGHT)
     digest = hashlib.sha256()
     try:
         while (block := await download.next()) is not None:
@@ -32,9 +45,7 @@ async def verify_file(
             await report(progress, block.end, info.length)
     finally:
         await download.aclose()
-    if info.sha256 is not None and digest.hexdigest() != info.sha256:
-        raise CorruptFile(id, f"its bytes have the SHA-256 {digest.hexdigest()} instead of {info.sha256}")
-    return info
+    return digest.hexdigest()
 
 
 def _update(digest: hashlib._Hash, pieces: Sequence[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any, NoReturn, Unpack
@@ -19,7 +20,9 @@ from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
 from gridproxy.gridfs.upload.commit import check_id_is_free, duplicate_chunk, id_in_progress, is_duplicate_key
 from gridproxy.gridfs.upload.options import UploadOptions, UploadRequest, check_record, upload_request
+from gridproxy.gridfs.upload.staging import log_stored
 from gridproxy.gridfs.upload.undo_log import UndoLog
+from gridproxy.runtime.progress import Progress, report
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import run_to_completion
 
@@ -92,17 +95,20 @@ class _Copy:
         if self._request.id is not None:
             await check_id_is_free(self._store, self._id, self._session)
         await ensure_indexes(self._store)
+        began = time.monotonic()
         try:
             if self._with_variants:
                 await self._copy_variants()
-            await self._copy_chunks()
+            copy = ChunkCopy(self._store, self._source, self._undo_log, shared_id=self._request.id is not None)
+            await copy.run()
             record = self._new_record()
             await self._undo_log.insert_record(record)
         except BaseException as error:
-            await self._undo_log.rollback(error)
+            await self._undo_log.rollback(error, size=self._source.length, since=began)
             if not isinstance(error, OutcomeUnknown):  # else the copy may exist and need them
                 await delete_after_failure(self._store, self._variants, self._session, error)
             raise
+        log_stored(self._store, self._id, self._source.length, began)
         return FileInfo.from_record(record)
 
     async def _copy_variants(self) -> None:
@@ -149,7 +155,26 @@ class _Copy:
             record[UPLOAD_ID] = self._undo_log.upload_id
         return {**record, **self._extra}
 
-    async def _copy_chunks(self) -> None:
+
+class ChunkCopy:
+    """The copy of all chunks of one file to another id, which may be in another bucket of the client.
+
+    `undo_log` is that of the new file. `shared_id`: another client may upload under its id.
+    """
+
+    def __init__(self, store: Store, source: FileInfo, undo_log: UndoLog, *, shared_id: bool) -> None:
+        self._store = store
+        self._source = source
+        self._undo_log = undo_log
+        self._target = undo_log.store
+        self._id = undo_log.id
+        self._shared_id = shared_id
+
+    async def run(self, progress: Progress | None = None) -> None:
+        """Copy the chunks, and compare their number and their bytes with the record.
+
+        Raises `CorruptFile`, `FileVanished`, `UploadInProgress` or `UniqueIndexViolation`. The caller rolls back.
+        """
         count = self._source.chunk_count
         if not count:
             return
@@ -157,16 +182,17 @@ class _Copy:
         if count > _CHUNKS_PER_MERGE and await self._store.count_chunks(self._source.id) < count:
             await self._refuse_damaged()
         first = 0
-        if self._request.id is not None:
+        if self._shared_id:
             # The upload that inserts chunk 0 owns the id. Copy it alone first: otherwise another upload could insert
             # some chunks beside the copy.
             first = await self._merge(0, 1)
             # Some servers do not report that a chunk existed already.
-            if await self._store.first_chunk_id(self._id) not in (None, next(object_ids(self._undo_log.chunk_ids))):
+            if await self._target.first_chunk_id(self._id) not in (None, next(object_ids(self._undo_log.chunk_ids))):
                 raise id_in_progress(self._id)
         while first < count:
             first = await self._merge(first, _CHUNKS_PER_MERGE)
-        found = await self._store.measure(self._id)
+            await report(progress, min(first * self._source.chunk_size, self._source.length), self._source.length)
+        found = await self._target.measure(self._id)
         if found != (count, self._source.length):
             await self._refuse_damaged(found)
 
@@ -183,12 +209,18 @@ class _Copy:
     async def _merge(self, first: int, at_most: int) -> int:
         """Copy chunks from `first` on, and return the number of the next one."""
         ids = [self._undo_log.new_chunk_id() for _ in range(min(at_most, self._source.chunk_count - first))]
+        copy = self._store.copy_chunks(
+            self._source,
+            first,
+            ids,
+            self._id,
+            self._undo_log.upload_id,
+            None if self._target is self._store else self._target,
+        )
         try:
-            await run_to_completion(
-                self._store.copy_chunks(self._source, first, ids, self._id, self._undo_log.upload_id)
-            )
+            await run_to_completion(copy)
         except OperationFailure as error:
             if not is_duplicate_key(error):
                 raise
-            raise duplicate_chunk(self._store, self._id, error) from error
+            raise duplicate_chunk(self._target, self._id, error) from error
         return first + len(ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from gridproxy.gridfs.records.ids import id_filter, id_key, is_plain_id
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.loose_chunks import remove_loose_chunks
 from gridproxy.gridfs.transactions.transaction_log import transaction_log_of
+from gridproxy.runtime.events import INFO, Event, log_event, logger
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import clean_up, run_to_completion
 
@@ -25,6 +27,7 @@ async def remove_file(store: Store, id: object, session: Session | None = None) 
 async def _remove_file(
     store: Store, id: object, session: Session | None, matching: Mapping[str, Any] | None = None
 ) -> bool:
+    began = time.monotonic()
     if matching is None and store.only:
         matching = store.only
     record = await store.delete_record(id, session, matching)
@@ -38,9 +41,18 @@ async def _remove_file(
         _delete_on_commit(store, [record], session)
     else:
         await store.delete_chunks(id, record.get(UPLOAD_ID))
+    _log_removed(store, record, began, session)
     if matching is None:  # variants have no variants
         await _remove_variants(store, record, session)
     return True
+
+
+def _log_removed(store: Store, record: Record, began: float, session: Session | None) -> None:
+    if not logger.isEnabledFor(INFO):
+        return
+    length = record.get("length")
+    size = int(length) if isinstance(length, int | float) else None  # a damaged record may have none
+    log_event(Event.REMOVED, store, record["_id"], size=size, since=began, transaction=in_transaction(session) or None)
 
 
 async def _remove_variants(store: Store, record: Record, session: Session | None) -> None:
@@ -77,6 +89,7 @@ async def remove_files(store: Store, ids: Iterable[object], session: Session | N
 
 
 async def _remove_some(store: Store, ids: list[Any], session: Session | None) -> int:
+    began = time.monotonic()
     records = await store.records_for_delete(ids, session)
     stored = [(record["_id"], record.get(UPLOAD_ID)) for record in records]
     removed = 0
@@ -94,6 +107,7 @@ async def _remove_some(store: Store, ids: list[Any], session: Session | None) ->
             for id in await store.ids_with_chunks(missing):
                 await remove_loose_chunks(store, id)
     for record in records:
+        _log_removed(store, record, began, session)
         await _remove_variants(store, record, session)
     return removed
 

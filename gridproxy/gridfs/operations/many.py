@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
@@ -20,9 +21,12 @@ from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.gridfs.upload.commit import insert_small_files, withdraw_record
 from gridproxy.gridfs.upload.options import UploadRequest, check_record
 from gridproxy.gridfs.upload.sources import Source, open_source
+from gridproxy.gridfs.upload.staging import log_stored
 from gridproxy.gridfs.upload.upload import check_repeatable, open_prepared, upload_source
+from gridproxy.runtime.events import INFO, WARNING, Event, log_event
 from gridproxy.runtime.progress import Progress, report
 from gridproxy.runtime.tasks import clean_up, gather, run_to_completion
+from gridproxy.runtime.tracing import UPLOAD, traced
 
 from .delete import remove_files
 
@@ -118,16 +122,19 @@ async def upload_many(
         check_repeatable(open_source(sources), session)
     uploads = _GroupedUpload(store, session, progress)
     pairs = sources.items() if isinstance(sources, Mapping) else ((None, source) for source in sources)
-    try:
-        await ensure_indexes(store)
-        for name, source in pairs:
-            async with open_prepared(source, request.encoding, session) as opened:
-                named = request.completed_by(name or opened.name, opened.content_type)
-                await uploads.add(opened, named.keeping(opened.metadata))
-        await uploads.flush()
-    except BaseException as error:
-        await uploads.rollback(error)
-        raise
+    with traced(UPLOAD, store) as span:
+        try:
+            await ensure_indexes(store)
+            for name, source in pairs:
+                async with open_prepared(source, request.encoding, session) as opened:
+                    named = request.completed_by(name or opened.name, opened.content_type)
+                    await uploads.add(opened, named.keeping(opened.metadata))
+            await uploads.flush()
+        except BaseException as error:
+            await uploads.rollback(error)
+            raise
+        if span is not None:
+            span.describe(size=uploads.done, files=len(uploads.infos))
     return uploads.infos
 
 
@@ -153,7 +160,8 @@ class _GroupedUpload:
         self._progress = progress
         self._group: list[_SmallFile] = []
         self._group_bytes = 0
-        self._done = 0
+        self.done = 0
+        self._began = time.monotonic()
         self._outcome_unknown = False
 
     async def add(self, source: Source, request: UploadRequest) -> None:
@@ -179,7 +187,10 @@ class _GroupedUpload:
         if self._group:
             await run_to_completion(self._insert_group(), client=self._store.client)
             group, self._group, self._group_bytes = self._group, [], 0
-            await self._add_stored([FileInfo.from_record(each.record) for each in group])
+            infos = [FileInfo.from_record(each.record) for each in group]
+            for info in infos:
+                log_stored(self._store, info.id, info.length, self._began)
+            await self._add_stored(infos)
 
     async def _insert_group(self) -> None:
         # The garbage collector reads a chunk's age from its `_id`, and reading the sources may have taken long.
@@ -194,12 +205,28 @@ class _GroupedUpload:
 
     async def _add_stored(self, infos: list[FileInfo]) -> None:
         self.infos += infos
-        self._done += sum(info.length for info in infos)
-        await report(self._progress, self._done, None)
+        self.done += sum(info.length for info in infos)
+        await report(self._progress, self.done, None)
 
     async def rollback(self, cause: BaseException) -> None:
         """Remove what this call has stored. A failure of the clean-up is noted on `cause`."""
-        await clean_up(self._remove(), cause, f"files of this call may be left in {self._store!r}.")
+        complete = False
+        try:
+            complete = await clean_up(self._remove(), cause, f"files of this call may be left in {self._store!r}.")
+        finally:
+            event = Event.OUTCOME_UNKNOWN if self._outcome_unknown else Event.ROLLED_BACK
+            complete = complete and not self._outcome_unknown
+            for each in self._group:
+                log_event(
+                    event,
+                    self._store,
+                    each.record["_id"],
+                    size=int(each.record["length"]),
+                    since=self._began,
+                    level=INFO if complete else WARNING,
+                    error=type(cause).__name__,
+                    complete=complete,
+                )
 
     async def _remove(self) -> None:
         if not self._outcome_unknown:

@@ -8,7 +8,7 @@ from typing import Any
 
 from gridproxy.errors import BadMetadata, BadOption, OutcomeUnknown
 from gridproxy.gridfs.content.images import ImageOptions, Picture, Rendition
-from gridproxy.gridfs.content.limits import Limits
+from gridproxy.gridfs.content.limits import NO_LIMITS, Limits
 from gridproxy.gridfs.content.sniffing import HEAD_BYTES
 from gridproxy.gridfs.content.variants import picture_keys
 from gridproxy.gridfs.records.chunks import BATCH_BYTES
@@ -86,14 +86,17 @@ class _PictureUpload:
         self, store: Store, request: UploadRequest, session: Session | None, progress: Progress | None
     ) -> None:
         self._store = store
-        self._request = replace(request, limits=Limits())  # they are checked here already
+        self._request = replace(request, limits=NO_LIMITS)  # they are checked here already
         self._limits = request.limits
         self._session = session
         self._progress = progress
         self._stored: list[object] = []
 
     async def run(self, picture: Picture) -> FileInfo:
-        upload = self._upload(picture.main, self._request)
+        shown = replace(
+            self._request, limits=replace(NO_LIMITS, inspect=self._limits.inspect, field=self._limits.field)
+        )
+        upload = self._upload(picture.main, shown)
         info = FileInfo.from_record(
             upload.request.record(upload.id, len(picture.main.data), upload.chunk_size, None, self._store.now())
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from bson.errors import InvalidDocument
@@ -13,10 +13,11 @@ from gridproxy.errors import BadMetadata, FileMissing, shown
 from gridproxy.gridfs.content.variants import variant_ids
 from gridproxy.gridfs.download.download import load_info
 from gridproxy.gridfs.records.file_info import REFERENCED_AT, FileInfo
+from gridproxy.gridfs.records.ids import id_filter
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.gridfs.store.unique_indexes import violated_index
-from gridproxy.gridfs.upload.options import check_filename, check_metadata_keys, merge_metadata
+from gridproxy.gridfs.upload.options import check_filename, check_metadata_keys, checked_expiry, merge_metadata
 from gridproxy.runtime.tasks import run_to_completion
 
 # The garbage collector removes no file that was uploaded or referenced within the last hour. The other half of the hour
@@ -55,6 +56,20 @@ async def update_file(
     create: _Attempt = {"$set": {"metadata": setting}}, {"metadata": None}
     # Again, because another client may have stored metadata in between.
     return await _update(store, id, session, edit, create, edit)
+
+
+async def set_file_expiry(store: Store, id: object, at: datetime | None, session: Session | None) -> FileInfo:
+    """Let a file and its variants expire at another time, or never. Raises `FileMissing` if it has expired already."""
+    moment = None if at is None else checked_expiry(at)
+    update = {"$unset": {"expires_at": ""}} if moment is None else {"$set": {"expires_at": moment}}
+    # The garbage collector removes a record only if it has expired at that moment, so one of the two finds no record.
+    visible = {"expires_at": {"$not": {"$lte": await server_now(store)}}}
+    info = await _update(store, id, session, (update, visible))
+    session = store.session_for(session)
+    for variant in variant_ids(info.to_record()):
+        own = {"metadata.variant_of": id_filter(info.id)}
+        await run_to_completion(store.update_record(variant, update, session, own), client=store.client)
+    return info
 
 
 async def rename_file(store: Store, id: object, filename: str, session: Session | None) -> FileInfo:

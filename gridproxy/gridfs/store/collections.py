@@ -54,8 +54,8 @@ _CLOCK_STEP = 30.0
 _IDS_PER_DELETE = 250
 # A chunk with this key is about to be removed. See `loose_chunks`.
 _MARK = "removing"
-# What a delete needs of a record: the upload that stored the file, and the names of a picture's variants.
-_FOR_DELETE = {"metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1, UPLOAD_ID: 1}
+# What a delete needs of a record: its upload, the names of a picture's variants, and the length for the log.
+_FOR_DELETE = {"length": 1, "metadata.thumbnail_id": 1, "metadata.variants": 1, "thumbnail_id": 1, UPLOAD_ID: 1}
 CHUNKS_PER_PAGE = 10_000
 # The chunks in the answer of `find_head`. No record has a key of this name.
 _CHUNKS = "gridproxy_chunks"
@@ -263,9 +263,18 @@ class Store:
         async with lock(session):
             return (await self.files.delete_many(query, session=session)).deleted_count
 
-    async def find_ids(self, query: Mapping[str, Any], session: Session | None) -> list[object]:
-        """Return the ids of all matching records, also of invalid ones."""
-        async with lock(session), self.files.find(query, {"_id": 1}, session=session) as cursor:
+    async def find_ids(
+        self,
+        query: Mapping[str, Any],
+        session: Session | None,
+        *,
+        sort: Sequence[tuple[str, int]] | None = None,
+        skip: int = 0,
+        limit: int = 0,
+    ) -> list[object]:
+        """Return the ids of all matching records, or of at most `limit`, also of invalid ones."""
+        found = self.files.find(query, {"_id": 1}, sort=sort, skip=skip, limit=limit, session=session)
+        async with lock(session), found as cursor:
             return [record["_id"] for record in await interruptible(cursor.to_list())]
 
     async def rename_records(self, filename: str, new: str, session: Session | None) -> int:
@@ -356,6 +365,15 @@ class Store:
         # Always "local", because a majority may not yet have what this client has just written.
         return self.chunks.with_options(read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("local"))
 
+    async def is_seen_by(self, other: Store) -> bool:
+        """Return whether another client has the same bucket: store an empty chunk for a moment, and let it look."""
+        mark = self.new_chunk_id()
+        try:
+            await self.insert_chunks([{"_id": mark, "files_id": mark, "n": 0, "data": b""}])
+            return await other.has_chunks(mark)
+        finally:
+            await self.delete_chunks_by_id(mark, [mark])
+
     async def has_chunks(self, id: object) -> bool:
         """Return whether any chunk has this file id."""
         async with self.own_session() as session:
@@ -434,6 +452,13 @@ class Store:
         async with self.own_session() as session:
             await self.chunks.delete_many(query, session=session)
 
+    async def delete_chunks_of_upload(self, ids: Sequence[Any], upload_id: ObjectId) -> None:
+        """Delete the chunks that one upload has inserted under these plain ids, and none of another upload."""
+        async with self.own_session() as session:
+            for at in range(0, len(ids), _IDS_PER_DELETE):
+                query = {"files_id": {"$in": ids[at : at + _IDS_PER_DELETE]}, UPLOAD_ID: upload_id}
+                await self.chunks.delete_many(query, session=session)
+
     async def delete_chunks_of_all(self, deleted: Sequence[tuple[object, object]]) -> None:
         """Delete the chunks of any number of files with ids of any kind. See `delete_chunks_of`."""
         plain = [each for each in deleted if is_plain_id(each[0])]
@@ -501,25 +526,38 @@ class Store:
             await self.client.bulk_write(writes, session=session, ordered=True, write_concern=self.files.write_concern)
 
     async def copy_chunks(
-        self, source: FileInfo, first: int, ids: Sequence[ObjectId], id: object, upload_id: ObjectId | None
+        self,
+        source: FileInfo,
+        first: int,
+        ids: Sequence[ObjectId],
+        id: object,
+        upload_id: ObjectId | None,
+        into: Store | None = None,
     ) -> None:
         """Copy chunks from `first` on to another file id. `ids` are the `_id`s of the new chunks.
 
-        The server copies them, or the client if the server has no `$merge`.
+        The server copies them, or the client if the server has no `$merge`. `into` is another bucket of the client.
         """
+        target = into or self
         capabilities = self.state.capabilities
         if Feature.MERGE not in capabilities.missing:
             try:
-                return await self._merge_chunks(source, first, ids, id, upload_id)
+                return await self._merge_chunks(source, first, ids, id, upload_id, target)
             except OperationFailure as error:
                 if not capabilities.is_refused(Feature.MERGE, error):
                     raise
         step = chunks_per_range(source.chunk_size)
         for at in range(0, len(ids), step):
-            await self._send_copies(source, first + at, ids[at : at + step], id, upload_id)
+            await self._send_copies(source, first + at, ids[at : at + step], id, upload_id, target)
 
     async def _send_copies(
-        self, source: FileInfo, first: int, ids: Sequence[ObjectId], id: object, upload_id: ObjectId | None
+        self,
+        source: FileInfo,
+        first: int,
+        ids: Sequence[ObjectId],
+        id: object,
+        upload_id: ObjectId | None,
+        target: Store,
     ) -> None:
         query = {"files_id": id_filter(source.id), "n": {"$gte": first, "$lt": first + len(ids)}}
         keys: Record = {} if upload_id is None else {UPLOAD_ID: upload_id}
@@ -532,10 +570,16 @@ class Store:
                     {**chunk, "_id": ids[int(chunk["n"]) - first], "files_id": id, **keys} async for chunk in cursor
                 ]
         if copies:
-            await self.insert_chunks(copies)
+            await target.insert_chunks(copies)
 
     async def _merge_chunks(
-        self, source: FileInfo, first: int, ids: Sequence[ObjectId], id: object, upload_id: ObjectId | None
+        self,
+        source: FileInfo,
+        first: int,
+        ids: Sequence[ObjectId],
+        id: object,
+        upload_id: ObjectId | None,
+        target: Store,
     ) -> None:
         keys: dict[str, Any] = {} if upload_id is None else {UPLOAD_ID: {"$literal": upload_id}}
         stages: list[Mapping[str, Any]] = [
@@ -549,9 +593,36 @@ class Store:
                     **keys,
                 }
             },
-            {"$merge": {"into": self.chunks.name, "whenMatched": "fail", "whenNotMatched": "insert"}},
+            self._merge_into(target),
         ]
-        chunks = self.chunks.with_options(read_preference=ReadPreference.PRIMARY)
+        await self._run_merge(stages, target)
+
+    async def merge_files(
+        self, ids: Sequence[object], new_ids: Sequence[object], upload_id: ObjectId, into: Store
+    ) -> None:
+        """Copy all chunks of files with these plain ids to new ids in another bucket of the client, in one command.
+
+        The server makes the `_id`s of the new chunks. Raises `OperationFailure` if it has no `$merge`.
+        """
+        new_id: object = "$files_id"
+        if ids != new_ids:
+            at = {"$indexOfArray": [{"$literal": list(ids)}, "$files_id"]}
+            new_id = {"$arrayElemAt": [{"$literal": list(new_ids)}, at]}
+        keys = {"_id": 0, "files_id": new_id, "n": 1, "data": 1, UPLOAD_ID: {"$literal": upload_id}}
+        await self._run_merge(
+            [{"$match": {"files_id": {"$in": list(ids)}}}, {"$project": keys}, self._merge_into(into)], into
+        )
+
+    def _merge_into(self, target: Store) -> Mapping[str, Any]:
+        name: object = target.chunks.name
+        if target.database.name != self.database.name:
+            name = {"db": target.database.name, "coll": name}
+        return {"$merge": {"into": name, "whenMatched": "fail", "whenNotMatched": "insert"}}
+
+    async def _run_merge(self, stages: list[Mapping[str, Any]], target: Store) -> None:
+        chunks = self.chunks.with_options(
+            read_preference=ReadPreference.PRIMARY, write_concern=target.chunks.write_concern
+        )
         async with (
             self.state.limit,
             self.own_session() as session,
@@ -575,12 +646,12 @@ class Store:
         sort: Sequence[tuple[str, int]] | None = None,
         limit: int = 0,
     ) -> AsyncIterator[Record]:
-        """Yield `_id`, `files_id`, `n` and `size` (bytes, or `NOT_BYTES`) of the chunks that match.
+        """Yield `_id`, `files_id`, `n`, `upload_id` and `size` (bytes, or `NOT_BYTES`) of the chunks that match.
 
         The server computes the sizes. If it cannot, this reads the chunks.
         """
         capabilities = self.state.capabilities
-        keys: dict[str, Any] = {"files_id": 1, "n": 1}
+        keys: dict[str, Any] = {"files_id": 1, "n": 1, UPLOAD_ID: 1}
         if Feature.BINARY_SIZE not in capabilities.missing:
             try:
                 found = chunks.find(query, {**keys, "size": _SIZE}, sort=sort, limit=limit, session=session)
@@ -600,6 +671,23 @@ class Store:
             async for row in cursor:
                 data = row.pop("data", None)
                 yield {**row, "size": len(data) if isinstance(data, bytes) else NOT_BYTES}
+
+    async def lasting_chunks(self, ids: Sequence[object]) -> AsyncIterator[Record]:
+        """Yield what `chunk_sizes` yields of these files, by id and place, without chunks that are about to be removed.
+
+        Reads from the primary. Ids that are not plain are asked for one by one.
+        """
+        plain = [id for id in ids if is_plain_id(id)]
+        conditions: list[object] = [
+            {"$in": plain[at : at + _IDS_PER_DELETE]} for at in range(0, len(plain), _IDS_PER_DELETE)
+        ]
+        conditions += [id_filter(id) for id in ids if not is_plain_id(id)]
+        order = [("files_id", ASCENDING), ("n", ASCENDING)]
+        async with self.own_session() as session:
+            for condition in conditions:
+                query = {"files_id": condition, _MARK: None}
+                async for row in self.chunk_sizes(self._chunks_on_primary, query, session, sort=order):
+                    yield row
 
     async def drop(self) -> None:
         """Drop both collections and forget their indexes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
+from bson import ObjectId
 from pymongo.errors import BulkWriteError
 
 from gridproxy.gridfs.records.file_info import UPLOAD_ID
@@ -34,8 +35,11 @@ class BatchSender:
         shared_id: bool,
         known_id: bool,
         majority: bool = False,
+        upload_id: ObjectId | None = None,
     ) -> None:
-        self.undo_log: UndoLog = UndoLog(store, id, session, shared_id=shared_id, known_id=known_id)
+        self.undo_log: UndoLog = UndoLog(
+            store, id, session, shared_id=shared_id, known_id=known_id, upload_id=upload_id
+        )
         self.stored: int = 0  # bytes that the server has confirmed
         self._store = store
         self._id = id
@@ -114,8 +118,8 @@ class BatchSender:
             self._next_n += 1
         return documents
 
-    async def rollback(self, cause: BaseException | None) -> None:
+    async def rollback(self, cause: BaseException | None, *, size: int, since: float) -> None:
         """Remove what was sent. See `UndoLog.rollback`."""
         # A cancelled insert may still be stored, so wait for those in flight.
         in_flight, self._in_flight = self._in_flight, {}
-        await self.undo_log.rollback(cause, in_flight)
+        await self.undo_log.rollback(cause, in_flight, size=size, since=since)

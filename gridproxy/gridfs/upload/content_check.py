@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from gridproxy.errors import FileRefused
 from gridproxy.gridfs.content.limits import Limits, Validator
 from gridproxy.gridfs.content.sniffing import HEAD_BYTES
+from gridproxy.gridfs.download.download import Download
+from gridproxy.gridfs.download.reader import DownloadStream
 from gridproxy.gridfs.records.chunks import ChunkRange
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Store
@@ -58,16 +60,28 @@ class ContentCheck:
 async def validate(limits: Limits, info: FileInfo, head: bytes) -> None:
     """Call every validator. Raises `FileRefused` if one raises ValueError or returns False."""
     for validator in limits.validators:
-        name = getattr(validator, "__name__", None) or type(validator).__name__
-        reason, cause = f"{name} refuses this content", None
-        try:
-            if await _verdict(validator, info, head) is not False:
-                continue
-        except FileRefused:
-            raise
-        except ValueError as error:
-            reason, cause = str(error), error
-        raise FileRefused(reason, field=limits.field, limit=name, actual=reason) from cause
+        await _refuse_if(limits, validator, _verdict(validator, info, head))
+
+
+async def _refuse_if(limits: Limits, judge: object, verdict: Awaitable[object]) -> None:
+    """Raise `FileRefused` if a function of the caller's raises ValueError or returns False."""
+    name = getattr(judge, "__name__", None) or type(judge).__name__
+    reason, cause = f"{name} refuses this content", None
+    try:
+        if await verdict is not False:
+            return
+    except FileRefused:
+        raise
+    except ValueError as error:
+        reason, cause = str(error), error
+    raise FileRefused(reason, field=limits.field, limit=name, actual=reason) from cause
+
+
+async def inspect_content(store: Store, info: FileInfo, limits: Limits) -> None:
+    """Show the chunks of a file without a record to the inspector. Raises `FileRefused` if it refuses them."""
+    if limits.inspect is not None:
+        async with DownloadStream(Download(store, info.id, info=info)) as stream:
+            await _refuse_if(limits, limits.inspect, limits.inspect(info, stream))
 
 
 async def check_staged(staged: Staged, limits: Limits) -> None:
@@ -79,6 +93,7 @@ async def check_staged(staged: Staged, limits: Limits) -> None:
         await validate(limits, info, await _head(staged.store, info))
         if kind is not None and kind != info.content_type:
             staged.record["metadata"] = {**info.metadata, "content_type": kind}
+    await inspect_content(staged.store, staged.info, limits)
 
 
 async def check_stored(store: Store, info: FileInfo, limits: Limits) -> str | None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypedDict, Unpack
 
 import bson
+from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidDocument
 from bson.int64 import Int64
@@ -44,6 +45,7 @@ class UploadRequest:
     limits: Limits = NO_LIMITS
     guesses: Guesses | None = None  # if the caller gave no content type, which is then only the first of these
     keeps_metadata: bool = True  # whether a source that is a stored file brings its metadata
+    upload_id: ObjectId | None = None  # what marks the chunks of an upload with an `id`. None for a new one
 
     def keeping(self, metadata: Mapping[str, Any]) -> UploadRequest:
         """Return the request with the metadata of its source, unless the caller gave `metadata=`."""
@@ -269,18 +271,23 @@ def _check_encoding(encoding: object) -> None:
         raise BadOption(f"encoding {encoding!r} is not known: {error}") from None
 
 
+def checked_expiry(at: object) -> datetime:
+    """Return a time of expiry in UTC. Raises `BadOption` if it is not a datetime that BSON can store."""
+    if not isinstance(at, datetime):
+        raise BadOption(f"expires_at is a datetime, not {type_name(at)}")
+    try:
+        return utc_milliseconds(at)
+    except OverflowError:
+        raise BadOption(f"expires_at {at!r} is not a valid date in UTC") from None
+
+
 def _expiry(at: object, after: object) -> dict[str, Any]:
     if at is None and after is None:
         return {}
     if at is not None and after is not None:
         raise BadOption("expires_at and expires_after set the same thing: give only one of them")
     if at is not None:
-        if not isinstance(at, datetime):
-            raise BadOption(f"expires_at is a datetime, not {type_name(at)}")
-        try:
-            return {"expires_at": utc_milliseconds(at)}
-        except OverflowError:
-            raise BadOption(f"expires_at {at!r} is not a valid date in UTC") from None
+        return {"expires_at": checked_expiry(at)}
     if not isinstance(after, timedelta | int | float) or isinstance(after, bool):
         raise BadOption(f"expires_after is a timedelta or seconds, not {type_name(after)}")
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from pymongo.errors import PyMongoError
 
 from gridproxy.errors import CorruptFile, FileAlreadyStored, FileClosed, UploadInProgress
@@ -11,6 +13,7 @@ from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.loose_chunks import Loose, remove_loose_chunks, remove_own_chunks
 from gridproxy.gridfs.store.server_clock import server_now
 from gridproxy.gridfs.transactions.transaction_log import TransactionLog, transaction_log_of
+from gridproxy.runtime.events import Event, log_event
 from gridproxy.runtime.sessions import in_transaction
 from gridproxy.runtime.tasks import run_to_completion
 
@@ -75,9 +78,16 @@ async def publish_staged(staged: Staged, session: Session | None = None) -> File
         if not staged.chunk_ids and UPLOAD_ID in staged.record:
             # Chunks of another upload would be surplus chunks of this empty file.
             await check_id_is_free(staged.store, staged.id, session)
+    began = time.monotonic()
     await run_to_completion(_insert(staged, session, again), client=staged.store.client)
     staged.published = staged.published or not in_transaction(session)
+    log_stored(staged.store, staged.id, int(staged.record["length"]), began, session)
     return staged.info
+
+
+def log_stored(store: Store, id: object, size: int, since: float, session: Session | None = None) -> None:
+    """Log a new file of `size` bytes. In a transaction it may still be rolled back."""
+    log_event(Event.STORED, store, id, size=size, since=since, transaction=in_transaction(session) or None)
 
 
 async def _insert(staged: Staged, session: Session | None, again: bool) -> None:

@@ -9,20 +9,43 @@ from typing import Any
 
 from bson import ObjectId
 
-from gridproxy.errors import FileAlreadyStored, OutcomeUnknown, UniqueIndexViolation, UploadInProgress
+from gridproxy.errors import (
+    BadId,
+    BadOption,
+    BadSource,
+    FileAlreadyStored,
+    FileRefused,
+    OutcomeUnknown,
+    UniqueIndexViolation,
+    UploadInProgress,
+)
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.runtime.capabilities import Feature
+from gridproxy.runtime.events import INFO, WARNING, Event, log_event
 from gridproxy.runtime.tasks import clean_up, run_to_completion
 
 from .commit import Verify, insert_record, insert_small_files, withdraw_record
 from .shared_inserts import insert_with_others
 
+# Errors that refuse the file. After all others an upload has failed.
+_REFUSALS = (BadId, BadOption, BadSource, FileAlreadyStored, FileRefused, UniqueIndexViolation, UploadInProgress)
+
 
 class UndoLog:
     """The chunks and the record of one new file that were sent so far."""
 
-    def __init__(self, store: Store, id: object, session: Session | None, *, shared_id: bool, known_id: bool) -> None:
-        self.upload_id: ObjectId | None = ObjectId() if shared_id else None  # see `file_info.UPLOAD_ID`
+    def __init__(
+        self,
+        store: Store,
+        id: object,
+        session: Session | None,
+        *,
+        shared_id: bool,
+        known_id: bool,
+        upload_id: ObjectId | None = None,
+    ) -> None:
+        # See `file_info.UPLOAD_ID`.
+        self.upload_id: ObjectId | None = (upload_id or ObjectId()) if shared_id else None
         self._known_id = known_id
         self.store = store
         self.id = id
@@ -30,6 +53,7 @@ class UndoLog:
         self._chunk_ids = bytearray()  # 12 bytes for each chunk, so that memory stays small for large files
         self._record: Record | None = None
         self._outcome_unknown = False
+        self._is_over = False  # whether the end was logged
 
     @property
     def chunk_ids(self) -> bytes:
@@ -73,20 +97,47 @@ class UndoLog:
         """Forget the record, because its transaction was aborted."""
         self._record = None
 
-    async def rollback(self, cause: BaseException | None, in_flight: Collection[asyncio.Future[Any]] = ()) -> None:
+    async def rollback(
+        self,
+        cause: BaseException | None,
+        in_flight: Collection[asyncio.Future[Any]] = (),
+        *,
+        size: int,
+        since: float,
+    ) -> None:
         """Remove what was sent, after the inserts that are `in_flight` have ended.
 
         Nothing is removed if the outcome of the record's insert is unknown. A failure of the clean-up is noted on
-        `cause`, or raised without a cause.
+        `cause`, or raised without a cause. The end is logged, with the bytes and the begin of the upload.
         """
-        if not self._chunk_ids and self._record is None:
-            return
+        complete = not self._chunk_ids and self._record is None
         left = f"chunks under files_id {self.id!r} may be left in {self.store!r} until collect_garbage() runs."
         try:
-            await clean_up(self._remove(in_flight), cause, left)
+            if not complete:
+                complete = await clean_up(self._remove(in_flight), cause, left)
         finally:
             for insert in in_flight:
                 insert.cancel()  # it has ended, unless the clean-up was given up
+            if not self._is_over:  # a transaction rolls back again what has failed in it
+                self._is_over = True
+                self.log_end(cause, complete=complete, size=size, since=since)
+
+    def log_end(self, cause: BaseException | None, *, complete: bool, size: int, since: float) -> None:
+        """Log why there is no file, and whether everything of it was removed."""
+        event = Event.REFUSED if isinstance(cause, _REFUSALS) else Event.ROLLED_BACK
+        if self._outcome_unknown:
+            event, complete = Event.OUTCOME_UNKNOWN, False
+        log_event(
+            event,
+            self.store,
+            self.id,
+            size=size,
+            since=since,
+            level=INFO if complete else WARNING,
+            error=None if cause is None else type(cause).__name__,
+            field=cause.field if isinstance(cause, FileRefused) else None,
+            complete=complete,
+        )
 
     async def _remove(self, in_flight: Collection[asyncio.Future[Any]]) -> None:
         if in_flight:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import sys
 import time
 import warnings
 from collections import deque
@@ -26,14 +27,16 @@ from gridproxy.gridfs.records.file_info import UPLOAD_ID, FileInfo
 from gridproxy.gridfs.store.collections import Record, Session, Store
 from gridproxy.gridfs.store.indexes import ensure_indexes
 from gridproxy.gridfs.transactions.transaction_log import transaction_log_of
+from gridproxy.runtime.events import INFO, logger
 from gridproxy.runtime.progress import Progress, report
+from gridproxy.runtime.tracing import API, UNTRACED, UPLOAD, TransferSpan, active, traced
 
 from .batch_sender import BatchSender
 from .commit import check_id_is_free
-from .content_check import ContentCheck, check_staged
+from .content_check import ContentCheck, check_staged, inspect_content
 from .options import UploadRequest, check_record, upload_request
 from .sources import Data, Source, as_bytes, open_source
-from .staging import Staged, publish_staged
+from .staging import Staged, log_stored, publish_staged
 
 # Bytes that may be written without awaiting before `write` refuses.
 UNAWAITED_BYTES = 64 * 1024 * 1024
@@ -73,6 +76,8 @@ class Upload:
         self.id: object = ObjectId() if request.id is None else request.id
         self.chunk_size: int = request.chunk_size or store.chunk_size
         self.length: int = 0
+        self.began: float = time.monotonic()
+        self.span: TransferSpan | None = None  # of an upload that is written piece by piece
         self._progress = progress
         self._total = total  # the expected number of bytes, None if it is unknown
         self._reported = -1
@@ -81,7 +86,13 @@ class Upload:
         self._content_check = None if request.limits == NO_LIMITS else ContentCheck(request.limits)
         shared_id = request.id is not None
         self._sender = BatchSender(
-            store, self.id, self.session, shared_id=shared_id, known_id=shared_id or known_id, majority=staging
+            store,
+            self.id,
+            self.session,
+            shared_id=shared_id,
+            known_id=shared_id or known_id,
+            majority=staging,
+            upload_id=request.upload_id,
         )
         self._tx_log = None if staging or self.session is None else transaction_log_of(self.session)
         self._typing_head = bytearray()
@@ -208,6 +219,8 @@ class Upload:
         record = await self._end(self._publish)
         self.state = State.STORED
         self.info = FileInfo.from_record(record)
+        if logger.isEnabledFor(INFO):
+            log_stored(self.store, self.id, self.length, self.began, self.session)
         return self.info
 
     async def stage(self) -> Staged:
@@ -253,12 +266,15 @@ class Upload:
     def _is_small(self) -> bool:
         # An empty file is only a record. A single insert can tell a repetition from another upload's record.
         small = not self._sender.begun and not self._ready and 0 < self.length <= BATCH_BYTES
-        return small and self.session is None
+        return small and self.session is None and self.request.limits.inspect is None
 
     async def _send_rest(self) -> Record:
         self._batch_rest()
         await self.flow()
         await self._sender.drain()
+        if self.request.limits.inspect is not None:
+            info = FileInfo.from_record(self._finished_record())
+            await inspect_content(self.store, info, self.request.limits)
         return self._finished_record()
 
     def _batch_rest(self) -> None:
@@ -295,13 +311,17 @@ class Upload:
             await self._rollback(cause)
         elif self.state is not State.CLOSING:
             self._sender.undo_log.abandon_record()
-            await self._sender.rollback(cause)
+            await self._sender.rollback(cause, size=self.length, since=self.began)
 
     async def _rollback(self, cause: BaseException | None) -> None:
         self.state = State.ABORTED
         self._batch, self._splitter = [], Splitter(self.chunk_size)
         self._ready.clear()
-        await self._sender.rollback(cause)
+        await self._sender.rollback(cause, size=self.length, since=self.began)
+
+    def log_failure(self, error: BaseException) -> None:
+        """Log that this upload could not start."""
+        self._sender.undo_log.log_end(error, complete=True, size=self.length, since=self.began)
 
 
 class Written(int):
@@ -321,7 +341,8 @@ class Written(int):
         return written
 
     def __await__(self) -> Generator[Any, None, int]:
-        yield from self._upload.flow().__await__()
+        with active(self._upload.span):
+            yield from self._upload.flow().__await__()
         return int(self)
 
 
@@ -335,7 +356,12 @@ async def upload_source(
 ) -> FileInfo:
     """Store all of `source`. After an error nothing is left, except perhaps after `OutcomeUnknown`."""
     if not isinstance(source, Staged):
-        return await (await _receive(store, source, request, session, progress)).finish()
+        with traced(UPLOAD, store) if API in sys.modules else UNTRACED as span:
+            upload = await _receive(store, source, request, session, progress)
+            info = await upload.finish()
+            if span is not None:
+                span.describe(size=upload.length, id=upload.id)
+            return info
     if not source.store.same_as(store):
         raise BadOption(f"{source!r} cannot become a file of {store!r}")
     if request != upload_request(encoding=request.encoding, limits=request.limits):
@@ -349,7 +375,12 @@ async def stage_source(
     store: Store, source: object, request: UploadRequest, *, progress: Progress | None = None
 ) -> Staged:
     """Store the chunks of all of `source` without a record."""
-    return await (await _receive(store, source, request, None, progress, staging=True)).stage()
+    with traced(UPLOAD, store) as span:
+        upload = await _receive(store, source, request, None, progress, staging=True)
+        staged = await upload.stage()
+        if span is not None:
+            span.describe(size=upload.length, id=upload.id)
+        return staged
 
 
 async def _receive(

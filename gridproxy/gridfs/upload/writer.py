@@ -10,6 +10,7 @@ from gridproxy.errors import FileClosed
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
 from gridproxy.runtime.progress import Progress
+from gridproxy.runtime.tracing import UPLOAD, active, start_span
 
 from .options import UploadRequest
 from .sources import Data
@@ -72,7 +73,14 @@ class Writer:
             BadId, BadMetadata, BadOption: BSON cannot store a value, or the record is too large.
         """
         if self.upload.state is State.NEW:
-            await self.upload.start()
+            self.upload.span = start_span(UPLOAD, self.upload.store, self.upload.id)
+            try:
+                with active(self.upload.span):
+                    await self.upload.start()
+            except BaseException as error:
+                self._end_span(error)
+                self.upload.log_failure(error)
+                raise
         return self
 
     def __await__(self) -> Generator[object, None, Writer]:
@@ -176,7 +184,20 @@ class Writer:
     async def _close(self) -> FileInfo:
         if self.upload.info is not None:
             return self.upload.info
-        return await self._open_upload().finish()
+        upload = self._open_upload()
+        try:
+            with active(upload.span):
+                info = await upload.finish()
+        except BaseException as error:
+            if self.finished:
+                self._end_span(error)
+            raise
+        self._end_span()
+        return info
+
+    def _end_span(self, error: BaseException | None = None) -> None:
+        if self.upload.span is not None:
+            self.upload.span.end(error, size=self.upload.length)
 
     async def abort(self, cause: BaseException | None = None) -> None:
         """Remove what was sent. After `close()` or an earlier `abort()` this has no effect.
@@ -187,7 +208,12 @@ class Writer:
         Raises:
             FileClosed: The file is being closed.
         """
-        await self.upload.abort(cause)
+        try:
+            with active(self.upload.span):
+                await self.upload.abort(cause)
+        finally:
+            if self.finished:
+                self._end_span(cause)
 
 
 class _Closing(Coroutine[Any, Any, FileInfo]):
