@@ -76,6 +76,7 @@ def _convert(app: Any, what: str, name: str, thing: object, options: object, lin
     for prose, indent, language, code in zip(parts[::4], *([*parts[n::4], ""] for n in (1, 2, 3)), strict=True):
         linked = re.sub(r"\[([^\]]+)\]\((https?://[^)]+)\)", r"`\1 <\2>`__", prose)
         escaped = re.sub(r"(?<=/)\*(?!`)", r"\\*", linked)  # `image/*` without backticks
+        escaped = re.sub(r"(?:^ *\|.*\n?)+", _table, escaped, flags=re.MULTILINE)
         converted += re.sub(r"(?<![`\w>])`([^`<]+)`(?![`_])", _code, escaped)
         if code:
             indented = re.sub(r"^(?=.)", "    ", code, flags=re.MULTILINE)
@@ -85,6 +86,12 @@ def _convert(app: Any, what: str, name: str, thing: object, options: object, lin
 
 def _code(found: re.Match[str]) -> str:
     return found[0] if re.fullmatch(r"[A-Za-z_][\w.]*", found[1]) else f"``{found[1]}``"
+
+
+def _table(found: re.Match[str]) -> str:
+    rows = [row.strip().strip("|").split(" | ") for row in found[0].splitlines() if not re.fullmatch(r"[ |:-]+", row)]
+    cells = (f"   {'  -' if n else '* -'} {cell.strip()}\n" for row in rows for n, cell in enumerate(row))
+    return "\n.. list-table::\n   :header-rows: 1\n\n" + "".join(cells) + "\n"
 
 
 def _docstring_of_constant(name: str) -> list[str]:
