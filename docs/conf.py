@@ -52,14 +52,17 @@ _PROJECTS = {
 intersphinx_mapping = {name: (url, str(_DOCS / "inventories" / f"{name}.txt")) for name, url in _PROJECTS.items()}
 
 _REPOSITORY = "https://github.com/gridproxy/gridproxy/blob/main"
-# Pages that other branches add. Until a page is here, a link to it is text, and the index leaves it out.
-_PENDING = ["moving", "serving", "resumable", "sync", "django", "running", "reference/sync", "reference/tus"]
+# Pages and modules that other branches add. Until they are here, a link to them is text, and the index leaves them out.
+_MODULES = {"reference/sync": "gridproxy/sync", "reference/tus": "gridproxy/adapters/tus"}
+_PENDING = [name for name in ("resumable", "sync", "django") if not (_DOCS / f"{name}.md").is_file()]
+_PENDING += [name for name, module in _MODULES.items() if not (_ROOT / module / "__init__.py").is_file()]
+exclude_patterns = [f"{name}.md" for name in _PENDING]
 
 
 def _read(app: Any, page: str, source: list[str]) -> None:
     """Make links to files outside of `docs/` lead to the repository."""
     text = re.sub(r"(?<!!)\[([^\]]*)\]\(\.\./([^)]*)\)", rf"[\1]({_REPOSITORY}/\2)", source[0])
-    for missing in [name for name in _PENDING if not (_DOCS / f"{name}.md").is_file()]:
+    for missing in _PENDING:
         text = re.sub(rf"\[([^\]]*)\]\({missing}\.md[^)]*\)", r"\1", text)
         if page.endswith("index"):
             entry = missing.removeprefix(page.removesuffix("index"))

@@ -32,7 +32,7 @@ GUIDES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT /
 PAGES = {"README.md": README, **GUIDES}
 RAW = "https://raw.githubusercontent.com/gridproxy/gridproxy/main/"
 # Pages of other branches. Remove this line when they are merged, and `_PENDING` in docs/conf.py.
-PENDING = {f"{name}.md" for name in ("moving", "serving", "resumable", "sync", "django", "running")}
+PENDING = {f"{name}.md" for name in ("resumable", "sync", "django")}
 # The gallery is a folder, and has a test of its own: tests/web/test_gallery.py.
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 ARGUMENTS = {"marmot.py": ["24"]}  # megabytes
