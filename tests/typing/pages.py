@@ -38,7 +38,7 @@ def modules() -> dict[str, str]:
         if blocks and page.name not in UNTYPED:
             body = textwrap.indent("\n".join(blocks), "    ")
             settings = _GUIDE + (_UNANNOTATED if page.name in _SHORT else "")
-            found[page.stem.replace("-", "_")] = f"{settings}async def page() -> None:\n{body}"
+            found[page.stem.replace("-", "_") + "_page"] = f"{settings}async def page() -> None:\n{body}"
     return found
 
 
