@@ -53,8 +53,8 @@ intersphinx_mapping = {name: (url, str(_DOCS / "inventories" / f"{name}.txt")) f
 
 _REPOSITORY = "https://github.com/gridproxy/gridproxy/blob/main"
 # Pages and modules that other branches add. Until they are here, a link to them is text, and the index leaves them out.
-_MODULES = {"reference/sync": "gridproxy/sync", "reference/tus": "gridproxy/adapters/tus"}
-_PENDING = [name for name in ("resumable", "sync", "django") if not (_DOCS / f"{name}.md").is_file()]
+_MODULES = {"reference/tus": "gridproxy/adapters/tus"}
+_PENDING = [name for name in ("resumable", "gallery") if not (_DOCS / f"{name}.md").is_file()]
 _PENDING += [name for name, module in _MODULES.items() if not (_ROOT / module / "__init__.py").is_file()]
 exclude_patterns = [f"{name}.md" for name in _PENDING]
 

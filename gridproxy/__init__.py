@@ -41,6 +41,7 @@ __all__ = [
     "DocumentMissing",
     "DownloadStream",
     "DuplicateKey",
+    "EventLoopRunning",
     "FileAlreadyStored",
     "FileClosed",
     "FileInfo",

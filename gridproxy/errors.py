@@ -31,6 +31,7 @@ Each class derives from `GridProxyError` and from the class that users already c
     ├── TransactionsUnsupported  pymongo.errors.OperationFailure    the server has no transactions
     ├── NotConnected             RuntimeError                       no database is connected
     ├── AsyncioRequired          RuntimeError                       trio, or no event loop, runs the call
+    ├── EventLoopRunning         RuntimeError                       a blocking call in the thread of an event loop
     ├── ValidationError          ValueError                         a document's field refuses a value
     ├── StaleDocument            RuntimeError                       another client changed the file field first
     ├── DocumentMissing          LookupError                        no document matches
@@ -60,6 +61,7 @@ __all__ = [
     "CorruptFile",
     "DocumentMissing",
     "DuplicateKey",
+    "EventLoopRunning",
     "FileAlreadyStored",
     "FileClosed",
     "FileMissing",
@@ -411,6 +413,24 @@ class AsyncioRequired(GridProxyError, RuntimeError):
         super().__init__(
             "gridproxy needs asyncio, because pymongo's AsyncMongoClient does, and no asyncio event loop is running "
             "here: start the program with asyncio.run() or anyio.run(backend='asyncio') instead of trio"
+        )
+
+
+class EventLoopRunning(GridProxyError, RuntimeError):
+    """A call of `gridproxy.sync` would block the event loop that runs in its thread.
+
+    Await the same call of `gridproxy.Bucket` or `gridproxy.AsyncGridFile` there, or make it in another thread. In a
+    notebook's cell blocking calls are allowed.
+
+    Attributes:
+        name: The asynchronous call, such as `Bucket.read`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name: str = name
+        super().__init__(
+            f"this call of gridproxy.sync would block the event loop that runs in this thread: use {name}() of "
+            f"gridproxy, which is asynchronous, or make the call in a thread (asyncio.to_thread)"
         )
 
 

@@ -21,7 +21,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.util._once import Once
 from PIL import Image
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, MongoClient
 
 import gridproxy
 
@@ -29,10 +29,12 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The pages of `docs/`. A block in ```python runs, one in ```py is only shown.
 GUIDES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+# Their blocks do not await, and each page runs as one script.
+SCRIPTS = ["django.md", "sync.md"]
 PAGES = {"README.md": README, **GUIDES}
 RAW = "https://raw.githubusercontent.com/gridproxy/gridproxy/main/"
 # Pages of other branches. Remove this line when they are merged, and `_PENDING` in docs/conf.py.
-PENDING = {f"{name}.md" for name in ("resumable", "sync", "django")}
+PENDING = {f"{name}.md" for name in ("resumable", "gallery")}
 # The gallery is a folder, and has a test of its own: tests/web/test_gallery.py.
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 ARGUMENTS = {"marmot.py": ["24"]}  # megabytes
@@ -123,7 +125,7 @@ def own_observers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logger.setLevel(level)
 
 
-@pytest.mark.parametrize("page", GUIDES)
+@pytest.mark.parametrize("page", sorted(GUIDES.keys() - set(SCRIPTS)))
 @pytest.mark.usefixtures("pictures", "own_observers")
 async def test_every_code_block_of_a_guide_runs_in_the_order_of_the_page(
     page: str, mongodb_uri: str, client: AsyncMongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
@@ -133,6 +135,26 @@ async def test_every_code_block_of_a_guide_runs_in_the_order_of_the_page(
         await run_blocks(python_blocks(page), {})
     finally:
         await client.drop_database("zoo")
+
+
+@pytest.mark.parametrize("page", SCRIPTS)
+def test_a_guide_without_await_is_a_script(page: str, mongodb_uri: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", GUIDES[page], re.DOTALL | re.MULTILINE)
+    script = tmp_path / "script.py"
+    script.write_text("\n".join(blocks), encoding="utf-8")
+    try:
+        run = subprocess.run(
+            [sys.executable, str(script)],
+            env={**os.environ, "MONGODB_URI": mongodb_uri, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        with MongoClient[dict[str, Any]](mongodb_uri) as client:
+            client.drop_database("zoo")
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("page", PAGES)

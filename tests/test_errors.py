@@ -59,6 +59,7 @@ RAISED: list[GridProxyError] = [
     errors.StaleDocument("<Animal>", "photo"),
     errors.DocumentMissing("none"),
     errors.MultipleDocumentsFound("two"),
+    errors.EventLoopRunning("Bucket.read"),
 ]
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import gridproxy
-from gridproxy import AsyncGridFile, Bucket
+from gridproxy import AsyncGridFile, Bucket, sync
+from gridproxy.adapters.django import GridFSStorage
 from gridproxy.adapters.starlette import FilesApp, SignedLinks
 
 PACKAGE = Path(gridproxy.__file__).parent
@@ -24,7 +25,9 @@ EXTRAS = [
     "aiohttp",
     "attrs",
     "beanie",
+    "celery",
     "click",
+    "django",
     "fsspec",
     "httpx",
     "numpy",
@@ -40,12 +43,13 @@ EXTRAS = [
 NAMES = """
 AssignableFile
 AsyncGridFile AsyncioRequired BadFilename BadId BadManifest BadMetadata BadOption BadSource Bucket BufferFull
-CommitUnknown ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey FileAlreadyStored FileClosed
-FileInfo FileMissing FileOptions FileRefused FileVanished Finding GarbageReport GridProxyError ImageOptions
-IndexesNotAllowed InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected OutcomeUnknown PictureRefused
-Reader Staged StaleDocument Tally TooLarge Transaction TransactionsUnsupported TransferReport
-UnacknowledgedWriteConcern UniqueIndexViolation UnmovedFile UploadInProgress ValidationError Writer connect disconnect
-export_files import_files prefetch rewrite_references transaction transfer using with_transaction wrap_field
+CommitUnknown ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey EventLoopRunning
+FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused FileVanished Finding GarbageReport
+GridProxyError ImageOptions IndexesNotAllowed InfoNotLoaded MultipleDocumentsFound NestedTransaction NotConnected
+OutcomeUnknown PictureRefused Reader Staged StaleDocument Tally TooLarge Transaction TransactionsUnsupported
+TransferReport UnacknowledgedWriteConcern UniqueIndexViolation UnmovedFile UploadInProgress ValidationError Writer
+connect disconnect export_files import_files prefetch rewrite_references transaction transfer using with_transaction
+wrap_field
 """
 
 # Each public member with its parameters, `=` where one has a default, `*` before those that go by keyword only.
@@ -160,6 +164,20 @@ url (prefix, file=, *, expires_in, method=, filename=, disposition=, max_size=, 
 """
 
 
+# The other names of gridproxy.sync. Its Bucket and GridFile are compared with those above in tests/sync.
+CLIENT = """
+__init__ (uri, **driver_options)
+asynchronous ()
+bucket (database, name=, *, chunk_size=, checksum=, write_concern=, read_concern=, read_preference=, indexes=)
+close ()
+transaction ()
+"""
+
+STORAGE = """
+__init__ (*, uri, database, bucket=, base_url=, links=, expires_in=, allow_overwrite=, client_options=, bucket_options=)
+"""
+
+
 def parameters(function: Callable[..., object]) -> str:
     """Enough to see that a call which worked yesterday works today."""
     shown = []
@@ -189,10 +207,21 @@ def test_all_names_what_is_public_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "frozen"), [(AsyncGridFile, FILE), (Bucket, BUCKET), (FilesApp, FILES_APP), (SignedLinks, SIGNED_LINKS)]
+    ("kind", "frozen"),
+    [
+        (AsyncGridFile, FILE),
+        (Bucket, BUCKET),
+        (FilesApp, FILES_APP),
+        (SignedLinks, SIGNED_LINKS),
+        (sync.Client, CLIENT),
+    ],
 )
 def test_the_signatures_are_what_they_were(kind: type, frozen: str) -> None:
     assert list(public_members(kind)) == frozen.strip().splitlines()
+
+
+def test_the_options_of_the_storage_for_django_are_what_they_were() -> None:
+    assert next(iter(public_members(GridFSStorage))) == STORAGE.strip()
 
 
 def test_the_signatures_of_the_functions_that_move_files_are_what_they_were() -> None:
@@ -225,7 +254,7 @@ def test_the_facade_has_no_logic() -> None:
 
 
 def test_importing_the_package_imports_no_extra_and_no_server() -> None:
-    code = "import gridproxy, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    code = "import gridproxy.sync, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "pymongo" in loaded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import io
 import re
 import zlib
 from collections.abc import Iterator
@@ -15,15 +16,20 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from pymongo import AsyncMongoClient
+from django.core.files import File
+from pymongo import AsyncMongoClient, MongoClient
 
 import gridproxy
+import gridproxy.sync
+from gridproxy.adapters.django import GridFSStorage
 
+from .adapters.django import conftest as _settings  # noqa: F401  # configures Django
 from .site import build
 
 MODULES = [
     "gridproxy",
     "gridproxy.adapters.beanie",
+    "gridproxy.adapters.django",
     "gridproxy.adapters.document",
     "gridproxy.adapters.fsspec",
     "gridproxy.adapters.odmantic",
@@ -33,8 +39,13 @@ MODULES = [
     "gridproxy.errors",
     "gridproxy.fields",
     "gridproxy.http",
+    "gridproxy.sync",
     "gridproxy.testing",
 ]
+
+
+# Their examples block.
+BLOCKING = ("gridproxy.adapters.django", "gridproxy.sync")
 
 
 class Page(HTMLParser):
@@ -137,6 +148,8 @@ async def test_every_example_runs(client: AsyncMongoClient[dict[str, Any]], conn
     }
     ran = []
     for number, (place, block) in enumerate(examples()):
+        if place.startswith(BLOCKING):
+            continue
         # Each example has a stored file, a bucket and the record of a file in it.
         names["client"], names["file"] = client, gridproxy.AsyncGridFile()
         await names["file"].put(b"a marmot and another", filename="marmots.txt")
@@ -149,3 +162,27 @@ async def test_every_example_runs(client: AsyncMongoClient[dict[str, Any]], conn
     await client.drop_database("zoo")
     assert "gridproxy.Bucket" in ran
     assert "gridproxy.embedded" in ran
+
+
+def test_every_example_of_blocking_code_runs(mongodb_uri: str) -> None:
+    ran = []
+    with gridproxy.sync.Client(mongodb_uri) as client:
+        for number, (place, block) in enumerate(examples()):
+            if not place.startswith(BLOCKING):
+                continue
+            bucket = client.bucket("zoo", f"blocking{number}")
+            info = bucket.upload(b"some content", filename="notes.txt", metadata={"owner": 7})
+            file = bucket.file(None)
+            file.put(b"a marmot and another", filename="marmots.txt")
+            names = {**vars(gridproxy.sync), "uri": mongodb_uri, "bucket": bucket, "info": info, "file": file}
+            if "django" in place:
+                names |= {"GridFSStorage": GridFSStorage, "io": io, "File": File}
+                names["storage"] = GridFSStorage(uri=mongodb_uri, database="zoo", bucket=bucket.name)
+            # An example closes its client.
+            names["client"] = gridproxy.sync.Client(mongodb_uri) if place.endswith("Client.close") else client
+            exec(compile(block, place, "exec"), names)
+            ran.append(place)
+    with MongoClient[dict[str, Any]](mongodb_uri) as driver:
+        driver.drop_database("zoo")
+    assert "gridproxy.sync.Bucket.upload" in ran
+    assert "gridproxy.sync.Writer" in ran

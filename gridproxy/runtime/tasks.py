@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
+import itertools
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -241,6 +243,38 @@ async def in_thread(work: Callable[[], T], *, abandon: bool = False) -> T:
     if abandon:
         return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
     return await run_to_completion(anyio.to_thread.run_sync(work))
+
+
+class CallerThread(Protocol):
+    """A thread that waits for an operation of `gridproxy.sync` and runs what the operation needs of it."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` in that thread, and raise its error here."""
+
+
+caller_thread: contextvars.ContextVar[CallerThread | None] = contextvars.ContextVar(
+    "gridproxy_caller_thread", default=None
+)
+
+
+async def in_callers_thread(work: Callable[[], T]) -> T:
+    """Run code of the caller's that may block: in the thread that waits for this operation, else in a worker thread.
+
+    A generator may use what belongs to one thread, such as a cursor of sqlite3. A cancellation waits as in `in_thread`.
+    """
+    caller = caller_thread.get()
+    return await (in_thread(work) if caller is None else run_to_completion(caller.run(work)))
+
+
+async def each_in_callers_thread(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield the items of the caller's iterable. If a thread waits for this operation, it is iterated there."""
+    if caller_thread.get() is None:
+        for item in items:
+            yield item
+        return
+    iterator = await in_callers_thread(functools.partial(iter, items))
+    while found := await in_callers_thread(lambda: list(itertools.islice(iterator, 1))):
+        yield found[0]
 
 
 async def in_daemon_thread(work: Callable[[], T]) -> T:

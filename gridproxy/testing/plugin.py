@@ -26,10 +26,11 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.database import Database
 
+from gridproxy import sync
 from gridproxy.bucket import Bucket
 from gridproxy.embedded import server_uri
 
-__all__ = ["gridfs_bucket", "gridfs_database", "gridfs_server", "gridfs_sync_database"]
+__all__ = ["gridfs_bucket", "gridfs_database", "gridfs_server", "gridfs_sync_bucket", "gridfs_sync_database"]
 
 _LOOP_SCOPES = ("function", "class", "module", "package", "session")
 
@@ -68,6 +69,13 @@ def gridfs_sync_database(gridfs_server: str) -> Iterator[Database[dict[str, Any]
         database = client[_new_name()]
         yield database
         client.drop_database(database.name)
+
+
+@pytest.fixture
+def gridfs_sync_bucket(gridfs_server: str, gridfs_sync_database: Database[dict[str, Any]]) -> Iterator[sync.Bucket]:
+    """Return an empty `gridproxy.sync.Bucket` in that database."""
+    with sync.Client(gridfs_server) as client:
+        yield client.bucket(gridfs_sync_database.name)
 
 
 def _new_name() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -109,8 +110,11 @@ def measure_import(rounds: int, say: Callable[[str], None]) -> Row:
     """Return the processor time of `import gridproxy` after pymongo, its bucket and anyio are imported."""
     label = "import gridproxy on top of pymongo: CPU"
     row = Row("import", label, SERVER, None, "ms", OURS, goal_of("import", SERVER, None))
-    for turn in range(3 * rounds):
-        say(f"import, {turn + 1} of {3 * rounds}")
-        done = subprocess.run([sys.executable, "-c", _IMPORT], stdout=subprocess.PIPE, check=True)
-        row.values.setdefault(OURS, []).append(1000 * float(done.stdout))
+    # An installed package is compiled.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    for turn in range(3 * rounds + 1):
+        say(f"import, {turn} of {3 * rounds}")
+        done = subprocess.run([sys.executable, "-c", _IMPORT], env=environment, stdout=subprocess.PIPE, check=True)
+        if turn:  # the first import compiles
+            row.values.setdefault(OURS, []).append(1000 * float(done.stdout))
     return row

@@ -47,6 +47,14 @@ def test_the_benchmark_of_pictures_runs() -> None:
     assert done.stderr == ""
 
 
+def test_the_benchmark_of_blocking_calls_runs(mongodb_uri: str) -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.sync", "--rounds", "1", "--megabytes", "1", "--repeat", "2"]
+    environment = {**os.environ, "MONGODB_URI": mongodb_uri}
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(re.findall(r" ms +\d+\.\d\d +\d+\.\d\d$", done.stdout, re.MULTILINE)) == 11
+
+
 def test_an_unknown_work_is_refused_with_the_list_of_those_there_are() -> None:
     command = [sys.executable, "-m", "tests.benchmarks", "--only", "flying"]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)

@@ -65,6 +65,19 @@ async def test_dates_and_chunk_ids_are_the_servers(skewed: Bucket, small_batches
     assert all(is_now(id.generation_time) for id in ids)
 
 
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the system cannot change the time zone of a process")
+@pytest.mark.parametrize("zone", ["XXX6", "XXX-9"])
+async def test_the_time_zone_of_the_machine_does_not_matter(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", zone)
+        time.tzset()
+        info = await bucket.upload(b"a marmot")
+    time.tzset()
+    assert is_now(info.upload_date)
+
+
 @EVERY_SKEW
 async def test_a_running_upload_and_a_new_file_are_too_young_for_the_collector(
     skewed: Bucket, database: Database

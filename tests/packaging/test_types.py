@@ -17,8 +17,16 @@ from .interpreters import new_environment
 # fsspec says nothing about types (it has no py.typed), so pyright does not know these classes' bases. All that the
 # classes themselves define has types.
 _FOREIGN_BASES = {
-    f"gridproxy.adapters.fsspec.{name}"
-    for name in ("async_file.AsyncGridFSFile", "cache.ChunkCache", "file.GridFSFile", "filesystem.GridFSFileSystem")
+    f"gridproxy.adapters.{name}"
+    for name in (
+        "django.files.GridFSFile",
+        "django.storage.GridFSStorage",
+        "django.views.GridFSView",
+        "fsspec.async_file.AsyncGridFSFile",
+        "fsspec.cache.ChunkCache",
+        "fsspec.file.GridFSFile",
+        "fsspec.filesystem.GridFSFileSystem",
+    )
 }
 _OF_BASES = {"Type of base class unknown", "Type of metaclass unknown"}
 

@@ -17,7 +17,7 @@ from pymongo import MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.database import Database
 
-from gridproxy import Bucket
+from gridproxy import Bucket, sync
 
 pytest_plugins = ["gridproxy.testing.plugin"]
 
@@ -52,8 +52,11 @@ async def test_each_test_has_an_empty_bucket_in_its_loop(
 
 
 def test_a_test_that_does_not_await_has_a_database(
-    used: list[str], gridfs_sync_database: Database[dict[str, Any]]
+    used: list[str], gridfs_sync_bucket: sync.Bucket, gridfs_sync_database: Database[dict[str, Any]]
 ) -> None:
+    assert list(gridfs_sync_bucket.find()) == []
+    gridfs_sync_bucket.upload(b"a marmot")
+    assert gridfs_sync_database["fs.files"].count_documents({}) == 1
     gridfs_sync_database["animals"].insert_one({"name": "marmot"})
     assert gridfs_sync_database["animals"].count_documents({}) == 1
     used.append(gridfs_sync_database.name)

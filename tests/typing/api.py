@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import zipfile
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +16,7 @@ from anyio.abc import ByteReceiveStream
 from beanie import Document as BeanieDocument
 from beanie import PydanticObjectId
 from bson import ObjectId
+from PIL import Image
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
@@ -36,6 +40,7 @@ from gridproxy import (
     Tally,
     Transaction,
     Writer,
+    sync,
     wrap_field,
 )
 from gridproxy.adapters.beanie import FileDocument
@@ -314,6 +319,42 @@ async def inspected(bucket: Bucket) -> None:
     assert_type(await bucket.prune("a", keep=3), int)
     assert_type(await bucket.set_expiry(7, None), FileInfo)
     assert_type([info async for info in bucket.revisions("a")], list[FileInfo])
+
+
+def blocking(uri: str, content: Image.Image) -> None:
+    with sync.Client(uri, timeoutMS=5000) as client:
+        bucket = client.bucket("zoo", "uploads", chunk_size=1024)
+        assert_type(bucket, sync.Bucket)
+        info = bucket.upload(b"data", filename="a.txt", expires_after=60, metadata={"owner": 7})
+        assert_type(info, FileInfo)
+        assert_type(bucket.read(info.id, 0, 4), bytes)
+        assert_type(bucket.read_many([info.id]), dict[object, bytes])
+        assert_type(bucket.stage(b"data"), Staged)
+        assert_type(bucket.by_name("a.txt"), sync.GridFile)
+        assert_type(next(bucket.find({"metadata.owner": 7})), FileInfo)
+        assert_type(next(bucket.check()), Finding)
+        assert_type(bucket.collect_garbage(), GarbageReport)
+        with bucket.stream(info.id) as stream:
+            assert_type(stream, sync.DownloadStream)
+            assert_type(next(stream), bytes)
+        with bucket.open(info.id) as reader, io.TextIOWrapper(reader) as text:
+            assert_type(reader, sync.Reader)
+            assert_type(reader.read(), bytes)
+            assert_type(list(csv.reader(text)), list[list[str]])
+        with bucket.create(filename="a.zip") as writer, zipfile.ZipFile(writer, "w"):
+            assert_type(writer, sync.Writer)
+            content.save(writer, "PNG")
+        assert_type(writer.info, FileInfo | None)
+        file = bucket.file(info.id)
+        assert_type(file.put(b"data", content_type="text/plain", owner=7), FileInfo)
+        assert_type(file.copy(filename="b.txt"), sync.GridFile)
+        assert_type(file.read(4), bytes)
+        assert_type(file.write("text"), int)
+        with file.new_file(filename="a.txt") as same:
+            assert_type(same, sync.GridFile)
+        with client.transaction() as tx:
+            assert_type(tx, Transaction)
+            bucket.upload(file, session=tx.session)
 
 
 async def trials(harness: FieldHarness) -> None:

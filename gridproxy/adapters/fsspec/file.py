@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dis
-import inspect
 import io
 import sys
 import warnings
@@ -18,12 +16,11 @@ from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.upload.options import UploadOptions
 from gridproxy.gridfs.upload.writer import Writer
 from gridproxy.runtime.events import logger
+from gridproxy.runtime.with_blocks import error_that_ends_block
 
 from .cache import ChunkCache
 from .paths import PROTOCOL, file_entry
 from .tree import FileSystem
-
-_LEAVING_BLOCK = dis.opmap["WITH_EXCEPT_START"]
 
 
 class GridFSFile(AbstractBufferedFile):
@@ -119,8 +116,7 @@ class GridFSFile(AbstractBufferedFile):
         if self.mode == "rb":
             super().close()
             return
-        error = sys.exception()
-        if error is not None and error is not self._handled and _leaves_block():
+        if (error := error_that_ends_block(self._handled)) is not None:
             logger.warning("%s://%s was not stored, because %r ended its block", PROTOCOL, self.path, error)
             self.discard()
             return
@@ -174,19 +170,6 @@ def _reopen(fs: FileSystem, path: str, record: FileInfo, block_size: int, cache_
     file = GridFSFile(fs, path, block_size=block_size, cache_type=cache_type, record=record)
     file.seek(position)
     return file
-
-
-def _leaves_block() -> bool:
-    """Return whether the caller runs because an exception ended a `with` block.
-
-    fsspec, pandas and `io` close the file then, and do not pass the exception on.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        if frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti] == _LEAVING_BLOCK:
-            return True
-        frame = frame.f_back
-    return False
 
 
 class CompressedFile(io.RawIOBase):

@@ -200,6 +200,11 @@ class Reader:
         """The file's record, or None before the first read."""
         return self._info
 
+    @property
+    def block(self) -> Block | None:
+        """The fetched bytes around the position, or None if there are none."""
+        return self._block
+
     def tell(self) -> int:
         """Return the position, in bytes from the start.
 

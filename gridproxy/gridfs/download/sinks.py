@@ -16,7 +16,7 @@ from typing import BinaryIO, Protocol, runtime_checkable
 
 from gridproxy.errors import BadSource, type_name
 from gridproxy.runtime.progress import Progress, report
-from gridproxy.runtime.tasks import in_thread
+from gridproxy.runtime.tasks import in_callers_thread, in_thread
 from gridproxy.runtime.thread_guard import ThreadGuard
 
 _ROOT = 0
@@ -71,7 +71,7 @@ def _writer(sink: object) -> Callable[[bytes], Awaitable[object]]:
         return function
 
     async def write_in_thread(block: bytes) -> object:
-        written = await in_thread(functools.partial(write, block))
+        written = await in_callers_thread(functools.partial(write, block))
         return await written if inspect.isawaitable(written) else written
 
     return write_in_thread

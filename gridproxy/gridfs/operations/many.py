@@ -25,7 +25,7 @@ from gridproxy.gridfs.upload.staging import log_stored
 from gridproxy.gridfs.upload.upload import check_repeatable, open_prepared, upload_source
 from gridproxy.runtime.events import INFO, WARNING, Event, log_event
 from gridproxy.runtime.progress import Progress, report
-from gridproxy.runtime.tasks import clean_up, gather, run_to_completion
+from gridproxy.runtime.tasks import clean_up, each_in_callers_thread, gather, run_to_completion
 from gridproxy.runtime.tracing import UPLOAD, traced
 
 from .delete import remove_files
@@ -125,7 +125,7 @@ async def upload_many(
     with traced(UPLOAD, store) as span:
         try:
             await ensure_indexes(store)
-            for name, source in pairs:
+            async for name, source in each_in_callers_thread(pairs):
                 async with open_prepared(source, request.encoding, session) as opened:
                     named = request.completed_by(name or opened.name, opened.content_type)
                     await uploads.add(opened, named.keeping(opened.metadata))

@@ -31,9 +31,9 @@ async def measure_clock(store: Store) -> None:
     """Ask for the server's time."""
     sent = local_time()
     async with store.own_session() as session:
-        admin = store.client.get_database("admin", codec_options=_PLAIN)
         try:
-            hello = await admin.command("hello", session=session)
+            # A command does not use the options of its database. Without these the time would have no zone.
+            hello = await store.client.admin.command("hello", codec_options=_PLAIN, session=session)
         except OperationFailure:
             hello = {}  # an upload does not fail because a server does not tell its time
     received = local_time()

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar, runtime_checkable
 
 from gridproxy.errors import BadSource, type_name
 from gridproxy.gridfs.records.chunks import BATCH_BYTES
-from gridproxy.runtime.tasks import in_daemon_thread, in_thread
+from gridproxy.runtime.tasks import in_callers_thread, in_daemon_thread, in_thread
 from gridproxy.runtime.thread_guard import ThreadGuard
 
 from .source_facts import accepts, ask, base_name, bytes_left, is_form_file, name_of, size_of_open_file, type_of
@@ -26,7 +26,7 @@ Data = bytes | bytearray | memoryview | str
 
 @runtime_checkable
 class Readable(Protocol):
-    """A synchronous binary file. A worker thread reads it from its current position."""
+    """A synchronous binary file, read from its current position by a worker thread, or by that of a blocking call."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -229,13 +229,13 @@ class _File(Source):
             # A framework or a validation may have read it before.
             await _call(self._file.seek, 0)
         if not self._asynchronous:
-            self.size = await in_thread(functools.partial(bytes_left, self._file))
+            self.size = await in_callers_thread(functools.partial(bytes_left, self._file))
 
     async def read(self) -> bytes:
         if self._asynchronous:
             item = await self._read(_READ_BYTES)
         else:
-            item = await in_thread(functools.partial(self._read, _READ_BYTES))
+            item = await in_callers_thread(functools.partial(self._read, _READ_BYTES))
             if inspect.isawaitable(item):  # a wrapper whose `read` is not a coroutine function
                 self._asynchronous = True
                 item = await item
@@ -274,7 +274,7 @@ async def _call(function: Callable[..., Any], *arguments: object) -> Any:
     """Call a coroutine function here and any other function in a worker thread."""
     if inspect.iscoroutinefunction(function):
         return await function(*arguments)
-    result = await in_thread(functools.partial(function, *arguments))
+    result = await in_callers_thread(functools.partial(function, *arguments))
     return await result if inspect.isawaitable(result) else result
 
 
@@ -308,16 +308,19 @@ class _Iterable(Source):
     def __init__(self, items: Iterable[object]) -> None:
         self.what = type_name(items)
         self.repeatable = isinstance(items, Sequence)
-        self._items: Iterator[object] = iter(items)
+        self._items: Iterable[object] = items
+        self._iterator: Iterator[object] | None = None
         if isinstance(items, list | tuple) and all(isinstance(item, bytes) for item in items):
             self.size = sum(map(len, items))
 
     async def read(self) -> bytes:
-        return await in_thread(self._join)
+        return await in_callers_thread(self._join)
 
     def _join(self) -> bytes:
         joined = bytearray()
-        for item in self._items:
+        if self._iterator is None:
+            self._iterator = iter(self._items)  # not before, because it may block
+        for item in self._iterator:
             joined += _block(item, self.what)
             if len(joined) >= _READ_BYTES:
                 break
