@@ -54,6 +54,17 @@ def test_the_wheel_holds_the_package_its_types_and_its_licence(wheel: Path) -> N
     )
 
 
+def test_every_link_of_the_readme_leads_somewhere_on_the_package_index(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        readme = re.sub(r"^```.*?^```$", "", archive.read(name).decode(), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\(([^)\s]+)\)", readme)
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert (
+        "https://github.com/gridproxy/gridproxy/blob/main/docs/quickstart.md" in links
+    )  # test_documents.py follows it
+
+
 def test_this_python_is_one_that_the_package_names() -> None:
     assert f"{sys.version_info.major}.{sys.version_info.minor}" in interpreters()
 
