@@ -88,6 +88,9 @@ def _convert(app: Any, what: str, name: str, thing: object, options: object, lin
 
 
 def _code(found: re.Match[str]) -> str:
+    for module in (gridproxy.errors, gridproxy):
+        if found[1] in module.__all__:
+            return f"`~{module.__name__}.{found[1]}`"
     return found[0] if re.fullmatch(r"[A-Za-z_][\w.]*", found[1]) else f"``{found[1]}``"
 
 
