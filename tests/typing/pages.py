@@ -1,4 +1,4 @@
-"""The Python blocks of the README and the guides for mypy: `python -m tests.typing.pages`.
+"""The Python blocks of the README and the guides under mypy and pyright: `python -m tests.typing.pages`.
 
 Each page becomes a module whose blocks are the body of an async function. Each program of the README is a module as it
 is. A page that does not pass yet is in `UNTYPED`, with the reason.
@@ -6,6 +6,7 @@ is. A page that does not pass yet is in `UNTYPED`, with the reason.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -22,11 +23,21 @@ UNTYPED = {
     "sync.md": "Celery has no types",
     **dict.fromkeys(["gallery.md", "resumable.md"], "not tried with types yet"),
 }
-# pymongo's client wants its document type, as the programs of the README write it. The guides leave it out.
-_GUIDE = "# mypy: disable-error-code=var-annotated\n"
 # Their functions leave out annotations to stay short.
 _SHORT = {"moving.md", "serving.md"}
-_UNANNOTATED = "# mypy: allow-untyped-defs, allow-untyped-calls\n"
+_UNANNOTATED = "# mypy: allow-untyped-defs, allow-untyped-calls\n# mypy: disable-error-code=var-annotated\n"
+_PYRIGHT = {
+    "typeCheckingMode": "strict",
+    "include": ["."],
+    "exclude": [page.replace(".md", "_page.py") for page in _SHORT],
+    "extraPaths": [str(_ROOT)],
+    # A block may show a value and not use it.
+    **dict.fromkeys(
+        ["reportUnusedVariable", "reportUnusedExpression", "reportUnusedFunction", "reportUnusedClass"], False
+    ),
+    # fsspec has no types, and some of Beanie and ODMantic are incomplete.
+    **dict.fromkeys(["reportMissingTypeStubs", "reportUnknownMemberType", "reportUnknownVariableType"], False),
+}
 
 
 def modules() -> dict[str, str]:
@@ -39,20 +50,22 @@ def modules() -> dict[str, str]:
         blocks = _BLOCK.findall(page.read_text(encoding="utf-8"))
         if blocks and page.name not in UNTYPED:
             body = textwrap.indent("\n".join(blocks), "    ")
-            settings = _GUIDE + (_UNANNOTATED if page.name in _SHORT else "")
+            settings = _UNANNOTATED if page.name in _SHORT else ""
             found[page.stem.replace("-", "_") + "_page"] = f"{settings}async def page() -> None:\n{body}"
     return found
 
 
 def main() -> int:
-    """Check all modules and return mypy's exit code."""
+    """Check all modules with mypy and pyright, and return 0 if they found nothing."""
     folder = _ROOT / ".mypy_cache" / "pages"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, source in modules().items():
         (folder / f"{name}.py").write_text(source, encoding="utf-8")
+    (folder / "pyrightconfig.json").write_text(json.dumps(_PYRIGHT), encoding="utf-8")
     mypy = [sys.executable, "-m", "mypy", "--strict", "--allow-redefinition", str(folder)]
-    return subprocess.run(mypy, cwd=_ROOT, check=False).returncode
+    pyright = [sys.executable, "-m", "pyright", "--project", str(folder), "--pythonpath", sys.executable]
+    return max(subprocess.run(command, cwd=_ROOT, check=False).returncode for command in (mypy, pyright))
 
 
 if __name__ == "__main__":
