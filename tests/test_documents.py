@@ -7,6 +7,7 @@ import inspect
 import io
 import logging
 import os
+import pydoc
 import re
 import subprocess
 import sys
@@ -167,6 +168,16 @@ def test_the_adapter_that_the_guide_shows_is_the_one_that_keeps_the_contract() -
     adapter = (ROOT / "tests/adapters/mongoz_adapter.py").read_text(encoding="utf-8")
     assert f"```py\n{adapter}```" in GUIDES["adapters.md"]
     assert len(adapter.splitlines()) < 60
+
+
+def test_the_page_of_errors_names_classes_that_they_derive_from() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", GUIDES["errors.md"], re.MULTILINE)
+    for error, bases in rows:
+        for base in re.findall(r"`([\w.]+)`", bases):
+            kind = getattr(gridproxy, base, None) or pydoc.locate(base)
+            assert isinstance(kind, type), base
+            assert issubclass(getattr(gridproxy, error), kind), (error, base)
+    assert len(rows) > 10
 
 
 def test_the_readme_is_a_front_page() -> None:
