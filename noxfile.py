@@ -50,8 +50,8 @@ def servers(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the API reference in `site/`."""
-    _run(session, "tests.reference")
+    """Build the guides and the API reference in `site/`."""
+    _run(session, "tests.site")
 
 
 @nox.session

@@ -3,6 +3,7 @@
 from gridproxy.fields.prefetch import prefetch
 from gridproxy.fields.rewrite_references import rewrite_references
 from gridproxy.fields.wrap import wrap_field
+from gridproxy.file.assignable import AssignableFile
 from gridproxy.file.connection import connect, disconnect, using
 from gridproxy.file.file import AsyncGridFile
 from gridproxy.file.options import FileOptions
@@ -24,6 +25,7 @@ from .errors import *
 __version__ = "0.1.0"
 
 __all__ = [
+    "AssignableFile",
     "AsyncGridFile",
     "AsyncioRequired",
     "BadFilename",

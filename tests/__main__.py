@@ -28,6 +28,7 @@ _CHECKS = [
         "types",
         [
             [*_PYTHON, "mypy", "--strict", "gridproxy", "tests", "examples"],
+            [*_PYTHON, "tests.typing.pages"],
             [*_PYTHON, "pyright", "--pythonpath", sys.executable],
         ],
     ),

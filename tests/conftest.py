@@ -59,7 +59,7 @@ _LONG = [
     "tests/faults/test_model.py",
     "tests/test_documents.py",
     "tests/cli/test_process.py",
-    "tests/sync/test_readme_example.py",
+    "tests/sync/test_example.py",
     "tests/test_reference.py",
 ]
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 import logging
 import os
+import pydoc
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
+import anyio
+import httpx
 import pytest
 from opentelemetry import trace
 from opentelemetry.util._once import Once
@@ -29,6 +33,7 @@ GUIDES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT /
 # Their blocks do not await, and each page runs as one script.
 SCRIPTS = ["django.md", "sync.md"]
 PAGES = {"README.md": README, **GUIDES}
+RAW = "https://raw.githubusercontent.com/gridproxy/gridproxy/main/"
 # The gallery is a folder, and has a test of its own: tests/web/test_gallery.py.
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 ARGUMENTS = {"marmot.py": ["24"]}  # megabytes
@@ -68,23 +73,43 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (64, 48), "black").save("another_marmot.png")
 
 
-@pytest.mark.usefixtures("pictures")
-async def test_every_code_block_of_the_readme_runs_in_the_order_of_the_page(
+def programs() -> list[str]:
+    """Return the Python blocks of the README. Each is a whole program."""
+    return re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("program", "prints"), [(0, "marmot.png image/png"), (2, "weight")], ids=["quickstart", "pandas"]
+)
+async def test_a_program_of_the_readme_runs_as_a_file(
+    program: int, prints: str, mongodb_uri: str, client: AsyncMongoClient[dict[str, Any]], tmp_path: Path
+) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(programs()[program], encoding="utf-8")
+    environment = {**os.environ, "MONGODB_URI": mongodb_uri, "PYTHONWARNINGS": "error", "PYTHONPATH": str(ROOT)}
+    run = await anyio.run_process([sys.executable, str(script)], env=environment, cwd=tmp_path, check=False)
+    await client.drop_database("zoo")
+    assert (run.returncode, run.stderr.decode()) == (0, "")
+    assert prints in run.stdout.decode()
+
+
+async def test_the_service_of_the_readme_stores_and_serves_a_photo(
     mongodb_uri: str, client: AsyncMongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MONGODB_URI", mongodb_uri)
-    names: dict[str, Any] = {}
-    blocks = python_blocks("README.md")
-    try:
-        await run_blocks(blocks, names)
-    finally:
-        if "marmot_photo" in names:
-            names["marmot_photo"].close()
-        await client.drop_database("zoo")
-    assert len(blocks) > 8
-    assert names["photo"].startswith(b"\xff\xd8")
-    assert names["content_type"] == "image/jpeg"
-    assert names["middle"] == b"part"
+    service = ModuleType("service")
+    monkeypatch.setitem(sys.modules, "service", service)  # FastAPI looks up the annotations there
+    exec(compile(programs()[1], "service.py", "exec", dont_inherit=True), vars(service))
+    transport = httpx.ASGITransport(service.app)
+    async with service.lifespan(service.app), httpx.AsyncClient(transport=transport, base_url="http://zoo") as browser:
+        picture = io.BytesIO()
+        Image.new("RGB", (64, 48), "brown").save(picture, "PNG")
+        url, photo = "/animals/marmot/photo", picture.getvalue()
+        assert (await browser.get(url)).status_code == 404
+        assert (await browser.put(url, content=photo, headers={"Content-Type": "image/png"})).status_code == 200
+        part = await browser.get(url, headers={"Range": "bytes=1-3"})
+        assert (part.status_code, part.content, part.headers["Content-Type"]) == (206, b"PNG", "image/png")
+    await client.drop_database("zoo")
 
 
 @pytest.fixture
@@ -137,10 +162,29 @@ def test_every_test_file_that_the_page_names_exists(page: str) -> None:
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
 
 
-def test_the_adapter_that_the_readme_shows_is_the_one_that_keeps_the_contract() -> None:
+def test_the_adapter_that_the_guide_shows_is_the_one_that_keeps_the_contract() -> None:
     adapter = (ROOT / "tests/adapters/mongoz_adapter.py").read_text(encoding="utf-8")
-    assert f"```py\n{adapter}```" in README
+    assert f"```py\n{adapter}```" in GUIDES["adapters.md"]
     assert len(adapter.splitlines()) < 60
+
+
+def test_the_page_of_errors_names_classes_that_they_derive_from() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", GUIDES["errors.md"], re.MULTILINE)
+    for error, bases in rows:
+        for base in re.findall(r"`([\w.]+)`", bases):
+            kind = getattr(gridproxy, base, None) or pydoc.locate(base)
+            assert isinstance(kind, type), base
+            assert issubclass(getattr(gridproxy, error), kind), (error, base)
+    assert len(rows) > 10
+
+
+def test_the_readme_is_a_front_page() -> None:
+    assert len(README.splitlines()) <= 200
+    images = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
+    assert [image for image in images if not image.startswith("https://")] == []  # for the package index
+    ours = [image.removeprefix(RAW) for image in images if image.startswith(RAW)]
+    assert ours
+    assert [image for image in ours if not (ROOT / image).is_file()] == []
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -148,11 +192,12 @@ def anchors_of(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "../CONTRIBUTING.md", "../SECURITY.md", "../CHANGELOG.md"])
 def test_every_link_of_the_page_leads_somewhere(page: str) -> None:
     path = ROOT / page if page == "README.md" else ROOT / "docs" / page
     dead = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if link.startswith(("http://", "https://")):
             continue
         file, _, anchor = link.partition("#")

@@ -42,6 +42,7 @@ EXTRAS = [
 ]
 
 NAMES = """
+AssignableFile
 AsyncGridFile AsyncioRequired BadFilename BadId BadManifest BadMetadata BadOption BadSource Bucket BufferFull
 CommitUnknown ContentTypeRefused CorruptFile DocumentMissing DownloadStream DuplicateKey EventLoopRunning
 FileAlreadyStored FileClosed FileInfo FileMissing FileOptions FileRefused FileVanished Finding GarbageReport

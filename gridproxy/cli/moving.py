@@ -34,7 +34,7 @@ _Where = Sequence[tuple[str, str]]
 
 
 def _place(bucket: Bucket, path: str) -> tuple[Bucket, str]:
-    """Return the bucket and the name that `gridfs://BUCKET/NAME` or a plain name stands for."""
+    """Return the bucket and the name that `gridfs://BUCKET/NAME` or a plain name means."""
     if not path.startswith(_PROTOCOL):
         return bucket, path
     name, _, rest = path.removeprefix(_PROTOCOL).partition("/")
@@ -230,7 +230,7 @@ class _Sync:
     async def store(self) -> int | None:
         """Store the files of the folder."""
         if not self._folder.is_dir():
-            raise Stop(USAGE, f"{self._folder} is no folder")
+            raise Stop(USAGE, f"{self._folder} is not a folder")
         for path in _files_in(self._folder):
             name = self._prefix + path.relative_to(self._folder).as_posix()
             try:

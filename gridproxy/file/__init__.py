@@ -1,1 +1,1 @@
-"""AsyncGridFile: one object that stands for one file."""
+"""AsyncGridFile: one object that represents one file."""

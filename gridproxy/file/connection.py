@@ -132,7 +132,7 @@ def using(database: AsyncDatabase[Any] | DatabaseFactory, alias: str = DEFAULT_A
 
 
 def get_database(alias: str | None = None) -> AsyncDatabase[Any]:
-    """Return the present database of an alias. Raises `NotConnected` if there is none."""
+    """Return the present database of an alias. Raises `NotConnected` if the alias has no database."""
     return _known(alias, "").database()
 
 

@@ -1,4 +1,4 @@
-"""AsyncGridFile: one object that stands for one file."""
+"""AsyncGridFile: one object that represents one file."""
 
 from __future__ import annotations
 
@@ -497,7 +497,7 @@ class AsyncGridFile:
     async def close(self) -> None:
         """End a new file. It is visible, and this object has its id, when this returns.
 
-        If no new file is open, the position goes back to the start.
+        If no new file is open, the position returns to the start.
 
         Raises:
             FileClosed: The file is being closed already.

@@ -72,7 +72,7 @@ async def export_files(
         BadOption: An argument is wrong, or it runs in a block of `session.bind()`.
         BadManifest: The folder has a `manifest.jsonl` that is not one of an export.
         OSError: A file cannot be written, for example `NotADirectoryError`, or the disk is full. What was written
-            before is whole, and a repetition goes on.
+            before is whole, and a repetition continues.
 
     ```python
     from pathlib import Path

@@ -119,7 +119,7 @@ class MovingFile:
 
 
 class Origin(Protocol):
-    """Where the content of moving files comes from."""
+    """The origin of the content of moving files."""
 
     inside: Store | None
     """The bucket, if the server of the target can copy from it."""

@@ -100,8 +100,8 @@ async def transfer_as(
 ) -> TransferReport:
     """Transfer files to other names, which `rename` returns for the old ones. See `transfer`.
 
-    Both buckets may be the same if the filter does not match the new files. `new_name` tells copies of one file under
-    several names apart, if the id is not kept.
+    Both buckets may be the same if the filter does not match the new files. `new_name` distinguishes copies of one file
+    under several names, if the id is not kept.
     """
     kept = _check_keep(keep)
     stores = exact_store(source, "source"), exact_store(target, "target", target=True)
@@ -121,7 +121,7 @@ async def transfer_as(
 
 
 def _same_bucket(store: Store) -> BadOption:
-    # A search that goes on would find the copies, too.
+    # A search that continues would find the copies, too.
     return BadOption(f"source and target are both {store.description}. bucket.copy() copies files inside a bucket")
 
 

@@ -29,7 +29,7 @@ Answer = TypeVar("Answer")
 
 
 class Waiting(Generic[Item, Answer]):
-    """One request, and the answer that its caller waits for: None tells it to ask alone."""
+    """One request, and the answer that its caller waits for: None means that it has to ask alone."""
 
     def __init__(self, item: Item, answer: asyncio.Future[Answer | None]) -> None:
         self.item: Item = item

@@ -1,4 +1,4 @@
-"""The end of work in worker threads, which never comes while a thread that the event loop has abandoned still works."""
+"""The end of work in worker threads. A thread that the event loop has abandoned may still work."""
 
 from __future__ import annotations
 

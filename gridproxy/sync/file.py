@@ -368,7 +368,7 @@ class GridFile:
     def close(self) -> None:
         """End a new file. It is visible, and this object has its id, when this returns.
 
-        If no new file is open, the position goes back to the start.
+        If no new file is open, the position returns to the start.
 
         Raises:
             FileClosed: The file is being closed already.

@@ -149,7 +149,7 @@ class _Call(Generic[T]):
     def _cancel(self) -> None:
         for answer in self._answers:
             answer.cancel()
-        if self._task is None or self._task.done():  # the exception came before the start or after the end
+        if self._task is None or self._task.done():  # the exception was raised before the start or after the end
             self._jobs.put(None)
         else:
             self._task.cancel()

@@ -561,7 +561,7 @@ CHECKS = {
     "states: a writing that failed": _failed_writing,
     "assigning: content": _assigned_content,
     "assigning: a file, an id, None": _assigned_reference,
-    "assigning: what is no file": _refused_values,
+    "assigning: what is not a file": _refused_values,
     "assigning: a file of another bucket": _other_bucket,
     "replacing: then a save": _replace_then_save,
     "replacing: a source that fails": _replace_that_fails,

@@ -1,4 +1,4 @@
-"""An adapter for Mongoz, as the README shows it: what a field needs of an ODM that gridproxy does not know."""
+"""An adapter for Mongoz, as docs/adapters.md shows it: what a field needs of an ODM that gridproxy does not know."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -17,7 +17,7 @@ from .test_contract_odmantic import OdmanticHarness
 
 pytestmark = pytest.mark.usefixtures("connected")
 
-PAGE = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "ownership.md"
 
 
 class StatefulAnimal(ContractAnimal):

@@ -1,4 +1,4 @@
-"""What the README claims about pymongo's own AsyncGridFSBucket, shown beside ours.
+"""What docs/migrating.md claims about pymongo's own AsyncGridFSBucket, shown beside ours.
 
 Each test does the same thing with both. If one fails on a newer pymongo, that has caught up: then the claim has to go.
 """

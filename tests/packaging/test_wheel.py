@@ -15,11 +15,11 @@ from .interpreters import interpreters, pip, run
 # The core and the dependencies of pymongo and anyio.
 CORE = {"gridproxy-mongo", "pymongo", "dnspython", "anyio", "idna", "sniffio", "typing-extensions"}
 
-CHAPTER = """
+QUICKSTART = """
 import ast, asyncio, inspect, sys
 import gridproxy
 for number, block in enumerate(BLOCKS):
-    code = compile(block, f"README block {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code = compile(block, f"quickstart block {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     BLOCKS[number] = code
 async def main():
     names = {}
@@ -37,11 +37,10 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
-def chapter() -> list[str]:
-    """Return the code blocks of the README's first section, in order."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.partition("## The chapter")[2].partition("\n## ")[0]
-    return re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+def quickstart() -> list[str]:
+    """Return the code blocks of the quickstart, in order."""
+    text = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def test_the_wheel_holds_the_package_its_types_and_its_licence(wheel: Path) -> None:
@@ -55,6 +54,17 @@ def test_the_wheel_holds_the_package_its_types_and_its_licence(wheel: Path) -> N
     )
 
 
+def test_every_link_of_the_readme_leads_somewhere_on_the_package_index(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        readme = re.sub(r"^```.*?^```$", "", archive.read(name).decode(), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\(([^)\s]+)\)", readme)
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert (
+        "https://github.com/gridproxy/gridproxy/blob/main/docs/quickstart.md" in links
+    )  # test_documents.py follows it
+
+
 def test_this_python_is_one_that_the_package_names() -> None:
     assert f"{sys.version_info.major}.{sys.version_info.minor}" in interpreters()
 
@@ -66,13 +76,13 @@ def test_without_extras_it_brings_pymongo_and_anyio_alone(installed: Path) -> No
     assert {"gridproxy-mongo", "pymongo", "anyio"} <= names
 
 
-def test_the_chapter_runs_from_the_wheel_alone(installed: Path, mongodb_uri: str, tmp_path: Path) -> None:
+def test_the_quickstart_runs_from_the_wheel_alone(installed: Path, mongodb_uri: str, tmp_path: Path) -> None:
     for name in ("marmot.jpg", "another_marmot.png"):
         (tmp_path / name).write_bytes(b"GIF89a, as far as anybody looks")
-    blocks = chapter()
+    blocks = quickstart()
     assert len(blocks) > 4
-    script = tmp_path / "chapter.py"
-    script.write_text(f"BLOCKS = {blocks!r}\n{CHAPTER}", encoding="utf-8")
+    script = tmp_path / "quickstart.py"
+    script.write_text(f"BLOCKS = {blocks!r}\n{QUICKSTART}", encoding="utf-8")
     where, modules = run(installed, "-W", "error", script, cwd=tmp_path, MONGODB_URI=mongodb_uri).splitlines()
     assert Path(where).is_relative_to(installed.parent.parent)
     assert not set(modules.split()) & {"pydantic", "beanie", "odmantic", "starlette", "click", "PIL"}

@@ -26,6 +26,7 @@ from starlette.responses import Response
 
 import gridproxy
 from gridproxy import (
+    AssignableFile,
     AsyncGridFile,
     Bucket,
     DownloadStream,
@@ -72,6 +73,22 @@ class Animal(Document):
         size=(800, 600), thumbnail_size=(100, 100, True), variants={"small": (200, 200)}, max_frames=9, timeout=5
     )
     album = ListField(FileField())
+
+
+class Nest(FileDocument, BeanieDocument):
+    genus: str
+    photo: AssignableFile = AssignableFile()
+    scan: Annotated[AssignableFile, FileOptions(max_size=10)] = AssignableFile()
+
+
+async def assigned(path: Path) -> None:
+    nest = Nest(genus="Pica", photo=path, scan=b"content")
+    nest.photo = b"content"
+    nest.scan = path
+    nest.scan = None
+    assert_type(nest.photo, AsyncGridFile)
+    assert_type(await nest.scan.read(), bytes)
+    assert_type(await Nest.find_one(Nest.photo == nest.photo), Nest | None)
 
 
 class Bird(FileDocument, BeanieDocument):

@@ -295,7 +295,7 @@ class FileDocument(TypedDocument):
             current.reset(token)
 
     async def _collected(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Let a bulk writer collect the operation, which is no load of the document either."""
+        """Let a bulk writer collect the operation, which does not load the document either."""
         token = current.set(Saving(self, Attacher(self, self._held_files), stores=False))
         try:
             return await write()

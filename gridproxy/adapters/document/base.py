@@ -18,7 +18,7 @@ class DocumentState:
         self.values: dict[str, Any] = {}
         self.stored: Raw | None = None  # None before the first save
         self.made_id: bool = False  # whether the id was made here, and so belongs to no other document
-        self.outcome_unknown: list[Raw] = []  # writes that were not answered, or that a transaction may take back
+        self.outcome_unknown: list[Raw] = []  # writes that were not answered, or that a transaction may roll back
 
     def enlist(self, tx_log: TransactionLog) -> None:
         """Keep the id and what the collection holds: after an abort, what is changed now is changed again."""
@@ -38,7 +38,7 @@ class DocumentState:
         tx_log.enlist(self, hooks)
 
     def enlist_values(self, tx_log: TransactionLog) -> None:
-        """Keep the values, which are about to be loaded from writes that may be taken back."""
+        """Keep the values, which are about to be loaded from writes that may be rolled back."""
 
         def hooks() -> Hooks:
             before = dict(self.values)

@@ -202,7 +202,7 @@ class Document(BaseDocument):
             else:
                 mark_outcome_unknown(files)
             raise
-        # In a transaction the write may still be taken back, and stays among those that were not answered.
+        # In a transaction the write may still be rolled back, and stays among those that were not answered.
         if not is_foreign_transaction(session):
             state.stored = stored
         if (tx_log := transaction_log_of(session)) is not None:

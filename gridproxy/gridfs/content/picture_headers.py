@@ -34,7 +34,7 @@ class PictureHeader:
 
 
 def read_header(data: bytes) -> PictureHeader | None:
-    """Return the header of a PNG, JPEG, GIF or WebP file. None stands for any other file."""
+    """Return the header of a PNG, JPEG, GIF or WebP file. None means any other file."""
     try:
         if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR":
             return _png(data)

@@ -33,7 +33,7 @@ _LONGEST = 1024 * 1024
 
 
 class Head(NamedTuple):
-    """The record, or None if there is none, and its chunks in order. At least `wanted` chunks were asked for."""
+    """The record, or None if it does not exist, and its chunks in order. At least `wanted` chunks were asked for."""
 
     record: Record | None
     chunks: list[Record]

@@ -387,7 +387,7 @@ class Reader:
             yield text
 
     async def _gather(self, size: int | None, *, line: bool = False) -> bytes:
-        """Return the next `size` bytes, or at most `size` bytes of the next line. None is no limit."""
+        """Return the next `size` bytes, or at most `size` bytes of the next line. None means no limit."""
         gathered: list[bytes] = []
         start, missing = self._position, size
         try:

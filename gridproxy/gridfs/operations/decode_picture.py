@@ -23,7 +23,7 @@ from gridproxy.runtime.tasks import in_thread
 from gridproxy.runtime.worker_process import Worker, WorkerDied, WorkerPool, can_start_workers
 
 _MB = 1024 * 1024
-# A picture that should be decoded soon, and is not, gives its place to others and goes on among the slow ones.
+# A picture that should be decoded soon, and is not, gives its place to others and continues among the slow ones.
 _USUAL_SECONDS = 4.0
 # A worker may use so much more than it needs for the pixels: the code of encoders, and the stacks of their threads.
 _WORKER_BYTES = 128 * _MB + 16 * _MB * (os.cpu_count() or 1)

@@ -96,9 +96,9 @@ async def touch_record(store: Store, id: object, session: Session | None, info: 
     """Note in the record of an existing file that a document is about to point to it. Raises `FileMissing`.
 
     Call it before the document is written, in the same session, for a file that this save does not store itself. It
-    sends nothing if `info` shows that the file is too young for the garbage collector. Otherwise the collector
-    finds the note and spares the file. In a transaction both sides change one record, so one of them fails: either the
-    collector waits for the commit and finds the note, or the transaction gets a write conflict.
+    sends nothing if `info` shows that the file is too young for the garbage collector. Otherwise the garbage collector
+    finds the note and spares the file. In a transaction both sides change one record, so one of them fails: either it
+    waits for the commit and finds the note, or the transaction gets a write conflict.
     """
     if info is not None and info.upload_date is not None and await server_now(store) - info.upload_date < _YOUNG:
         return
@@ -107,7 +107,7 @@ async def touch_record(store: Store, id: object, session: Session | None, info: 
     record = await run_to_completion(store.update_record(id, update, session), client=store.client)
     if record is None:
         raise FileMissing(id, bucket=store.description)
-    for variant in variant_ids(record):  # the collector looks at each of them, too
+    for variant in variant_ids(record):  # the garbage collector looks at each of them, too
         await run_to_completion(store.update_record(variant, update, session))
 
 

@@ -61,7 +61,7 @@ class SharedInserts(SharedRequests[_SmallFile, Shared]):
         return len(group) < _FILES and sum(each[2]["length"] for each in group) + item[2]["length"] <= BATCH_BYTES
 
     async def answer(self, group: Sequence[Waiting[_SmallFile, Shared]]) -> None:
-        """Insert the chunks of all these files, then their records. If that fails, each caller goes on alone."""
+        """Insert the chunks of all these files, then their records. If that fails, each caller continues alone."""
         store = group[0].item[0]
         try:
             await insert_missing(store, [chunk for each in group for chunk in each.item[1]])

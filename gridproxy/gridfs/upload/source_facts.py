@@ -1,4 +1,4 @@
-"""What an object tells about the content that can be read from it: its name, its type and its length.
+"""What an object says about the content that can be read from it: its name, its type and its length.
 
 Asking never fails and never moves the object. The answer is None if the object does not know.
 """

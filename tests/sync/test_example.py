@@ -1,4 +1,4 @@
-"""The example of the README runs in a script, a Celery task, a notebook's cell and a Django view."""
+"""The first example of docs/sync.md runs in a script, a Celery task, a notebook's cell and a Django view."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nbclient import NotebookClient
 from pymongo import MongoClient
 
 ROOT = Path(__file__).parents[2]
-SECTION = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Without `await`")[2]
-_found = re.search(r"^```py\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE)
+_page = (ROOT / "docs" / "sync.md").read_text(encoding="utf-8")
+_found = re.search(r"^```py\n(.*?)^```$", _page, re.DOTALL | re.MULTILINE)
 assert _found is not None
 EXAMPLE = _found[1]
 
