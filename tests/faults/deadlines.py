@@ -113,6 +113,7 @@ at_once("Bucket.upload, with an id", lambda place: place.bucket.upload(b"small",
 at_once("Bucket.upload, many batches", lambda place: place.bucket.upload(LARGE))
 at_once("Bucket.upload_many", lambda place: place.bucket.upload_many([b"one", b"two"]))
 at_once("Bucket.stage", lambda place: place.bucket.stage(LARGE))
+at_once("Bucket.resumable", lambda place: place.bucket.resumable())
 at_once("Bucket.discard", lambda place: place.bucket.discard("mine"))
 at_once("Bucket.copy", lambda place: place.bucket.copy(place.small))
 at_once("Bucket.read", lambda place: place.bucket.read(place.small))
@@ -145,6 +146,31 @@ async def _(place: Place) -> Call:
     found = place.bucket.find(batch_size=1)
     await anext(found)
     return lambda: used_up(found)
+
+
+@operation("Bucket.resume")
+async def _(place: Place) -> Call:
+    begun = await place.bucket.resumable()
+    return lambda: place.bucket.resume(begun.id)
+
+
+@operation("ResumableUpload.append")
+async def _(place: Place) -> Call:
+    upload = await place.bucket.resumable()
+    return lambda: upload.append(LARGE)
+
+
+@operation("ResumableUpload.finish")
+async def _(place: Place) -> Call:
+    upload = await place.bucket.resumable()
+    await upload.append(b"small")
+    return upload.finish
+
+
+@operation("ResumableUpload.abort")
+async def _(place: Place) -> Call:
+    upload = await place.bucket.resumable()
+    return upload.abort
 
 
 @operation("Bucket.publish")

@@ -331,4 +331,4 @@ def test_the_first_ctrl_c_ends_a_script_although_the_server_is_stopped(own_serve
             )
     finally:
         os.kill(own_server.pid, signal.SIGCONT)
-    assert run.stdout == "interrupted True\n", run.stderr
+    assert run.stdout == "interrupted True\n", (run.returncode, run.stderr)
