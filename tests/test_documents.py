@@ -79,7 +79,9 @@ def programs() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("program", "prints"), [(0, "marmot.png image/png"), (2, "weight")], ids=["quickstart", "pandas"]
+    ("program", "prints"),
+    [(0, "marmot.png image/png"), (2, "http://localhost:8000/files/?expires="), (3, "weight")],
+    ids=["quickstart", "links", "pandas"],
 )
 async def test_a_program_of_the_readme_runs_as_a_file(
     program: int, prints: str, mongodb_uri: str, client: AsyncMongoClient[dict[str, Any]], tmp_path: Path

@@ -34,6 +34,7 @@ async def service(folder: Path, uri: str) -> AsyncIterator[str]:
     """Start the first block of the page with uvicorn, and yield the upload link that it prints."""
     found = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert found is not None
+    assert found[0] in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     assert len([line for line in found[1].splitlines() if line and "import" not in line]) <= 10
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
