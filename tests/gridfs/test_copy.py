@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from gridproxy import Bucket, CorruptFile, FileVanished
+from gridproxy import Bucket, CorruptFile, FileInfo, FileVanished
+from gridproxy.gridfs.operations.copy import copy_file
 
 from ..observing import Database, contents, orphans
 from ..traffic import watched
@@ -123,3 +124,42 @@ async def test_a_copy_moves_no_byte_through_the_client(bucket: Bucket, database:
         assert traffic.of("aggregate")
         assert await Bucket(same).read(copy.id) == data
         assert traffic.fetched >= len(data), "and reading it does, which shows that this is counted"
+
+
+async def test_a_picture_is_copied_to_another_bucket_with_its_variants(
+    bucket: Bucket, database: Database, mongodb_uri: str
+) -> None:
+    picture = await bucket.upload(DATA * 100, filename="a.bin", chunk_size=200)
+    small = await bucket.upload(b"small", metadata={"variant_of": picture.id})
+    await bucket.update_metadata(picture.id, thumbnail_id=small.id)
+    async with watched(mongodb_uri, database.name) as (same, traffic):
+        source, other = Bucket(same), Bucket(same, "other")
+        copy = await copy_file(source.store, picture.id, target=other.store)
+        assert (traffic.sent, traffic.fetched) == (0, 0)
+    there = Bucket(database, "other")
+    assert await there.read(copy.id) == DATA * 100
+    assert (copy.filename, copy.sha256) == (picture.filename, picture.sha256)
+    thumbnail = await there.stat(copy.metadata["thumbnail_id"])
+    assert thumbnail.metadata["variant_of"] == copy.id
+    assert await there.read(thumbnail.id) == b"small"
+    assert [info.id async for info in bucket.find()] == [picture.id, small.id]
+
+
+async def test_a_failed_copy_to_another_bucket_leaves_nothing_there(
+    bucket: Bucket, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = await bucket.upload(DATA, filename="a.bin")
+    small = await bucket.upload(b"small", metadata={"variant_of": picture.id})
+    await bucket.update_metadata(picture.id, thumbnail_id=small.id)
+    other, copy_chunks = Bucket(database, "other"), bucket.store.copy_chunks
+
+    async def late(source: FileInfo, *arguments: Any) -> None:
+        if source.id == picture.id:
+            await bucket.delete(picture.id)
+        await copy_chunks(source, *arguments)
+
+    monkeypatch.setattr(bucket.store, "copy_chunks", late)
+    with pytest.raises(FileVanished):
+        await copy_file(bucket.store, picture.id, target=other.store)
+    assert await other.store.files.count_documents({}) == 0
+    assert await other.store.chunks.count_documents({}) == 0

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from gridproxy.bucket import Bucket
 from gridproxy.errors import CorruptFile, FileMissing, FileVanished
+from gridproxy.gridfs.operations.copy import copy_file
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import DEFAULT_CHUNK_SIZE
 from gridproxy.gridfs.store.server_clock import server_now
@@ -289,7 +290,7 @@ class Tree:
     # Copying and removing
 
     async def copy(self, source: str, target: str, *, move: bool = False) -> None:
-        """Copy or move one file. Inside a bucket the server does it. A directory is left out."""
+        """Copy or move one file, inside the server. A directory is left out."""
         try:
             bucket, info = await self.file(source)
         except IsADirectoryError:
@@ -302,7 +303,7 @@ class Tree:
         _, existing = await both(self.check_target(target), self._ids(other, name))
         older = existing if self._revisions == "replace" else []
         if target_bucket != bucket.name:
-            await other.upload(bucket.file(info.id), filename=name)
+            await copy_file(bucket.store, info.id, filename=name, target=other.store)
         # A renamed file keeps its date, so it may not be the newest revision beside others that stay.
         elif move and existing == older:
             await bucket.rename_by_name(info.filename, name)

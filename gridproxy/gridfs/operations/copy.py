@@ -41,9 +41,12 @@ async def copy_file(
     more_metadata: Mapping[str, Any] | None = None,
     session: Session | None = None,
     variants: bool = True,
+    target: Store | None = None,
     **options: Unpack[UploadOptions],
 ) -> FileInfo:
-    """Copy a file inside its bucket. Options that are not given keep the original's value, but a copy never expires.
+    """Copy a file inside its bucket, or to `target`, another one of its client.
+
+    Options that are not given keep the original's value, but a copy never expires.
 
     Raises `FileMissing`, `CorruptFile` if chunks are damaged, `FileAlreadyStored` or `UploadInProgress` if the `id` is
     in use, and `BadOption` inside a transaction.
@@ -64,13 +67,14 @@ async def copy_file(
     extra = dict(source.extra)
     if given.content_type is not None:
         extra.pop("contentType", None)  # the legacy key would contradict the new type
-    return await _Copy(store, source, request, session, extra, variants).run()
+    return await _Copy(store, target or store, source, request, session, extra, variants).run()
 
 
 class _Copy:
     def __init__(
         self,
         store: Store,
+        target: Store,
         source: FileInfo,
         request: UploadRequest,
         session: Session | None,
@@ -78,23 +82,24 @@ class _Copy:
         variants: bool,
     ) -> None:
         self._store = store
+        self._target = target
         self._extra = extra  # the top-level keys of other writers
         self._source = source
         self._request = request
         self._session = session
         self._id = ObjectId() if request.id is None else request.id
         self._undo_log = UndoLog(
-            store, self._id, session, shared_id=request.id is not None, known_id=request.id is not None
+            target, self._id, session, shared_id=request.id is not None, known_id=request.id is not None
         )
         self._with_variants = variants  # variants have no variants
         self._copied: dict[Hashable, object] = {}  # the copy of each variant, or the same id if it was not copied
         self._variants: list[object] = []
 
     async def run(self) -> FileInfo:
-        check_record(self._new_record(), self._source.chunk_size, self._store.codec_options)
+        check_record(self._new_record(), self._source.chunk_size, self._target.codec_options)
         if self._request.id is not None:
-            await check_id_is_free(self._store, self._id, self._session)
-        await ensure_indexes(self._store)
+            await check_id_is_free(self._target, self._id, self._session)
+        await ensure_indexes(self._target)
         began = time.monotonic()
         try:
             if self._with_variants:
@@ -106,9 +111,9 @@ class _Copy:
         except BaseException as error:
             await self._undo_log.rollback(error, size=self._source.length, since=began)
             if not isinstance(error, OutcomeUnknown):  # else the copy may exist and need them
-                await delete_after_failure(self._store, self._variants, self._session, error)
+                await delete_after_failure(self._target, self._variants, self._session, error)
             raise
-        log_stored(self._store, self._id, self._source.length, began)
+        log_stored(self._target, self._id, self._source.length, began)
         return FileInfo.from_record(record)
 
     async def _copy_variants(self) -> None:
@@ -142,15 +147,17 @@ class _Copy:
 
     async def _copy_as_variant(self, id: object) -> object:
         named = {"variant_of": self._id}
-        copy = await copy_file(self._store, id, more_metadata=named, session=self._session, variants=False)
+        copy = await copy_file(
+            self._store, id, more_metadata=named, session=self._session, variants=False, target=self._target
+        )
         self._variants.append(copy.id)
         return copy.id
 
     def _new_record(self) -> Record:
         source = self._source
         # Another driver may have stored an empty file without a chunk size.
-        chunk_size = source.chunk_size or self._store.chunk_size
-        record = self._request.record(self._id, source.length, chunk_size, source.sha256, self._store.now())
+        chunk_size = source.chunk_size or self._target.chunk_size
+        record = self._request.record(self._id, source.length, chunk_size, source.sha256, self._target.now())
         if self._undo_log.upload_id is not None:
             record[UPLOAD_ID] = self._undo_log.upload_id
         return {**record, **self._extra}
