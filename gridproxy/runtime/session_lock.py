@@ -1,7 +1,8 @@
 """A lock for each session, because pymongo allows one operation at a time in an explicit session.
 
 A document has one, too, so that two saves of it take turns. A lock is reentrant for its holder and for the work that
-the holder starts: an ODM's own `save` holds it while hooks of the document put files in the same session.
+the holder starts: an ODM's own `save` holds it while hooks of the document put files in the same session. If the holder
+starts several tasks, these take turns.
 """
 
 from __future__ import annotations
@@ -23,32 +24,43 @@ from .weak_identity_map import WeakIdentityMap
 
 T = TypeVar("T")
 
-# The acquisitions that the work belongs to. A new object for each, because a task may outlive the one it started in.
-_held: contextvars.ContextVar[tuple[object, ...]] = contextvars.ContextVar("gridproxy_locks", default=())
+class _Turn:
+    """One acquisition of a lock. What it starts takes turns by `inner`, and may outlive it."""
+
+    owner: _ReentrantLock
+    inner: asyncio.Lock
+    is_over: bool = False
+
+
+# The acquisitions that the work belongs to.
+_held: contextvars.ContextVar[tuple[_Turn, ...]] = contextvars.ContextVar("gridproxy_locks", default=())
 
 
 class _ReentrantLock:
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
-        self._holder: object | None = None
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
-        if self._holder is not None and self._holder in _held.get():
-            yield
-            return
-        if self._lock.locked():
-            await wait_in_line(self._lock.acquire())
+        held = _held.get()
+        taken = self._lock
+        for outer in reversed(held):
+            if outer.owner is self and not outer.is_over:
+                taken = outer.inner
+                break
+        if taken.locked():
+            await wait_in_line(taken.acquire())
         else:
-            await self._lock.acquire()
-        self._holder = object()
-        token = _held.set((*_held.get(), self._holder))
+            await taken.acquire()
+        turn = _Turn()
+        turn.owner, turn.inner = self, asyncio.Lock()
+        token = _held.set((*held, turn))
         try:
             yield
         finally:
-            self._holder = None
+            turn.is_over = True
             _held.reset(token)
-            self._lock.release()
+            taken.release()
 
 
 _locks: weakref.WeakKeyDictionary[AsyncClientSession, _ReentrantLock] = weakref.WeakKeyDictionary()

@@ -9,6 +9,7 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import AutoReconnect
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 import gridproxy
 from gridproxy import AsyncGridFile, CommitUnknown, FileMissing, FileOptions, transaction
@@ -140,6 +141,51 @@ async def test_content_stored_by_a_hook_during_a_save(
     await in_transaction(client, work, commit=commit, bound=bound)
     assert await contents(database) == ([b"small", b"the old"] if commit else [b"the old"])
     assert bool(thing.thumbnail) is commit
+
+
+class Overlaps(CommandListener):
+    """Which commands of a transaction began while another one was running."""
+
+    def __init__(self) -> None:
+        self.running: set[int] = set()
+        self.seen: list[str] = []
+        self.found: list[str] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if "autocommit" in event.command:
+            self.seen.append(event.command_name)
+            if self.running:
+                self.found.append(event.command_name)
+            self.running.add(event.request_id)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        self.running.discard(event.request_id)
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        self.running.discard(event.request_id)
+
+
+async def test_tasks_of_a_hook_take_turns_in_the_session(mongodb_uri: str, database: Database) -> None:
+    """A server may see the second command of a transaction before the one that starts it."""
+    overlaps = Overlaps()
+    async with AsyncMongoClient[dict[str, Any]](mongodb_uri, event_listeners=[overlaps]) as client:
+        there = client[database.name]
+        await there.create_collection("thing")
+        with gridproxy.using(there):
+            thing = Thing(there)
+            await thing.photo.put(b"photo")
+            files = [AsyncGridFile() for _ in range(4)]
+
+            async def write() -> None:
+                async with asyncio.TaskGroup() as tasks:
+                    for file in files:
+                        tasks.create_task(file.put(b"a file of the hook", session=tx.session))
+                        tasks.create_task(thing.photo.stat(session=tx.session))
+
+            async with transaction(client) as tx:
+                await Attacher(thing, thing._files).save(write, tx.session)
+    assert overlaps.seen.count("insert") == 4
+    assert overlaps.found == []
 
 
 async def test_saves_of_several_tasks_queue(client: AsyncMongoClient[dict[str, Any]], database: Database) -> None:

@@ -52,6 +52,47 @@ async def test_the_holder_and_the_tasks_it_starts_may_lock_again() -> None:
         assert await run_to_completion(inner(), fresh=True) == "done"
 
 
+async def test_tasks_that_the_holder_starts_take_turns() -> None:
+    session: Any = Session()
+    at_work, most, done = 0, 0, 0
+
+    async def work(depth: int) -> None:
+        nonlocal at_work, most, done
+        async with lock(session):
+            if depth:
+                await asyncio.gather(*(work(depth - 1) for _ in range(3)))
+                return
+            at_work += 1
+            most = max(most, at_work)
+            await asyncio.sleep(0)
+            at_work -= 1
+            done += 1
+
+    await asyncio.wait_for(work(2), 10)
+    assert (most, done) == (1, 9)
+
+
+async def test_a_task_that_outlives_an_inner_lock_takes_turns_in_the_outer_one() -> None:
+    session: Any = Session()
+    go_on, order = asyncio.Event(), list[str]()
+
+    async def late() -> None:
+        await go_on.wait()
+        async with lock(session):
+            order.append("late")
+
+    async with lock(session):
+        async with lock(session):
+            task = asyncio.create_task(late())
+        async with lock(session):
+            go_on.set()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            order.append("next")
+        await asyncio.wait_for(task, 10)
+    assert order == ["next", "late"]
+
+
 async def test_a_task_that_outlives_its_starters_lock_has_to_wait() -> None:
     session: Any = Session()
     go_on, order = asyncio.Event(), list[str]()
