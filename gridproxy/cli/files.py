@@ -68,22 +68,24 @@ def ls(prefix: str, limit: int | None, sort: str, where: Sequence[tuple[str, str
         warning = f", {damaged} of them damaged: see `gridproxy check`" if damaged else ""
         screen.note(f"{len(rows)} files, {readable_size(size)}{warning}")
         if not rows and not screen.as_json and await bucket.store.files.find_one({}, {"_id": 1}) is None:
-            await _name_other_buckets(bucket, screen)
+            await name_other_buckets(bucket, screen)
 
     return work
 
 
-async def _name_other_buckets(bucket: Bucket, screen: Screen) -> None:
+async def name_other_buckets(bucket: Bucket, screen: Screen) -> bool:
+    """Say which buckets the database has beside an empty one. Return whether the empty one exists."""
     try:
         collections = await bucket.database.list_collection_names()
     except OperationFailure:  # the user may not list them
-        return
+        return True
     others = sorted(name.removesuffix(".files") for name in collections if name.endswith(".files"))
     if others := [name for name in others if name != bucket.name]:
         screen.note(
             f"the bucket {bucket.name} is empty. Other buckets in the database {bucket.database.name}: "
             f"{', '.join(others)}. Use --bucket NAME"
         )
+    return f"{bucket.name}.files" in collections
 
 
 def _row(info: FileInfo) -> list[str]:
@@ -304,7 +306,7 @@ def _show_removal(
     for orphan in removed:
         screen.line(f"removed {_describe(orphan)}, under the id {shown_id(orphan.id)}")
     for id in missing:
-        screen.note(f"no file is stored under the id {id!r}", style="red")
+        screen.note(f"no file is stored under the id {id!r}. For a filename, use --name", style="red")
     for orphan in refused:
         found = f"no file is stored under the id {shown_id(orphan.id)}, but {_describe(orphan)}"
         advice = "They were kept because an upload may be running. To remove them, use `gridproxy rm --force ID`"

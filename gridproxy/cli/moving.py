@@ -24,7 +24,8 @@ from gridproxy.moving.transfer import transfer_as
 from gridproxy.runtime.tasks import in_thread
 
 from .arguments import command, query_of, where_option
-from .running import FOUND, TAKEN, USAGE, Connection, Stop, Work
+from .files import name_other_buckets
+from .running import FOUND, MISSING, TAKEN, USAGE, Connection, Stop, Work
 from .screen import Screen, plain, readable_size, shown_id
 
 _PROTOCOL = "gridfs://"
@@ -48,7 +49,8 @@ def _show(report: TransferReport, screen: Screen, done: str) -> int | None:
     if screen.as_json:
         screen.document(report.as_dict())
     else:
-        screen.line(f"{done} {report.transferred} files, {readable_size(report.bytes)}")
+        files = "1 file" if report.transferred == 1 else f"{report.transferred} files"
+        screen.line(f"{done} {files}, {readable_size(report.bytes)}")
         rows = [["differs", shown_id(each.id), each.filename or "", each.reason] for each in report.different]
         rows += [["failed", shown_id(each.id), each.filename or "", each.reason] for each in report.failed]
         screen.table({"OUTCOME": "left", "ID": "left", "NAME": "left", "WHAT IS WRONG": "left"}, rows)
@@ -57,6 +59,15 @@ def _show(report: TransferReport, screen: Screen, done: str) -> int | None:
         if more:
             screen.note(", ".join(more))
     return FOUND if report.failed else TAKEN if report.different else None
+
+
+async def _end(report: TransferReport, source: Bucket, screen: Screen, done: str) -> int | None:
+    """Print a report, and return the exit code: that of a missing file if there is no such bucket."""
+    code = _show(report, screen, done)
+    nothing = not (report.transferred or report.skipped or report.different or report.failed)
+    if nothing and await source.store.files.find_one({}, {"_id": 1}) is None:
+        return code if await name_other_buckets(source, screen) else MISSING
+    return code
 
 
 def _added(reports: Sequence[TransferReport]) -> TransferReport:
@@ -326,7 +337,7 @@ def transfer(
             target = Bucket(database, to_bucket or bucket.name)
             with screen.bytes_bar("transferring") as progress:
                 report = await transfer_as(bucket, target, query_of(prefix, where), delete=delete, progress=progress)
-        return _show(report, screen, "transferred")
+        return await _end(report, bucket, screen, "transferred")
 
     return work
 
@@ -344,7 +355,7 @@ def export(target: str, prefix: str, where: _Where) -> Work:
     async def work(bucket: Bucket, screen: Screen) -> int | None:
         with screen.bytes_bar("exporting") as progress:
             report = await export_files(bucket, target, query_of(prefix, where), progress=progress)
-        return _show(report, screen, "exported")
+        return await _end(report, bucket, screen, "exported")
 
     return work
 

@@ -193,6 +193,8 @@ def _message(error: Exception) -> str:
         return f"the server refuses the command: {str(error).partition(', full error:')[0]}"
     if isinstance(error, errors.BadOption | errors.BadId):
         return _with_options(str(error))
+    if isinstance(error, errors.FileMissing) and isinstance(error.id, str):
+        return f"{error}. For a filename, use --name"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__

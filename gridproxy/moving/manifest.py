@@ -98,8 +98,8 @@ def check_manifest(place: Place) -> None:
     where = f"{place.name}/{MANIFEST}"
     if place.length(MANIFEST) is None:
         raise BadManifest(
-            f"{where} does not exist, so this is not the folder of an export. upload() stores single files, and "
-            "`gridproxy sync` a folder"
+            f"{where} does not exist, so this is not the folder of an export. `gridproxy put` stores single "
+            "files, and `gridproxy sync` a folder"
         )
     with place.open(MANIFEST) as file:
         line = file.readline(_LONGEST_LINE)

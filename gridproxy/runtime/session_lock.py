@@ -24,6 +24,7 @@ from .weak_identity_map import WeakIdentityMap
 
 T = TypeVar("T")
 
+
 class _Turn:
     """One acquisition of a lock. What it starts takes turns by `inner`, and may outlive it."""
 

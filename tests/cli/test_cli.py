@@ -229,7 +229,7 @@ async def test_files_are_removed(run: Run, bucket: Bucket, database: Database) -
     ids = [(await bucket.upload(b"x", filename="name")).id for _ in range(4)]
     removed = await run("rm", str(ids[0]), "nothing", str(ids[1]))
     assert (removed.exit_code, removed.stdout) == (3, "removed 2 files\n")
-    assert removed.stderr == "no file is stored under the id 'nothing'\n"
+    assert removed.stderr == "no file is stored under the id 'nothing'. For a filename, use --name\n"
     assert documents(await run("rm", "nothing", "--json")) == [{"removed": 0, "missing": ["nothing"]}]
     assert (await run("rm", "--name", "name")).stdout == "removed 2 files\n"
     assert (await run("rm", "--name", "name")).exit_code == 3
@@ -253,7 +253,7 @@ async def test_an_upload_in_progress_is_not_removed_unless_forced(run: Run, buck
     refused = await run("rm", "running", "stored", "nothing")
     assert (refused.exit_code, refused.stdout) == (5, "removed 1 file\n")
     missing, left = refused.stderr.splitlines()
-    assert missing == "no file is stored under the id 'nothing'"
+    assert missing == "no file is stored under the id 'nothing'. For a filename, use --name"
     assert left.startswith("no file is stored under the id running, but 50 chunks without a file, the last of ")
     assert " UTC (50.0 kB). They were kept because an upload may be running" in left
     assert "`gridproxy rm --force ID`" in left

@@ -61,7 +61,7 @@ async def test_cp_copies_the_newest_revision_or_a_folder(run: Run, bucket: Bucke
     await bucket.upload(b"new", filename="a.txt", metadata={"owner": 7})
     await stored(bucket, "d/x", "d/e/y", "dd")
     copied = await run("cp", "a.txt", "b.txt")
-    assert (copied.exit_code, copied.stdout, copied.stderr) == (0, "copied 1 files, 3 B\n", "")
+    assert (copied.exit_code, copied.stdout, copied.stderr) == (0, "copied 1 file, 3 B\n", "")
     copy = await bucket.by_name("b.txt")
     assert (await copy.read(), copy.metadata["owner"]) == (b"new", 7)
     assert (await run("cp", "a.txt", "c/")).exit_code == 0
@@ -225,7 +225,7 @@ async def test_a_round_trip_by_export_and_import(
     await bucket.upload(b"one", filename="a/1", metadata={"owner": 7})
     await bucket.upload(b"two", filename="b")
     exported = await run("export", "out", "--where", "owner=7")
-    assert (exported.exit_code, exported.stdout) == (0, "exported 1 files, 3 B\n")
+    assert (exported.exit_code, exported.stdout) == (0, "exported 1 file, 3 B\n")
     assert (tmp_path / "out/a/1").read_bytes() == b"one"
     assert (await run("export", "out", "b")).exit_code == 0
     imported = await run("import", "out", "--bucket", "restored")
@@ -236,6 +236,20 @@ async def test_a_round_trip_by_export_and_import(
     (tmp_path / "out/manifest.jsonl").write_text("{}\n")
     refused = await run("import", "out")
     assert (refused.exit_code, "is not the manifest of an export" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("arguments", [["export", "backup"], ["transfer", "--to-bucket", "other"]])
+async def test_a_bucket_that_does_not_exist_is_no_success(
+    run: Run, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """A backup of a bucket whose name is misspelt must not look like one."""
+    monkeypatch.chdir(tmp_path)
+    await bucket.upload(b"a marmot", filename="a")
+    wrong = await run(*arguments, "--bucket", "misspelt")
+    assert wrong.exit_code == 3
+    assert f"the bucket misspelt is empty. Other buckets in the database {bucket.database.name}: fs" in wrong.stderr
+    await Bucket(bucket.database, "empty").ensure_indexes()
+    assert (await run(*arguments, "--bucket", "empty")).exit_code == 0
 
 
 async def test_du_adds_up_the_parts_of_names(run: Run, bucket: Bucket) -> None:

@@ -97,7 +97,10 @@ async def test_empty_content_is_named_in_the_error(way: Way, database: Database)
     file = limited(content_types=["image/*", "application/pdf"])
     with pytest.raises(ContentTypeRefused, match=r"'a.pdf' is not a PDF document \(it is empty\), "):
         await way(file, b"", filename="a.pdf")
-    with pytest.raises(ContentTypeRefused, match=r"This is empty. Allowed here: images .image/\*., a PDF document, "):
+    with pytest.raises(
+        ContentTypeRefused,
+        match=r"This is empty, which is not allowed here .allowed: images .image/\*., a PDF document., ",
+    ):
         await way(file, b"")
     assert await contents(database) == (0, 0)
     await way(texts := limited(content_types="text/*"), b"", filename="a.txt")

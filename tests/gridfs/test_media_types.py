@@ -343,8 +343,13 @@ def test_the_type_is_found_where_other_writers_put_it(record: dict[str, object],
         (Limits(), "image/png", None, "This is not a PNG image (it looks like HTML), so nothing was stored"),
         (Limits(field="photo"), "image/png", None, "photo: this is not a PNG image (it looks like HTML), so "),
         (Limits(field="photo"), "image/png", "a.png", "photo: 'a.png' is not a PNG image (it looks like HTML), so "),
-        (Limits(), "text/html", "a.html", "'a.html' is HTML. Allowed here: images (image/*), a PDF document, so "),
-        (Limits(), WORD, "a.docx", "'a.docx' is a Word document. Allowed here: "),
+        (
+            Limits(),
+            "text/html",
+            "a.html",
+            "'a.html' is HTML, which is not allowed here (allowed: images (image/*), a PDF document), so ",
+        ),
+        (Limits(), WORD, "a.docx", "'a.docx' is a Word document, which is not allowed here (allowed: "),
     ],
 )
 def test_a_refusal_names_the_file_or_the_field_and_both_types(

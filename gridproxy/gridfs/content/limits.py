@@ -129,10 +129,10 @@ class Limits:
         )
 
     def _not_allowed(self, actual: str | None, head: bytes, filename: str | None) -> ContentTypeRefused:
-        found = "of an unknown type" if actual is None else describe_type(actual)
+        found = "empty" if not head else "of an unknown type" if actual is None else describe_type(actual)
         allowed = ", ".join(describe_type(each) for each in self.content_types or ())
         return ContentTypeRefused(
-            f"{self._subject(filename)} is {found if head else 'empty'}. Allowed here: {allowed}",
+            f"{self._subject(filename)} is {found}, which is not allowed here (allowed: {allowed})",
             field=self.field,
             limit=self.content_types,
             actual=actual,
