@@ -1,6 +1,6 @@
-"""Write `gridproxy/sync/bucket.py` and `file.py` from the asynchronous classes: `python -m tests.generate_sync`.
+"""Write bucket.py, file.py and resumable.py of `gridproxy.sync`: `python -m tests.generate_sync`.
 
-Each method keeps its name, its arguments and its docstring, and waits for the asynchronous one.
+Each method has the name, the arguments and the docstring of the asynchronous one, and waits for it.
 tests/sync/test_generated.py fails if the files are not up to date.
 """
 
@@ -14,11 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FACADES = {"bucket.py": ("bucket.py", "Bucket"), "file.py": ("file/file.py", "AsyncGridFile")}
+FACADES = {
+    "bucket.py": ("bucket.py", "Bucket"),
+    "file.py": ("file/file.py", "AsyncGridFile"),
+    "resumable.py": ("gridfs/resumable/resumable_upload.py", "ResumableUpload"),
+}
 
-# What needs a document, what the heads below have, and what has no blocking form yet.
+# What needs a document, and what the heads below have.
 _LEFT_OUT = {"finalize", "revert", "options", "database", "capabilities", "__init__", "as_source", "variants", "get"}
-_LEFT_OUT |= {"resumable", "resume"}
 # How a result of the asynchronous method becomes that of the blocking one: its type, and the call.
 _RESULTS = {
     "AsyncGridFile": ("GridFile", "GridFile({bucket}, {call})"),
@@ -27,6 +30,7 @@ _RESULTS = {
     "AsyncIterator[str]": ("Iterator[str]", "Pulled({name}, {call})"),
     "DownloadStream": ("DownloadStream", "DownloadStream({call})"),
     "NewFile[Self]": ("NewFile[Self]", "NewFile(self, {call})"),
+    "ResumableUpload": ("ResumableUpload", "ResumableUpload(self, {call}, options)"),
     "Reader": ("Reader", "Reader({call})"),
     "Writer": ("Writer", 'Writer({call}, options.get("encoding", "utf-8"))'),
     "Written": ("int", None),
@@ -64,6 +68,7 @@ from datetime import datetime, timedelta
 from typing import Any, Unpack
 
 from gridproxy import bucket as asynchronous
+from gridproxy.file.options import FileOptions
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session
 from gridproxy.gridfs.upload.options import TransferOptions, UploadOptions
@@ -75,6 +80,7 @@ from gridproxy.upkeep.findings import Finding, GarbageReport
 
 from .file import GridFile
 from .portal import Portal, call, current_portal, in_callers_thread, listed
+from .resumable import ResumableUpload
 from .streams import DownloadStream, Pulled, Reader, Writer
 
 
@@ -253,7 +259,64 @@ class GridFile:
         """A picture's variants by name, each a file of its own. Empty if there are none."""
         return {name: GridFile(self.bucket, file) for name, file in self.asynchronous().variants.items()}
 '''
-_HEADS = {"bucket.py": _BUCKET, "file.py": _FILE}
+_RESUMABLE = '''
+"""The resumable upload of blocking code. Written by tests/generate_sync.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from gridproxy.file.options import FileOptions
+from gridproxy.gridfs.records.file_info import FileInfo
+from gridproxy.gridfs.resumable import resumable_upload as awaited
+from gridproxy.gridfs.upload.sources import SourceLike
+
+from .file import Connected
+from .portal import call
+
+
+class ResumableUpload:
+    """An upload in parts, for code that does not await. `Bucket.resumable` and `Bucket.resume` return it.
+
+    Each method is that of `gridproxy.ResumableUpload`, and blocks until it is done.
+
+    ```python
+    upload = bucket.resumable(filename="song.txt", length=9)
+    upload.append(b"la ")
+    later = bucket.resume(upload.id)  # in another process
+    later.append(b"la la.", at=3)
+    assert bucket.read(later.finish().id) == b"la la la."
+    ```
+    """
+
+    def __init__(self, bucket: Connected, upload: awaited.ResumableUpload, options: FileOptions | None) -> None:
+        self._bucket = bucket
+        self._upload = upload
+        self._options = options
+        self._made_by = bucket.asynchronous()
+
+    def asynchronous(self) -> awaited.ResumableUpload:
+        """Return the asynchronous upload of this process, which works only in the event loop of this package.
+
+        ```python
+        upload = bucket.resumable(filename="notes.txt")
+        assert upload.asynchronous().id == upload.id
+        ```
+        """
+        bucket = self._bucket.asynchronous()
+        if self._made_by is not bucket:  # this process was forked
+            id, options = self._upload.id, self._options
+            self._upload = call("Bucket.resume", lambda: bucket.resume(id, options=options))
+            self._made_by = bucket
+        return self._upload
+
+    def __repr__(self) -> str:
+        return repr(self.asynchronous()).replace("ResumableUpload", "gridproxy.sync.ResumableUpload", 1)
+'''
+_HEADS = {"bucket.py": _BUCKET, "file.py": _FILE, "resumable.py": _RESUMABLE}
+_OWNERS = {"Bucket": "bucket", "AsyncGridFile": "file", "ResumableUpload": "upload"}
 
 
 def generate(name: str) -> str:
@@ -286,7 +349,7 @@ def _member(kind: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     lines.append(f"def {node.name}({ast.unparse(node.args)}) -> {shown}:")
     if "overload" in decorators:
         return "\n".join(f"    {line}" for line in [*lines[:-1], f"{lines[-1]} ..."])
-    owner = kind.removeprefix("Async").removeprefix("Grid").lower()
+    owner = _OWNERS[kind]
     name = f'"{kind}.{node.name}"'
     call = f"{owner}.{node.name}" if "property" in decorators else f"{owner}.{node.name}({_arguments(node.args)})"
     if isinstance(node, ast.AsyncFunctionDef) or wrap is None:

@@ -11,6 +11,7 @@ from gridproxy.sync import Client
 from .bucket import Bucket
 from .client import Client
 from .file import GridFile
+from .resumable import ResumableUpload
 from .streams import DownloadStream, NewFile, Reader, Writer
 
-__all__ = ["Bucket", "Client", "DownloadStream", "GridFile", "NewFile", "Reader", "Writer"]
+__all__ = ["Bucket", "Client", "DownloadStream", "GridFile", "NewFile", "Reader", "ResumableUpload", "Writer"]

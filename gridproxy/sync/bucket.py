@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Unpack
 
 from gridproxy import bucket as asynchronous
+from gridproxy.file.options import FileOptions
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session
 from gridproxy.gridfs.upload.options import TransferOptions, UploadOptions
@@ -18,6 +19,7 @@ from gridproxy.upkeep.findings import Finding, GarbageReport
 
 from .file import GridFile
 from .portal import Portal, call, current_portal, in_callers_thread, listed
+from .resumable import ResumableUpload
 from .streams import DownloadStream, Pulled, Reader, Writer
 
 
@@ -273,6 +275,71 @@ class Bucket:
         """
         bucket = self.asynchronous()
         call("Bucket.discard", lambda: bucket.discard(staged))
+
+    def resumable(
+        self,
+        *,
+        length: int | None = None,
+        lifetime: timedelta | float = timedelta(days=1),
+        options: FileOptions | None = None,
+        annotations: Mapping[str, Any] | None = None,
+        **upload_options: Unpack[UploadOptions],
+    ) -> ResumableUpload:
+        """Begin an upload in several parts, which survives the end of this process and of the server.
+
+        Args:
+            length: The length of the whole content in bytes, if it is known.
+            lifetime: How long the upload may rest between two appends, as a timedelta or in seconds. After that it is
+                gone, and `collect_garbage` removes it.
+            options: Limits on the content: `max_size`, `content_types`, `validators` and `inspect`. Others are ignored.
+            annotations: BSON values that are stored with the upload, and not with the file.
+            **upload_options: As for `upload`. `chunk_size` is at most 8 MiB.
+
+        Raises:
+            GridProxyError: As `upload`.
+            TooLarge: `length` is above the limit.
+            BadOption: `options` has an `image`. Pictures are processed as a whole.
+
+        ```python
+        upload = bucket.resumable(filename="film.txt", length=11)
+        upload.append(b"first part ")
+        info = upload.finish()
+        ```
+        """
+        bucket = self.asynchronous()
+        return ResumableUpload(
+            self,
+            call(
+                "Bucket.resumable",
+                lambda: bucket.resumable(
+                    length=length, lifetime=lifetime, options=options, annotations=annotations, **upload_options
+                ),
+            ),
+            options,
+        )
+
+    def resume(self, id: object, *, options: FileOptions | None = None) -> ResumableUpload:
+        """Find an upload that `resumable` began, in this process or another one.
+
+        A finished upload is found until it expires.
+
+        Args:
+            id: Its id.
+            options: Those that were given to `resumable`, if they have `validators` or `inspect`. The limits on size
+                and type are stored with the upload.
+
+        Raises:
+            UploadMissing: There is no such upload, or it has expired.
+            BadOption: `options` has other functions.
+
+        ```python
+        begun = bucket.resumable(filename="film.txt")
+        upload = bucket.resume(begun.id)
+        assert upload.offset == 0
+        ```
+        """
+        bucket = self.asynchronous()
+        return ResumableUpload(self, call("Bucket.resume", lambda: bucket.resume(id, options=options)), options)
 
     def copy(
         self,

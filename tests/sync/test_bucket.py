@@ -19,7 +19,18 @@ from pymongo import WriteConcern
 from pymongo.errors import ExecutionTimeout, NetworkTimeout, PyMongoError, ServerSelectionTimeoutError
 
 import gridproxy
-from gridproxy import BadOption, BadSource, CorruptFile, FileAlreadyStored, FileClosed, FileMissing
+from gridproxy import (
+    BadOption,
+    BadSource,
+    CorruptFile,
+    FileAlreadyStored,
+    FileClosed,
+    FileMissing,
+    FileOptions,
+    TooLarge,
+    UploadMissing,
+    WrongOffset,
+)
 from gridproxy.sync import Bucket, Client, GridFile
 
 CONTENT = b"some content\nof two lines"
@@ -280,3 +291,27 @@ def test_findings_and_old_garbage(blocking: Bucket) -> None:
     blocking.stage(b"left behind")
     assert [finding.kind for finding in blocking.check()] == ["orphan"]
     assert blocking.collect_garbage(older_than=timedelta(hours=1)).chunks == 0
+
+
+def test_an_upload_in_parts(blocking: Bucket, tmp_path: Path) -> None:
+    path = tmp_path / "part"
+    path.write_bytes(bytes(250))
+    options = FileOptions(max_size=1000, validators=[lambda info, head: None])
+    upload = blocking.resumable(filename="film", length=500, options=options)
+    with path.open("rb") as file:
+        assert upload.append(file) == 250
+    assert repr(upload).startswith(f"<gridproxy.sync.ResumableUpload {upload.id!r} to ")
+    later = blocking.resume(upload.id, options=options)
+    with pytest.raises(WrongOffset):
+        later.append(b"again", at=0)
+    assert later.append(iter([bytes(150), bytes(100)]), at=250) == later.length == 500
+    info = later.finish()
+    assert blocking.read(info.id) == bytes(500)
+    assert (later.is_finished, later.info.id) == (True, info.id)
+    aborted = blocking.resumable(annotations={"user": 7})
+    assert aborted.annotations == {"user": 7}
+    aborted.abort()
+    with pytest.raises(UploadMissing):
+        blocking.resume(aborted.id)
+    with pytest.raises(TooLarge):
+        blocking.resumable(options=options).append(bytes(1001))

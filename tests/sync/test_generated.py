@@ -12,9 +12,13 @@ import gridproxy
 from gridproxy import AsyncGridFile, sync
 from tests.generate_sync import FACADES, generate
 
-PAIRS = [(sync.Bucket, gridproxy.Bucket), (sync.GridFile, AsyncGridFile)]
-# They belong to documents, or to the asynchronous driver. Resumable uploads have no blocking form yet.
-LEFT_OUT = {"finalize", "revert", "options", "database", "capabilities", "resumable", "resume"}
+PAIRS = [
+    (sync.Bucket, gridproxy.Bucket),
+    (sync.GridFile, AsyncGridFile),
+    (sync.ResumableUpload, gridproxy.ResumableUpload),
+]
+# They belong to documents, or to the asynchronous driver.
+LEFT_OUT = {"finalize", "revert", "options", "database", "capabilities"}
 ADDED = {"asynchronous", "bucket", "create", "open"}
 
 

@@ -244,12 +244,15 @@ def test_a_forked_process_has_a_portal_of_its_own(mongodb_uri: str) -> None:
     script = """
     info = bucket.upload(b"1")
     file = bucket.file(info.id)
+    upload = bucket.resumable(filename="in parts")
+    upload.append(b"1")
     reader, writer = bucket.open(info.id), bucket.create(filename="of the parent")
     warnings.simplefilter("ignore")  # of Python 3.12, for a fork beside threads
     child = os.fork()
     if not child:
         assert bucket.read(info.id) == file.read() == b"1"
         bucket.upload(b"of the child", filename="child")
+        upload.append(b"2")
         try:
             reader.readline(), reader.seek(0), reader.read()
         except ValueError as error:
@@ -259,6 +262,8 @@ def test_a_forked_process_has_a_portal_of_its_own(mongodb_uri: str) -> None:
     assert os.waitpid(child, 0)[1] == 0
     writer.write(b"2")
     writer.close()
+    assert bucket.resume(upload.id).offset == 2
+    upload.abort()
     print(sorted(info.filename or "" for info in bucket.find()))
     bucket.drop()
     client.close()
