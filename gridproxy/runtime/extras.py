@@ -16,3 +16,14 @@ def require_extra(package: str, extra: str, what: str) -> None:
         import_module(package)
     except ImportError as error:
         raise BadOption(f"{what} needs {package}: pip install 'gridproxy-mongo[{extra}]'") from error
+
+
+def require_for_import(package: str, extra: str, module: str) -> None:
+    """Import `package`, which `module` imports, or raise `ModuleNotFoundError` with the command that installs it."""
+    try:
+        import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise  # it is installed, and a package of its own is not
+        text = f"{module} needs {package}: pip install 'gridproxy-mongo[{extra}]'"
+        raise ModuleNotFoundError(text, name=package) from error

@@ -5,6 +5,10 @@ from gridproxy.adapters.django import GridFSStorage, GridFSView
 ```
 """
 
+from gridproxy.runtime.extras import require_for_import
+
+require_for_import("django", "django", "gridproxy.adapters.django")
+
 from .files import GridFSFile
 from .storage import GridFSStorage, Links
 from .views import GridFSView

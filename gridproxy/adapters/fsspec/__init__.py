@@ -8,6 +8,10 @@ from gridproxy.adapters.fsspec import GridFSFileSystem
 ```
 """
 
+from gridproxy.runtime.extras import require_for_import
+
+require_for_import("fsspec", "fsspec", "gridproxy.adapters.fsspec")
+
 from .async_file import AsyncGridFSFile
 from .file import GridFSFile
 from .filesystem import GridFSFileSystem

@@ -7,6 +7,10 @@ from gridproxy.adapters.starlette import FilesApp, GridFileResponse, RequestBody
 ```
 """
 
+from gridproxy.runtime.extras import require_for_import
+
+require_for_import("starlette", "starlette", "gridproxy.adapters.starlette")
+
 from .authorize import Authorize, Grant
 from .files_app import AppOptions, FilesApp
 from .openapi import file_responses, upload_body

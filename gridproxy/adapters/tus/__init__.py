@@ -5,6 +5,10 @@ from gridproxy.adapters.tus import TusApp
 ```
 """
 
+from gridproxy.runtime.extras import require_for_import
+
+require_for_import("starlette", "starlette", "gridproxy.adapters.tus")
+
 from .tus_app import TusApp
 
 __all__ = ["TusApp"]
