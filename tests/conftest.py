@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import sys
@@ -35,6 +36,15 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
         inner = obj.hypothesis.inner_test if hasattr(obj, "hypothesis") else obj
         if iscoroutinefunction(inner):
             pytest.mark.usefixtures("anyio_backend")(obj)
+
+
+@pytest.fixture(autouse=True)
+def same_logging() -> Iterator[None]:
+    """Fail a test that changes the logging of the process, because later tests count lines."""
+    root, own = logging.getLogger(), logging.getLogger("gridproxy")
+    before = root.level, own.level
+    yield
+    assert (root.level, own.level) == before
 
 
 # The files that take longest come first: whoever begins one of them last would keep the other workers waiting.

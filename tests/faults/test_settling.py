@@ -289,7 +289,7 @@ async def test_an_abort_deletes_any_number_of_chunks_with_one_command(
         for id in (None, "mine"):
             writer = await bucket.open_upload(id=id)
             await writer.write(bytes(600))
-            assert len(commands.of("insert")) >= 5
+            assert len(commands.of("insert")) >= 4  # of six batches, as many as are sent at once
             commands.clear()
             await writer.abort()
             assert len(commands.of("delete")) == 1

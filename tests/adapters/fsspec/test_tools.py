@@ -190,7 +190,8 @@ def test_litestar_serves_files(fs: GridFSFileSystem) -> None:
     def large() -> File:
         return File(path="data/large.bin", file_system=fs)
 
-    with TestClient(Litestar([small, large], openapi_config=None)) as client:
+    # Its own configuration of the root logger would stay for the tests that follow.
+    with TestClient(Litestar([small, large], openapi_config=None, logging_config=None)) as client:
         answer = client.get("/small")
         assert (answer.status_code, answer.content) == (200, b"a marmot")
         assert answer.headers["last-modified"]
