@@ -79,6 +79,7 @@ FERRETDB = Lane(
         "test_update.py::test_a_value_that_looks_like_an_expression_is_a_value": _KEYS,
         "test_stream.py::test_a_range_fetches_only_its_chunks": _LOOKUP,
         "test_copy.py::test_a_copy_moves_no_byte_through_the_client": _MERGE,
+        "test_copy.py::test_a_picture_is_copied_to_another_bucket_with_its_variants": _MERGE,
         "test_cli.py::test_a_record_is_shown": _INFINITE,
         "test_check.py::test_whole_files_of_every_length_and_every_kind_of_id_have_no_findings": _TYPES,
         "test_check.py::test_ids_that_are_equal_in_python_are_distinguished": _TYPES,

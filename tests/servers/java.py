@@ -60,6 +60,7 @@ MONGO_JAVA_SERVER = Lane(
         "test_check.py::test_check_transfers_no_content": _BINARY_SIZE,
         "test_stream.py::test_a_range_fetches_only_its_chunks": _LOOKUP,
         "test_copy.py::test_a_copy_moves_no_byte_through_the_client": _BINARY_SIZE,
+        "test_copy.py::test_a_picture_is_copied_to_another_bucket_with_its_variants": _BINARY_SIZE,
         "test_collect_garbage.py::test_a_reference_that_looks_mistyped_removes_nothing": _CREATES,
         "test_cli.py::test_unreferenced_files_need_references": _CREATES,
         "test_handle.py::test_every_method_takes_a_session": _SESSIONS,
