@@ -44,15 +44,19 @@ class _ReentrantLock:
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
         held = _held.get()
-        taken = self._lock
-        for outer in reversed(held):
-            if outer.owner is self and not outer.is_over:
-                taken = outer.inner
+        while True:
+            taken, outer = self._lock, None
+            for turn in reversed(held):
+                if turn.owner is self and not turn.is_over:
+                    taken, outer = turn.inner, turn
+                    break
+            if taken.locked():
+                await wait_in_line(taken.acquire())
+            else:
+                await taken.acquire()
+            if outer is None or not outer.is_over:
                 break
-        if taken.locked():
-            await wait_in_line(taken.acquire())
-        else:
-            await taken.acquire()
+            taken.release()  # the outer acquisition has ended, so this waits behind its successors
         turn = _Turn()
         turn.owner, turn.inner = self, asyncio.Lock()
         token = _held.set((*held, turn))

@@ -93,6 +93,30 @@ async def test_a_task_that_outlives_an_inner_lock_takes_turns_in_the_outer_one()
     assert order == ["next", "late"]
 
 
+async def test_a_task_that_waits_in_a_lock_that_ends_waits_for_the_next_holder() -> None:
+    session: Any = Session()
+    go_on, order = asyncio.Event(), list[str]()
+
+    async def first() -> None:
+        async with lock(session):
+            await go_on.wait()
+
+    async def second() -> None:
+        async with lock(session):
+            order.append("second")
+
+    async with lock(session):
+        tasks = [asyncio.create_task(first()), asyncio.create_task(second())]
+        await asyncio.sleep(0)
+    async with lock(session):
+        go_on.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        order.append("next")
+    await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    assert order == ["next", "second"]
+
+
 async def test_a_task_that_outlives_its_starters_lock_has_to_wait() -> None:
     session: Any = Session()
     go_on, order = asyncio.Event(), list[str]()
