@@ -222,6 +222,7 @@ class _Connection:
                 self._greeting = next(iter(command)) in _HELLO
                 answer = self._link.rules.answer(command)
                 if isinstance(answer, Break):
+                    self._link.hit.set()
                     await self._link._healed.wait()
                     return None
                 if answer is not None:

@@ -179,6 +179,8 @@ async def test_a_server_that_never_answers_is_played_too(mongodb_uri: str, datab
     async with open_profile(mongodb_uri, silent) as (client, link):
         inserting = asyncio.create_task(client[database.name]["some"].insert_one({}))
         assert await client[database.name]["some"].find_one({}) is None
+        # The insert opens a connection of its own. To heal before it is sent would leave it without an answer.
+        assert await link.hit_by(inserting)
         assert not inserting.done()
         link.heal()  # which cuts the connection
         with pytest.raises(AutoReconnect):
