@@ -78,7 +78,7 @@ class Append:
         first = upload.full_chunks
         await run_to_completion(lease.delete_chunks_from(first), client=self._store.client)
         self._digest = take_digest(self._store, upload)
-        self._sender = BatchSender.resumed(self._store, upload.id, upload.upload_id, first, self._digest)
+        self._sender = BatchSender.resumed(self._store, upload.id, upload.upload_id, first)
         self._received, self._judged = upload.offset, upload
         for _ in self._splitter.feed(upload.tail):
             raise AssertionError("a tail is less than one chunk")
@@ -108,6 +108,9 @@ class Append:
         assert self._sender is not None
         await self._sender.wait_for_slot()
         batch, self._chunks = self._chunks[: self._per_batch], self._chunks[self._per_batch :]
+        if self._digest is not None:
+            for chunk in batch:
+                self._digest.update(chunk)
         self._sender.send(batch)
         # Hashing here and encoding in a task each block the loop, so let other tasks run after each.
         for _ in range(2):

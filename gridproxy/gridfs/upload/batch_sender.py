@@ -1,9 +1,8 @@
-"""BatchSender: hash batches of chunks in order, and send four at once."""
+"""BatchSender: number batches of chunks in order, and send four at once."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 
 from bson import ObjectId
 from pymongo.errors import BulkWriteError
@@ -46,30 +45,22 @@ class BatchSender:
         self._known_id = known_id
         self._majority = majority
         self._session = session
-        self._hash = hashlib.sha256() if store.checksum else None
         self._in_flight: dict[asyncio.Task[None], int] = {}
         self._next_n = 0
         self._error: BaseException | None = None
 
     @classmethod
-    def resumed(
-        cls, store: Store, id: object, upload_id: ObjectId, first: int, digest: hashlib._Hash | None
-    ) -> BatchSender:
-        """Return a sender of the chunks from number `first` on. `digest` has hashed those before, if it is not None."""
+    def resumed(cls, store: Store, id: object, upload_id: ObjectId, first: int) -> BatchSender:
+        """Return a sender of the chunks from number `first` on."""
         sender = cls(store, id, None, shared_id=True, known_id=first == 0, majority=True)
         sender.undo_log.upload_id = upload_id
-        sender._next_n, sender._hash = first, digest
+        sender._next_n = first
         return sender
 
     @property
     def begun(self) -> bool:
         """Whether any chunk was sent."""
         return self._next_n > 0
-
-    @property
-    def sha256(self) -> str | None:
-        """The digest of all chunks in hex, None if the bucket wants none."""
-        return None if self._hash is None else self._hash.hexdigest()
 
     def fail(self, error: BaseException) -> BaseException:
         """Let `error` end this upload unless it has failed before. Return the error that ended it."""
@@ -125,14 +116,10 @@ class BatchSender:
         self._in_flight[task] = sum(map(len, payloads))
 
     def prepare(self, payloads: list[bytes]) -> list[Record]:
-        """Hash a batch and return its documents without sending them."""
+        """Return the documents of a batch without sending them."""
         documents = []
         more = {} if self.undo_log.upload_id is None else {UPLOAD_ID: self.undo_log.upload_id}
         for payload in payloads:
-            if self._hash is not None:
-                # Hashing takes about 1 ms per megabyte. In a worker thread it competes with the encoding for the
-                # interpreter's lock, and a long upload took 1.5 times as long.
-                self._hash.update(payload)
             chunk_id = self.undo_log.new_chunk_id()
             documents.append({"_id": chunk_id, "files_id": self._id, "n": self._next_n, "data": payload, **more})
             self._next_n += 1

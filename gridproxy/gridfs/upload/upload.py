@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import hashlib
 import sys
 import time
 import warnings
@@ -34,6 +35,7 @@ from gridproxy.runtime.tracing import API, UNTRACED, UPLOAD, TransferSpan, activ
 from .batch_sender import BatchSender
 from .commit import check_id_is_free
 from .content_check import ContentCheck, check_staged, inspect_content
+from .digest import Digest
 from .options import UploadRequest, check_record, upload_request
 from .sources import Data, Source, as_bytes, open_source
 from .staging import Staged, log_stored, publish_staged
@@ -94,6 +96,8 @@ class Upload:
             majority=staging,
             upload_id=request.upload_id,
         )
+        self._sha256 = hashlib.sha256() if store.checksum else None
+        self._digest: Digest | None = None  # of a long upload
         self._tx_log = None if staging or self.session is None else transaction_log_of(self.session)
         self._typing_head = bytearray()
         self._splitter = Splitter(self.chunk_size)
@@ -137,6 +141,14 @@ class Upload:
         if self.length < _TYPING_BYTES and self.request.typed_by_content:
             self._typing_head += data[: _TYPING_BYTES - self.length]
         self.length += len(data)
+        if self._digest is not None:
+            self._digest.update(data)
+        elif self._sha256 is not None:
+            if self.length <= BATCH_BYTES:  # as most files are
+                self._sha256.update(data)
+            else:
+                self._digest = Digest(self._sha256)
+                self._digest.update(data)
         for chunk in self._splitter.feed(data):
             self._batch.append(chunk)
             if len(self._batch) == self._per_batch:
@@ -178,9 +190,11 @@ class Upload:
             return  # less than the head was received
         while self._ready:
             await self._sender.wait_for_slot()
+            if self._digest is not None:
+                await self._digest.drain()
             if self._ready:
                 self._sender.send(self._ready.popleft())
-                # Hashing here and encoding in a task each block the loop, so let other tasks run after each.
+                # Cutting here and encoding in a task each block the loop, so let other tasks run after each.
                 for _ in range(2):
                     await asyncio.sleep(0)
         self._unawaited = 0
@@ -272,6 +286,8 @@ class Upload:
         self._batch_rest()
         await self.flow()
         await self._sender.drain()
+        if self._digest is not None:
+            await self._digest.drain(0)
         if self.request.limits.inspect is not None:
             info = FileInfo.from_record(self._finished_record())
             await inspect_content(self.store, info, self.request.limits)
@@ -285,7 +301,8 @@ class Upload:
             self._batch = []
 
     def _finished_record(self) -> Record:
-        record = self.request.record(self.id, self.length, self.chunk_size, self._sender.sha256, self.store.now())
+        sha256 = None if self._sha256 is None else self._sha256.hexdigest()
+        record = self.request.record(self.id, self.length, self.chunk_size, sha256, self.store.now())
         if self._sender.undo_log.upload_id is not None:
             record[UPLOAD_ID] = self._sender.undo_log.upload_id
         return record
@@ -317,6 +334,8 @@ class Upload:
         self.state = State.ABORTED
         self._batch, self._splitter = [], Splitter(self.chunk_size)
         self._ready.clear()
+        if self._digest is not None:
+            self._digest.stop()
         await self._sender.rollback(cause, size=self.length, since=self.began)
 
     def log_failure(self, error: BaseException) -> None:
