@@ -110,12 +110,17 @@ async def run_to_completion(
         except BaseException:
             work.close()
             raise
-    task = loop.create_task(_contained(work), context=fresh_context() if fresh else None)
+    ended: asyncio.Future[None] = loop.create_future()
+    task = loop.create_task(_contained(work, ended), context=fresh_context() if fresh else None)
     _running.add(task)
     task.add_done_callback(_running.discard)
+    task.add_done_callback(ended.cancel)  # of a task that is cancelled before it starts
     cancelled: asyncio.CancelledError | None = None
     try:
-        await asyncio.wait({task}, timeout=None if until is None else until - loop.time())
+        if until is None:
+            await ended
+        else:
+            await asyncio.wait({task}, timeout=until - loop.time())
     except asyncio.CancelledError as error:
         cancelled = error
     if not task.done():
@@ -141,11 +146,15 @@ async def run_to_completion(
     raise cancelled from (failure.args[0] if isinstance(failure, _Exit) else failure)
 
 
-async def _contained(work: Coroutine[Any, Any, T]) -> T:
+async def _contained(work: Coroutine[Any, Any, T], ended: asyncio.Future[None]) -> T:
     try:
         return await work
     except (SystemExit, KeyboardInterrupt) as error:
         raise _Exit(error) from None
+    finally:
+        # The caller continues in the next turn of the loop, when the task is done. `asyncio.wait` takes one turn more.
+        if not ended.done():
+            ended.set_result(None)
 
 
 async def _wait_until(task: asyncio.Task[Any], until: float) -> None:
@@ -407,17 +416,24 @@ async def interruptible(work: Coroutine[Any, Any, T] | Awaitable[T]) -> T:
     a cancelled read, for which it waits for the server.
     """
 
-    async def awaited() -> T:
-        return await work
-
     try:
-        task = spawn(awaited())
-    except AsyncioRequired:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    except RuntimeError:
         if isinstance(work, Coroutine):
             work.close()
-        raise
+        raise AsyncioRequired from None
+
+    async def awaited() -> T:
+        try:
+            return await work
+        finally:
+            if not ended.done():
+                ended.set_result(None)
+
+    task = spawn(awaited())
+    task.add_done_callback(ended.cancel)  # of a task that is cancelled before it starts
     try:
-        await asyncio.wait({task})
+        await ended
         return task.result()
     finally:
         if not task.done():
