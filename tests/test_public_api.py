@@ -276,7 +276,9 @@ def test_the_facade_has_no_logic() -> None:
         if module.name == "__init__.py":
             body = ast.parse((PACKAGE / module).read_text(encoding="utf-8")).body
             kinds = {type(node) for node in body}
-            assert kinds <= {ast.Expr, ast.ImportFrom, ast.Assign}, module
+            # The package itself imports some names at their first use.
+            own = {ast.If, ast.FunctionDef} if module == Path("__init__.py") else set()
+            assert kinds <= {ast.Expr, ast.ImportFrom, ast.Assign, *own}, module
 
 
 def test_importing_the_package_imports_no_extra_and_no_server() -> None:
