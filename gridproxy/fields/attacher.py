@@ -85,7 +85,8 @@ class Attacher:
         files = []
         for field, file in held:
             state = file.state
-            state.attach(self._owner, field)
+            if state.attachment is None or not state.attachment.belongs_to(self._owner, field):
+                state.attach(self._owner, field)
             state.enlist(state.session_for(session) if bound else session)
             files.append(file)
         return files
@@ -200,7 +201,7 @@ class Attacher:
     def note_sent(self, files: Iterable[AsyncGridFile] | None = None) -> None:
         """Note that the document is being sent, with the files that it points to at this moment."""
         held = [file for _, file in self._files()] if files is None else files
-        self._written = [(file.state, file.state.ref) for file in held]
+        self._written = [(state, (state.id, state.info)) for state in [file.state for file in held]]
 
     @property
     def may_have_written(self) -> bool:
@@ -307,8 +308,13 @@ async def _confirm_stored(files: Iterable[AsyncGridFile], session: Session | Non
 
 async def saved(written: Sequence[tuple[FileState, FileRef]], session: Session | None) -> None:
     """Remove what was replaced, now that the document was written with these references."""
+    alone = session is None and bound_session(None) is None
     for state, now in written:
-        await attachment_of(state).saved(now, written, state.session_for(session))
+        attachment = attachment_of(state)
+        if alone and not attachment.has_replaced:
+            attachment.note_saved(now)
+        else:
+            await attachment.saved(now, written, state.session_for(session))
 
 
 def mark_outcome_unknown(states: Iterable[FileState]) -> None:

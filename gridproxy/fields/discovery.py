@@ -208,6 +208,27 @@ class FieldPlan:
                 found += [(f"{name}.{path}", file) for path, file in files_in(value)]
         return found if len(found) < 2 else list({id(each[1]): each for each in reversed(found)}.values())[::-1]
 
+    def held(self, model: object, beyond: Beyond) -> list[tuple[str, AsyncGridFile]]:
+        """Return every file that a model holds, with the name of its field."""
+        if not self.flat:
+            return [(path.partition(".")[0], file) for path, file in files_in(model, beyond=beyond)]
+        values, found, seen = values_of(model, "__dict__"), [], set[int]()
+        for name, depth in self.depths.items():
+            value = values.get(name)
+            if isinstance(value, AsyncGridFile):
+                items: Iterable[object] = (value,)
+            elif type(value) is list and depth is Depth.FILES:
+                items = value
+            elif value is not None and depth is Depth.FILES:
+                items = [file for _, file in files_in(value)]
+            else:
+                continue
+            for item in items:
+                if isinstance(item, AsyncGridFile) and id(item) not in seen:
+                    seen.add(id(item))
+                    found.append((name, item))
+        return found
+
     def exchange(self, model: Any, choose: Choose, beyond: Beyond) -> bool:
         """Exchange files as `exchange_files` does. Returns whether any was exchanged."""
         if not self.flat:
@@ -218,6 +239,11 @@ class FieldPlan:
             if held is None or isinstance(held, AsyncGridFile):
                 values[name] = choose(name, held)
                 exchanged = exchanged or values[name] is not held
+            elif type(held) is list and depth is Depth.FILES:
+                for n, file in enumerate(held):
+                    if file is None or isinstance(file, AsyncGridFile):
+                        held[n] = choose(f"{name}.{n}", file)
+                        exchanged = exchanged or held[n] is not file
             elif depth is Depth.FILES:
                 # The path is that within the model.
                 exchanged = exchange_files(held, partial(_choose_inside, choose, name)) or exchanged

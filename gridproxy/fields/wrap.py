@@ -25,7 +25,6 @@ from gridproxy.file.state import FileState
 from gridproxy.file.values import assign
 from gridproxy.gridfs.content.images import ImageOptions
 from gridproxy.gridfs.content.limits import Inspector, Validator
-from gridproxy.gridfs.download.reader import Reader
 from gridproxy.gridfs.operations.delete import remove_file
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
@@ -237,12 +236,6 @@ class WrappedState(FileState):
     write is overwritten at the end. Its file is kept.
     """
 
-    __slots__ = ("_field", "_form", "_known_id", "_known_info", "_owner", "_pinned")
-
-    home: object
-    reader: Reader | None
-    attachment: Attachment | None
-
     def __init__(self, owner: weakref.ref[object], field: WrappedField) -> None:
         self._field = field
         self._owner: Callable[[], object | None] = lambda: None  # until the end of __init__
@@ -291,7 +284,7 @@ class WrappedState(FileState):
 
     def _attach_anew(self, owner: object) -> None:
         # A reference that the caller moved replaces no file, and `revert` must not remove its file.
-        self.attachment = Attachment(self, owner, self._field.attribute)
+        self.attachment = Attachment(self.ref, owner, self._field.attribute)
 
     def move_to(self, owner: object, id: object, info: FileInfo | None) -> None:
         """Point to another file, as an assignment does."""
@@ -365,7 +358,7 @@ class WrappedFile(AsyncGridFile):
         assert self.state.attachment is not None, "__init__ attached it"
         through = self.state.session_for(session)
         self.state.enlist(through)
-        await self.state.attachment.finalize(through, self.state.refs_beside())
+        await self.state.attachment.saved(self.state.ref, self.state.refs_beside(), through)
 
 
 def mark_loaded(document: T) -> T:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,34 +57,23 @@ class AttachmentState:
 class Attachment:
     """Which file the saved document points to, and which files are removed after its next save."""
 
-    __slots__ = (
-        "__weakref__",
-        "_claims",
-        "_field",
-        "_file",
-        "_owned",
-        "_owner",
-        "_replaced",
-        "_saved",
-        "outcome_unknown",
-        "referenced",
-        "shared",
-    )
+    # Of every attachment that has not been changed. Documents are loaded by the thousand.
+    shared: bool = False
+    outcome_unknown: bool = False  # whether a save was not answered: the document may hold the old or new file
+    _owned: tuple[object, ...] = ()  # the ids of files that this document provably owns
+    _replaced: Sequence[tuple[Store, object]] = ()
+    _claims: tuple[object, ...] = ()  # the ids that the original of a copied file owned
 
-    def __init__(self, file: AttachedFile, owner: object | None, field: str, proof: Proof = Proof.NONE) -> None:
-        self._file = weakref.ref(file)
+    def __init__(self, saved: FileRef, owner: object | None, field: str, proof: Proof = Proof.NONE) -> None:
         self._owner = None if owner is None else weakref.ref(owner)
         self._field = field
-        self._saved: FileRef = file.ref
-        self._replaced: list[tuple[Store, object]] = []
-        self._claims: tuple[object, ...] = ()  # the ids that the original of a copied file owned
-        # What a document that is loaded proves: it owns its file, and points to it.
-        id = self._saved[0] if proof is Proof.LOADED else None
-        self._owned: list[object] = [] if id is None else [id]  # the ids of files that this document provably owns
+        self._saved: FileRef = saved
         # The id that the stored document is known to point to. Its file is safe from the garbage collector.
-        self.referenced: object = id
-        self.shared: bool = False
-        self.outcome_unknown: bool = False  # whether a save was not answered: the document may hold the old or new file
+        self.referenced: object = None
+        # What a document that is loaded proves: it owns its file, and points to it.
+        if proof is Proof.LOADED and (id := saved[0]) is not None:
+            self._owned = (id,)
+            self.referenced = id
 
     @property
     def unowned(self) -> bool:
@@ -110,8 +99,7 @@ class Attachment:
         if self._owner is None or self._owner() is not owner or self._field != field:
             return False
         self.referenced = id
-        if id is not None and id not in self._owned:
-            self._owned.append(id)
+        self.own(id)
         return True
 
     @property
@@ -135,14 +123,13 @@ class Attachment:
 
     def disown(self) -> None:
         """Forget every proof: the document has become another one."""
-        self._owned.clear()
-        self._replaced.clear()
+        self._owned = self._replaced = ()
         self.referenced = None
 
     def own(self, id: object) -> None:
         """Note the proof that the document owns the file `id`."""
         if id is not None and id not in self._owned:
-            self._owned.append(id)
+            self._owned = (*self._owned, id)
 
     def owns(self, id: object) -> bool:
         """Return whether the document provably owns the file `id`, and so may remove it."""
@@ -167,7 +154,7 @@ class Attachment:
     def mark_replaced(self, store: Store, id: object) -> None:
         """Remove the replaced file `id` once the document has been saved, if the document owns it."""
         if id in self._owned:
-            self._replaced.append((store, id))
+            self._replaced = [*self._replaced, (store, id)]
 
     def is_new(self, id: object) -> bool:
         """Return whether the file was put here as content since the document was saved."""
@@ -175,22 +162,13 @@ class Attachment:
 
     def snapshot(self) -> AttachmentState:
         """Return what `restore` needs if a transaction is aborted."""
-        owned, replaced = tuple(self._owned), tuple(self._replaced)
-        return AttachmentState(self._saved, owned, replaced, self.outcome_unknown, self.referenced)
+        replaced = tuple(self._replaced)
+        return AttachmentState(self._saved, self._owned, replaced, self.outcome_unknown, self.referenced)
 
     def restore(self, state: AttachmentState) -> None:
         """Go back to an earlier state."""
-        self._saved, self._owned, self._replaced = state.saved, list(state.owned), list(state.replaced)
+        self._saved, self._owned, self._replaced = state.saved, state.owned, state.replaced
         self.outcome_unknown, self.referenced = state.outcome_unknown, state.referenced
-
-    async def finalize(self, session: Session | None = None, written: Collection[tuple[object, FileRef]] = ()) -> None:
-        """Remove the replaced files of a document that its caller has saved by hand."""
-        await self.saved(self._present().ref, written, session)
-
-    def _present(self) -> AttachedFile:
-        file = self._file()
-        assert file is not None, "only the file itself calls this"
-        return file
 
     async def saved(
         self, now: FileRef, written: Collection[tuple[object, FileRef]] = (), session: Session | None = None
@@ -204,7 +182,7 @@ class Attachment:
         if session is not None and is_foreign_transaction(session):
             self.forget(now)
             return
-        self._saved, self.outcome_unknown, self.referenced = now, False, now[0]
+        self.note_saved(now)
         if not self._replaced:
             return
         # If a file was replaced while the document was being written, the document points to the older one.
@@ -219,28 +197,31 @@ class Attachment:
         finally:
             self._replaced += removable
 
+    def note_saved(self, now: FileRef) -> None:
+        """Note that the stored document points to `now`."""
+        self._saved, self.outcome_unknown, self.referenced = now, False, now[0]
+
     def forget(self, now: FileRef) -> None:
         """Leave the replaced files to the garbage collector. The document points to `now`."""
         self._saved, self.outcome_unknown = now, False
-        self._replaced.clear()
+        self._replaced = ()
 
     def reloaded(self, now: FileRef) -> None:
         """Know the file as loaded from the database. What was replaced is left to the garbage collector."""
         self.forget(now)
-        self._owned.clear()
+        self._owned = ()
         self.own(now[0])
         self.referenced = now[0]
 
-    async def revert(self, session: Session | None = None) -> None:
-        """Point to the saved document's file again, and remove the files that were stored since."""
-        file = self._present()
+    async def revert(self, file: AttachedFile, session: Session | None = None) -> None:
+        """Let `file` point to the saved document's file again, and remove the files that were stored since."""
         old, info = self._saved
         newer = [(store, id) for store, id in self._replaced if id != old]
         current = file.ref[0]
         if current is not None and current != old and current in self._owned:
             newer.append((file.store(), current))
         file.set_file(old, info)
-        self._replaced = []
+        self._replaced = ()
         if self.shared or self.outcome_unknown:
             return  # a document may point to them
         self._replaced = newer

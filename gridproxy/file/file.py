@@ -289,7 +289,7 @@ class AsyncGridFile:
         if not isinstance(known, AsyncGridFile):
             known = AsyncGridFile(id, bucket=self.options.bucket, alias=self.options.db_alias)
             known.state.home, known.state.picture = self.state.home, picture
-            self.state.variants[repr(id)] = known
+            self.state.variants = {**self.state.variants, repr(id): known}
         return known
 
     # Writing
@@ -972,7 +972,7 @@ class AsyncGridFile:
         if self.state.attachment is not None:
             through = self.state.session_for(session)
             self.state.enlist(through)
-            await self.state.attachment.finalize(through)
+            await self.state.attachment.saved(self.state.ref, (), through)
 
     async def revert(self, *, session: Session | None = None) -> None:
         """Point to the saved document's file again, and remove the new one.
@@ -987,4 +987,4 @@ class AsyncGridFile:
             with self.state.exclusive("being reverted"):
                 through = self.state.session_for(session)
                 self.state.enlist(through)
-                await self.state.attachment.revert(through)
+                await self.state.attachment.revert(self.state, through)

@@ -13,7 +13,7 @@ from bson import ObjectId
 
 from gridproxy.errors import BadId, BadOption, BadSource, shown, type_name
 
-from .attachment import Proof
+from .attachment import Attachment, Proof
 from .options import FileOptions
 from .state import HasState, state_in
 from .values import assign, parse_input, stored_value
@@ -41,7 +41,8 @@ def file_schema(kind: type[F], options: FileOptions) -> CoreSchema:
     def from_python(value: object) -> F:
         if value is None or type(value) is ObjectId:  # as documents are loaded
             file = kind(value, options=options)
-            file.state.attach_unowned(Proof.LOADED if value is not None and _is_loading() else Proof.NONE)
+            proof = Proof.LOADED if value is not None and _is_loading() else Proof.NONE
+            file.state.attachment = Attachment((value, None), None, "", proof)
             return file
         # Frameworks parse JSON first and validate the result as Python: a list from there is not content.
         if isinstance(value, list | tuple) and not (value and all(isinstance(each, _BYTES) for each in value)):

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pymongo.errors import PyMongoError
@@ -35,6 +36,8 @@ from .attachment import Attachment, AttachmentState, FileRef, Proof
 from .connection import is_overridden, store_for
 from .options import FileOptions
 
+_NO_VARIANTS: Mapping[str, Any] = MappingProxyType({})
+
 
 class HasState(Protocol):
     """A file object: `AsyncGridFile`, which is above this module."""
@@ -56,44 +59,25 @@ class FileState:
     ```
     """
 
-    __slots__ = (
-        "__weakref__",
-        "attachment",
-        "busy",
-        "content",
-        "default_of",
-        "home",
-        "id",
-        "info",
-        "options",
-        "outcome_unknown",
-        "picture",
-        "reader",
-        "tx_log",
-        "variants",
-        "writer",
-    )
-
-    id: object
-    info: FileInfo | None
+    # Of every file that nothing was done with yet. Documents are loaded by the thousand.
+    busy: str | None = None
+    content: object | None = None  # assigned to a field, and stored by its document's next save
+    attachment: Attachment | None = None
+    # Whether the transaction that stored the file may have been aborted, so that a save has to look for the file.
+    outcome_unknown: bool = False
+    tx_log: TransactionLog | None = None  # of the last transaction that changed this file
+    default_of: tuple[type, str] | None = None  # the field of a pydantic model whose default this file is
+    variants: Mapping[str, Any] = _NO_VARIANTS  # the file objects of a picture's variants
+    # The `Store.origin` that the record was loaded from. In another database this id is another file.
+    home: object = None
+    picture: object = None  # the picture that a variant must name, since the variant's id may be from outside
+    reader: Reader | None = None
+    writer: Writer | None = None
 
     def __init__(self, id: object, options: FileOptions, info: FileInfo | None = None) -> None:
+        self.id: object = id
         self.options: FileOptions = options
-        self.busy: str | None = None
-        self.content: object | None = None  # assigned to a field, and stored by its document's next save
-        self.attachment: Attachment | None = None
-        # Whether the transaction that stored the file may have been aborted, so that a save has to look for the file.
-        self.outcome_unknown: bool = False
-        self.tx_log: TransactionLog | None = None  # of the last transaction that changed this file
-        self.default_of: tuple[type, str] | None = None  # the field of a pydantic model whose default this file is
-        self.variants: dict[str, Any] = {}  # the file objects of a picture's variants
-        # The `Store.origin` that the record was loaded from. In another database this id is another file.
-        self.home: object = None
-        self.picture: object = None  # the picture that a variant must name, since the variant's id may be from outside
-        self.reader: Reader | None = None
-        self.writer: Writer | None = None
-        self.id = id
-        self.info = info
+        self.info: FileInfo | None = info
 
     @property
     def ref(self) -> FileRef:
@@ -113,7 +97,7 @@ class FileState:
     def set_file(self, id: object, info: FileInfo | None) -> None:
         """Point to another file, at its start."""
         self.id, self.info, self.content, self.outcome_unknown = id, info, None, False
-        self.variants = {}
+        self.variants = _NO_VARIANTS
         self.picture = None
         if info is None:
             self.home = None
@@ -164,7 +148,7 @@ class FileState:
         state.home, state.picture = copied.get("home"), copied.get("picture")
         if copied["owned"] is not None:
             # A copied model keeps a replaced file until it is saved, as the original does.
-            state.attachment = Attachment(state, None, "")
+            state.attachment = Attachment(state.ref, None, "")
             state.attachment.claim(copied["owned"])
         return state
 
@@ -177,17 +161,17 @@ class FileState:
         """
         attachment = self.attachment
         if attachment is None:
-            self.attachment = Attachment(self, owner, field, proof)
+            self.attachment = Attachment((self.id, self.info), owner, field, proof)
         elif not attachment.accept(owner, field, proof, self.id):
             if attachment.is_orphaned():
-                self.attachment = Attachment(self, owner, field, proof)
+                self.attachment = Attachment((self.id, self.info), owner, field, proof)
             else:
                 attachment.shared = True
 
     def attach_unowned(self, proof: Proof = Proof.NONE) -> None:
         """Keep a replaced file until `finalize()`: the model has no save of its own, or `attach` names it later."""
         if self.attachment is None:
-            self.attachment = Attachment(self, None, "", proof)
+            self.attachment = Attachment((self.id, self.info), None, "", proof)
 
     @property
     def is_free(self) -> bool:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from beanie.exceptions import CollectionWasNotInitialized
 from beanie.odm.utils.encoder import DEFAULT_CUSTOM_ENCODERS
 from bson import ObjectId
-from pydantic import BaseModel, TypeAdapter
+from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter
 from pymongo.asynchronous.collection import AsyncCollection
 
 from gridproxy.errors import BadId, NotConnected
@@ -25,6 +25,8 @@ from gridproxy.file.values import stored_value, validate_assignment
 
 from .saving import UnstoredContent, current
 from .typed_document import TypedDocument
+
+_PLAIN = FileOptions()
 
 
 class NotInitialised(NotConnected, CollectionWasNotInitialized):
@@ -84,18 +86,41 @@ class DocumentClass:
             for name, field in kind.model_fields.items()
             if any(map(is_file_type, parts_of(field.annotation)))
         }
+        # The keys under which a constructor is given the values of these fields. None if it may be any.
+        self.input_names: tuple[str, ...] | None = _input_names(kind, self.plan) if self.plan.flat else None
+        constructors = [each for each in kind.__mro__ if "__init__" in vars(each)]
+        # Whether a document can be loaded without its constructors, which do no more than to validate.
+        self.has_plain_constructor: bool = self.input_names is not None and [
+            each.__name__ for each in constructors
+        ] == ["FileDocument", "Document", "BaseModel", "object"]
+        self._item_options: dict[tuple[str, int], tuple[FileOptions, FileOptions]] = {}
+        self._collection: AsyncCollection[Any] | None = None
         self._default_database: DefaultDatabase | None = None
+
+    def options(self, name: str, own: FileOptions) -> FileOptions:
+        """Return the options of a file in this field, which has its `own`.
+
+        An item of a list does not have the options of the field. It has its own if they say anything.
+        """
+        kept = self._item_options.get((name, id(own)))
+        if kept is None or kept[0] is not own:
+            field = self.fields.get(name)
+            kept = own, own if field is None or own != _PLAIN else field.options
+            if len(self._item_options) > 1000:  # options that are made anew for each object would grow without a bound
+                self._item_options.clear()
+            self._item_options[name, id(own)] = kept
+        return kept[1]
 
     def default_database(self, kind: type[TypedDocument]) -> DefaultDatabase:
         """Return the database of the class, which is `kind`. Raises `NotInitialised` before `init_beanie`."""
         try:
-            database = cast("AsyncCollection[Any]", kind.get_settings().pymongo_collection).database
+            collection: AsyncCollection[Any] | None = kind.get_settings().pymongo_collection
         except CollectionWasNotInitialized as error:
             raise NotInitialised(kind.__name__) from error
-        known = self._default_database
-        if known is None or known.database is not database:
-            known = self._default_database = DefaultDatabase(database)
-        return known
+        if collection is not self._collection or self._default_database is None:
+            assert collection is not None, "init_beanie has set it"
+            self._collection, self._default_database = collection, DefaultDatabase(collection.database)
+        return self._default_database
 
 
 # What is known of a class is kept in an attribute of this name: documents are loaded by the thousand, and a dictionary
@@ -110,6 +135,17 @@ def class_of(kind: type[object]) -> DocumentClass:
         found = DocumentClass(kind)
         setattr(kind, KNOWN, found)
     return found
+
+
+def _input_names(kind: type[BaseModel], plan: FieldPlan) -> tuple[str, ...] | None:
+    names = list(plan.depths)
+    for name in plan.depths:
+        for alias in (kind.model_fields[name].alias, kind.model_fields[name].validation_alias):
+            if isinstance(alias, AliasChoices | AliasPath):
+                return None
+            if alias is not None:
+                names.append(alias)
+    return tuple(dict.fromkeys(names))
 
 
 def _types(annotation: object) -> Iterator[type]:
@@ -132,7 +168,10 @@ def using_document_database(kind: type[TypedDocument]) -> AbstractContextManager
 
 def _encoded(file: AsyncGridFile) -> object:
     """Return what Beanie stores of a file, or compares in a query."""
-    if file.state.content is not None:
+    state = file.state
+    if state.content is None and state.options.store == "id" and type(state.id) is ObjectId:
+        return state.id  # as most files are stored
+    if state.content is not None:
         if (saving := current.get()) is not None:
             saving.has_content = True
         return UnstoredContent(file)

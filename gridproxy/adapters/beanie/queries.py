@@ -25,6 +25,9 @@ from .fields import class_of
 _CONTENT = (bytes, bytearray, memoryview, os.PathLike, io.IOBase)
 
 
+_BY_ID = {"_id"}
+
+
 class _RefusingUpdateOne(UpdateOne):
     def update(self, *args: Any, **options: Any) -> Any:
         _refuse_content(self.document_model, args)
@@ -46,6 +49,8 @@ class FileFindOne(FindOne[Any]):
     def get_filter_query(self) -> dict[str, Any]:
         """Return the filter. A condition on a file matches ids and snapshots."""
         asked = self.find_expressions
+        if len(asked) == 1 and type(asked[0]) is dict and asked[0].keys() == _BY_ID:
+            return super().get_filter_query()  # as a save finds its document
         self.find_expressions = list(map(partial(_in_both_forms, self.document_model), asked))
         try:
             return super().get_filter_query()
@@ -62,6 +67,8 @@ class FileFindMany(FindMany[Any]):
     def get_filter_query(self) -> dict[str, Any]:
         """Return the filter. A condition on a file matches ids and snapshots."""
         asked = self.find_expressions
+        if len(asked) == 1 and type(asked[0]) is dict and asked[0].keys() == _BY_ID:
+            return super().get_filter_query()  # as a save finds its document
         self.find_expressions = list(map(partial(_in_both_forms, self.document_model), asked))
         try:
             return super().get_filter_query()

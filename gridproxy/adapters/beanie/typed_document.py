@@ -11,10 +11,11 @@ NAO: object = _NAO
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping
-    from typing import Any, Self
+    from typing import Any, ClassVar, Self
 
     from beanie import PydanticObjectId
     from beanie.odm.settings.document import DocumentSettings
+    from pydantic_core import SchemaValidator
     from pymongo.asynchronous.collection import AsyncCollection
     from pymongo.results import DeleteResult
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         """
 
         id: PydanticObjectId | None
+        __pydantic_validator__: ClassVar[SchemaValidator]
 
         def __init__(self, *args: Any, **values: Any) -> None: ...
         def __copy__(self) -> Self: ...

@@ -285,7 +285,7 @@ def _disown(model: FileModel) -> None:
 
 def _attach_loaded(model: FileModel) -> None:
     for name, file in held_files(model):
-        file.state.attachment = Attachment(file.state, model, name, Proof.LOADED)
+        file.state.attachment = Attachment(file.state.ref, model, name, Proof.LOADED)
     # ODMantic marks a referenced document as modified as a whole. Its files are unchanged.
     for name in model.__references__:
         document = getattr(model, name)
