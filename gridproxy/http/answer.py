@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .conditions import Validators, Verdict, evaluate, range_applies
+from .conditions import CONDITIONS, Validators, Verdict, evaluate, range_applies
 from .dates import parse_date
 from .description import OCTET_STREAM
 from .ranges import Multipart, Span, content_range, parse_ranges
@@ -61,7 +61,7 @@ def answer(
     """
     described = dict(fields)
     whole = [(name, value) for name, value in fields if name != "content-length"]
-    if status == 200 and method in ("GET", "HEAD"):
+    if status == 200 and method in ("GET", "HEAD") and request.keys() & CONDITIONS:
         validators = Validators(described.get("etag"), parse_date(described.get("last-modified", "")))
         verdict = evaluate(method, request, validators)
         if verdict is Verdict.NOT_MODIFIED:

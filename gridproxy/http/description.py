@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import re
 import unicodedata
 from dataclasses import replace
@@ -38,6 +39,8 @@ _LOADED = re.compile(
 )
 # The longest file name that common file systems accept.
 _LONGEST_NAME = 255
+# Longer types are not kept in memory. Strangers choose them.
+_LONGEST_KEPT = 200
 # The attr-char set of RFC 8187 without letters and digits.
 _ATTRIBUTE = "!#$&+-.^_`|~"
 # Few recipients undo backslashes, and some decode percent signs (RFC 6266, appendix D).
@@ -77,13 +80,16 @@ def describe(
     Returns:
         The fields, names in lower case.
     """
-    kind = checked_media_type(media_type or info.content_type)
-    shown_as = disposition or ("attachment" if can_run(kind) or is_loaded(kind) else "inline")
+    given = media_type or info.content_type or OCTET_STREAM
+    kind, runs, loads = (_judge if len(given) <= _LONGEST_KEPT else _judge.__wrapped__)(given)
+    shown_as = disposition or ("attachment" if runs or loads else "inline")
     sent = {"content_type": media_type} if media_type else {}
-    if not media_type and is_loaded(kind):
+    if not media_type and loads:
         kind = OCTET_STREAM
         sent = {"content_type": kind}  # another entity tag than the one of a response with the type itself
-    shown = replace(info, filename=filename or info.filename, metadata={**info.metadata, **sent})
+    shown = info
+    if sent or (filename and filename != info.filename):
+        shown = replace(info, filename=filename or info.filename, metadata={**info.metadata, **sent})
     # Starlette's responses also default to UTF-8 for text, and `put` encodes a str as UTF-8.
     if kind.startswith("text/") and "charset=" not in kind.lower():
         kind += "; charset=utf-8"
@@ -141,6 +147,13 @@ def is_loaded(media_type: str) -> bool:
     ```
     """
     return _LOADED.fullmatch(_essence(media_type)) is not None
+
+
+@functools.lru_cache(256)
+def _judge(value: str) -> tuple[str, bool, bool]:
+    """Return the type that is safe to send, whether it can run, and whether it is loaded: a service has few types."""
+    kind = checked_media_type(value)
+    return kind, can_run(kind), is_loaded(kind)
 
 
 def _sandbox(media_type: str) -> str:

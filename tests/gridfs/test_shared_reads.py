@@ -65,7 +65,7 @@ async def test_a_lone_read_is_one_command(small: Small) -> None:
 async def test_reads_that_start_together_share_two_commands_for_each_group(small: Small) -> None:
     bucket, ids, traffic = small
     assert await all_at_once([bucket.read(id) for id in ids]) == CONTENTS
-    # The length of the files is not known yet. A group of 16 files of one full chunk has 4 MB.
+    # The length of the files is not known yet. A group has 16 files of the guessed length.
     assert names(traffic) == ["find"] * 4
     traffic.clear()
     assert await all_at_once([bucket.read(id) for id in ids]) == CONTENTS

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from gridproxy.file.file import AsyncGridFile
-from gridproxy.gridfs.download.download import Download, load_info, read_all
+from gridproxy.gridfs.download.download import Download, load_info, read_all, read_pieces
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Store
 from gridproxy.http import Span
@@ -45,6 +45,14 @@ class ReadAhead:
             self._info = await load_info(store, id)
             on_info(self._info)
         return self._info
+
+    async def take_whole(self) -> list[bytes] | None:
+        """Return the whole file in pieces if all of it has arrived with its record, else None."""
+        first, info = self._first, self._info
+        if first is None or info is None or info.length > WINDOW_BYTES or not first.is_fetched:
+            return None
+        self._first = None
+        return await read_pieces(first)
 
     def select(self, start: int, stop: int) -> None:
         """Make `next` return these bytes. After `load_info(fetch=True)`, `start` must be 0."""

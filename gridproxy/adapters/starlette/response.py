@@ -108,28 +108,38 @@ class GridFileResponse(Response):
             except FileMissing as error:
                 await self._answer_missing(error, scope, receive, send)
                 return
-            is_websocket = scope["type"] == "websocket"
-            done = 0
-
-            async def counted(message: Message) -> None:
-                nonlocal done
-                await send(message)
-                done += len(message.get("body", b""))
-
-            sending = _send_answer(reply, first, reader, _as_denial(counted) if is_websocket else counted)
-            # The client of a websocket cannot send anything before the handshake.
-            if first and not is_websocket:
-                sending = _send_until_disconnect(sending, receive)
-            try:
-                await sending
-            except FileVanished as error:
-                # The server closes the connection of an answer that is not complete.
-                logger.warning("%s, after %d bytes were sent. The response was not completed.", error, done)
-                if _completes_answers(scope):
-                    raise
+            if scope["type"] != "websocket" and _is_whole(reply, first):
+                await _send_whole(reply, first, send)
+            elif not await self._send_streamed(reply, first, reader, scope, receive, send):
                 return
         if self.background is not None:
             await self.background()
+
+    async def _send_streamed(
+        self, reply: Answer, first: list[bytes], reader: ReadAhead, scope: Scope, receive: Receive, send: Send
+    ) -> bool:
+        """Send an answer while its bytes are read. Return whether it was completed, or the client has gone."""
+        done = 0
+
+        async def counted(message: Message) -> None:
+            nonlocal done
+            await send(message)
+            done += len(message.get("body", b""))
+
+        is_websocket = scope["type"] == "websocket"
+        sending = _send_answer(reply, first, reader, _as_denial(counted) if is_websocket else counted)
+        # The client of a websocket cannot send anything before the handshake.
+        if first and not is_websocket:
+            sending = _send_until_disconnect(sending, receive)
+        try:
+            await sending
+        except FileVanished as error:
+            # The server closes the connection of an answer that is not complete.
+            logger.warning("%s, after %d bytes were sent. The response was not completed.", error, done)
+            if _completes_answers(scope):
+                raise
+            return False
+        return True
 
     async def _begin(self, scope: Scope, reader: ReadAhead) -> tuple[Answer, list[bytes]]:
         """Return the answer and its first bytes. An error until then can still change the status."""
@@ -140,6 +150,8 @@ class GridFileResponse(Response):
         reply = answer(method, request, self._fields(info), info.length, status=self.status_code)
         if not reply.spans:
             return reply, []
+        if (whole := await reader.take_whole()) is not None:
+            return reply, whole
         reader.select(*reply.spans[0])
         return reply, await reader.next()
 
@@ -152,7 +164,8 @@ class GridFileResponse(Response):
         await PlainTextResponse("Not Found", 404)(scope, receive, send)
 
     def _fields(self, info: FileInfo) -> list[tuple[str, str]]:
-        kind = self.headers.get("content-type", self.media_type)
+        own = dict(self.headers)
+        kind = own.get("content-type", self.media_type)
         described = describe(
             info,
             media_type=kind,
@@ -162,8 +175,9 @@ class GridFileResponse(Response):
             resource_policy=self.resource_policy,
             security_policy=self.security_policy,
         )
-        generated = [(name, value) for name, value in described.items() if name not in self.headers]
-        return generated + self.headers.items()
+        if not own:
+            return list(described.items())
+        return [each for each in described.items() if each[0] not in own] + self.headers.items()
 
 
 def _request_fields(scope: Scope) -> dict[str, str]:
@@ -188,9 +202,8 @@ async def _send_answer(reply: Answer, first: list[bytes], reader: ReadAhead, sen
     async def send_body(content: bytes, *, more: bool = True) -> None:
         await send_message({"type": "http.response.body", "body": content, "more_body": more})
 
-    fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.fields]
     with suppress(ClientDisconnect):
-        await send_message({"type": "http.response.start", "status": reply.status, "headers": fields})
+        await send_message(_start_of(reply))
         pieces = first
         for number, span in enumerate(reply.spans):
             if number:
@@ -199,9 +212,34 @@ async def _send_answer(reply: Answer, first: list[bytes], reader: ReadAhead, sen
             if reply.multipart is not None:
                 await send_body(reply.multipart.opening(span))
             while pieces:
-                await send_body(pieces.pop())  # Frees the memory of the piece once it is sent.
+                while pieces:
+                    await send_body(pieces.pop(0))  # Frees the memory of the piece once it is sent.
                 pieces = await reader.next()
         await send_body(b"" if reply.multipart is None else reply.multipart.closing, more=False)
+
+
+def _start_of(reply: Answer) -> Message:
+    fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.fields]
+    return {"type": "http.response.start", "status": reply.status, "headers": fields}
+
+
+def _is_whole(reply: Answer, pieces: list[bytes]) -> bool:
+    """Return whether these pieces are the whole content of the answer."""
+    if len(reply.spans) != 1 or not pieces:
+        return False
+    start, stop = reply.spans[0]
+    return sum(map(len, pieces)) == stop - start
+
+
+async def _send_whole(reply: Answer, pieces: list[bytes], send: Send) -> None:
+    """Send an answer that waits for nothing but the client. Return early if that has disconnected."""
+    try:
+        await send(_start_of(reply))
+        while pieces:
+            await send({"type": "http.response.body", "body": pieces.pop(0), "more_body": bool(pieces)})
+    except OSError as error:
+        if not _is_disconnect(error):
+            raise
 
 
 def _is_disconnect(error: OSError) -> bool:

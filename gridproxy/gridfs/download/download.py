@@ -189,6 +189,13 @@ class Download:
             return False
         return offset < self._fetching[-1][0].stop * self.info.chunk_size
 
+    @property
+    def is_fetched(self) -> bool:
+        """Whether all bytes have arrived, so that `next` waits for nothing unless chunks are missing."""
+        if self.info is None or not self._fetching or not all(fetch.done() for _, fetch in self._fetching):
+            return False
+        return self._fetching[-1][0].stop * self.info.chunk_size >= self._end(self.info)
+
     def _end(self, info: FileInfo) -> int:
         return info.length if self._stop is None else min(self._stop, info.length)
 
@@ -280,6 +287,10 @@ async def read_all(download: Download, head: Sequence[bytes] = ()) -> bytes:
     """Return `head` and all bytes of a download, then close it."""
     try:
         left = await download.left()
+        if not head and download.is_fetched:
+            pieces = await _pieces(download)
+            # Most files have one chunk, which is not copied.
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         # Joining a list would need the memory twice. The initial buffer is bounded, because a damaged record may have
         # a wrong length.
         gathered = io.BytesIO(bytes(min(sum(map(len, head)) + left, _BUFFER_BYTES)))
@@ -289,6 +300,21 @@ async def read_all(download: Download, head: Sequence[bytes] = ()) -> bytes:
         return gathered.getvalue()
     finally:
         await download.aclose()
+
+
+async def read_pieces(download: Download) -> list[bytes]:
+    """Return all bytes of a download in pieces, as they have arrived, then close it."""
+    try:
+        return await _pieces(download)
+    finally:
+        await download.aclose()
+
+
+async def _pieces(download: Download) -> list[bytes]:
+    pieces: list[bytes] = []
+    while (block := await download.next()) is not None:
+        pieces += block.pieces
+    return pieces
 
 
 async def read_range(

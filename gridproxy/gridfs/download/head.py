@@ -26,7 +26,9 @@ _DOCUMENT_BYTES = 8 * 1024 * 1024
 _OVERHEAD = 128
 _FILES_PER_QUERY = 100
 # A shared reply arrives as a whole, and no read should wait long for the bytes of the others.
-_SHARED_BYTES = 4 * 1024 * 1024
+_SHARED_BYTES = 768 * 1024
+# The average length before it is known. Sixteen files of this length have 768 KB.
+_GUESS = 48 * 1024
 # The weight of the latest file in the average length, and the longest length that counts.
 _WEIGHT = 0.1
 _LONGEST = 1024 * 1024
@@ -85,7 +87,7 @@ class SharedReads(SharedRequests[tuple[Store, object], Head]):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store.read_options)
-        self.average: float = store.chunk_size  # length of the files, in bytes
+        self.average: float = min(_GUESS, store.chunk_size)  # length of the files, in bytes
 
     @staticmethod
     def of(store: Store) -> SharedReads:
@@ -97,8 +99,8 @@ class SharedReads(SharedRequests[tuple[Store, object], Head]):
         self.average += _WEIGHT * (min(length, _LONGEST) - self.average)
 
     def has_room(self, group: Sequence[tuple[Store, object]], item: tuple[Store, object]) -> bool:
-        """Return whether the files, if they are as long as the others, have at most 4 MB."""
-        return len(group) < max(1, min(_FILES_PER_QUERY, int(_SHARED_BYTES / (self.average + 1))))
+        """Return whether the files, if they are as long as the others, have at most 768 KB."""
+        return len(group) < max(1, min(_FILES_PER_QUERY, int(_SHARED_BYTES / max(1, self.average))))
 
     async def answer(self, group: Sequence[Waiting[tuple[Store, object], Head]]) -> None:
         """Read the records and the first chunks of all these files. A caller without a file asks alone."""

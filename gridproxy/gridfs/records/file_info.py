@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any
 
+from bson import ObjectId
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.int64 import Int64
@@ -113,9 +114,9 @@ class FileInfo:
             length=length,
             chunk_size=chunk_size,
             upload_date=_moment(record.get("uploadDate")),
-            metadata=MappingProxyType(deepcopy(dict(metadata)) if isinstance(metadata, Mapping) else {}),
-            expires_at=_moment(record.get("expires_at")),
-            extra=MappingProxyType(deepcopy(extra)),
+            metadata=MappingProxyType(_copied(metadata) if isinstance(metadata, Mapping) else {}),
+            expires_at=None if (expires_at := record.get("expires_at")) is None else _moment(expires_at),
+            extra=MappingProxyType(_copied(extra) if extra else {}),
         )
 
     @classmethod
@@ -164,7 +165,7 @@ class FileInfo:
             "chunk_size": self.chunk_size,
             "content_type": self.content_type,
             "upload_date": self.upload_date,
-            "metadata": deepcopy(dict(self.metadata)),
+            "metadata": _copied(self.metadata),
         }
 
     @property
@@ -218,11 +219,11 @@ class FileInfo:
             "chunkSize": self.chunk_size,
             "uploadDate": self.upload_date,
             "filename": self.filename,
-            "metadata": deepcopy(dict(self.metadata)),
+            "metadata": _copied(self.metadata),
         }
         if self.expires_at is not None:
             record["expires_at"] = self.expires_at
-        return {**record, **deepcopy(dict(self.extra))}
+        return {**record, **_copied(self.extra)}
 
     def __reduce__(self) -> tuple[object, ...]:
         # Read-only mappings cannot be pickled or deep-copied.
@@ -238,6 +239,19 @@ def _whole_number(id: object, name: str, value: object, *, at_least: int) -> int
     if isinstance(value, bool | str) or not at_least <= number <= _LONGEST or number != value:
         raise CorruptFile(id, f"its record has {name}={shown(value)}")
     return int(number)
+
+
+# Most metadata have values of these types only, and a deep copy takes ten times as long.
+_UNCHANGING = frozenset({NoneType, ObjectId, Int64, bool, bytes, datetime, float, int, str})
+
+
+def _copied(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy that shares nothing that can be changed."""
+    copied = dict(mapping)
+    for value in copied.values():
+        if type(value) not in _UNCHANGING:
+            return deepcopy(copied)
+    return copied
 
 
 def _moment(value: object) -> datetime | None:
