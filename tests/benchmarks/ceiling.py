@@ -11,6 +11,7 @@ import io
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from bson import Int64, ObjectId
@@ -35,7 +36,9 @@ class Driver(Contender):
         self._database = client[DATABASE]
         self._indexed: set[str] = set()
 
-    async def upload(self, bucket: str, data: bytes) -> Any:
+    async def upload(self, bucket: str, data: bytes | Path) -> Any:
+        if not isinstance(data, bytes):
+            data = data.read_bytes()
         await self._make_index(bucket)
         id = ObjectId()
         batches = (data[at : at + _BATCH] for at in range(0, len(data), _BATCH))

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from gridfs.asynchronous import AsyncGridFSBucket
@@ -40,7 +41,7 @@ class _Ours(Contender):
         finally:
             del missing[Feature.BULK_WRITE]
 
-    async def upload(self, bucket: str, data: bytes) -> Any:
+    async def upload(self, bucket: str, data: bytes | Path) -> Any:
         return (await self._bucket(bucket).upload(data)).id
 
     async def upload_blocks(self, bucket: str, block: bytes, count: int) -> Any:
@@ -93,8 +94,11 @@ class _GridFSBucket(Contender):
             self._buckets[name] = self._make(name)
         return self._buckets[name]
 
-    async def upload(self, bucket: str, data: bytes) -> Any:
-        return await self._bucket(bucket).upload_from_stream("benchmark", data)
+    async def upload(self, bucket: str, data: bytes | Path) -> Any:
+        if isinstance(data, bytes):
+            return await self._bucket(bucket).upload_from_stream("benchmark", data)
+        with data.open("rb") as file:
+            return await self._bucket(bucket).upload_from_stream("benchmark", file)
 
     async def upload_blocks(self, bucket: str, block: bytes, count: int) -> Any:
         async with self._bucket(bucket).open_upload_stream("benchmark") as upload:

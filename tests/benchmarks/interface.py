@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 __all__ = ["DATABASE", "DRIVER", "MOTOR", "OURS", "OURS_BARE", "PYMONGO", "Closing", "Contender", "names"]
@@ -32,8 +33,8 @@ class Contender(ABC):
         return nullcontext()
 
     @abstractmethod
-    async def upload(self, bucket: str, data: bytes) -> Any:
-        """Store one file; its id."""
+    async def upload(self, bucket: str, data: bytes | Path) -> Any:
+        """Store bytes, or the file at a path, and return the id."""
 
     @abstractmethod
     async def upload_blocks(self, bucket: str, block: bytes, count: int) -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from .contenders import contender
@@ -89,6 +91,7 @@ class Place:
     sizes: Sizes
     files: Files
     contents: bytes = field(repr=False)
+    path: Path  # of a file with the contents
 
     def upload_bucket(self, name: str, kind: str) -> str:
         """Yield a bucket of the contender's own. Large files in it would slow down pymongo's index check."""
@@ -118,6 +121,10 @@ class Work:
 async def _upload(place: Place, name: str, one: Contender, *, kind: str) -> Any:
     size = {"small": place.sizes.small, "medium": place.sizes.medium, "large": place.sizes.large}[kind]
     return await one.upload(place.upload_bucket(name, kind), place.contents[:size])
+
+
+async def _upload_path(place: Place, name: str, one: Contender) -> Any:
+    return await one.upload(place.upload_bucket(name, "large"), place.path)
 
 
 async def _delete_large(place: Place, name: str, one: Contender, id: Any) -> None:
@@ -231,6 +238,17 @@ WORKS: Sequence[Work] = [
         bare=True,
         ceiling=True,
     ),
+    Work(
+        "upload-path",
+        _sized("upload {} from a path", "large"),
+        _upload_path,
+        tidy=_delete_large,
+        large=True,
+        stub=True,
+        bare=True,
+        ceiling=True,
+        most_rtt=0,
+    ),
     Work("upload-concurrent", _concurrent("upload {} x {} at once"), _upload_concurrently, repeat=(2, 2)),
     Work(
         "upload-concurrent-plain",
@@ -335,7 +353,10 @@ async def at_place(
     """Every contender connected and warm: indexes made, and connections in its pool."""
     async with AsyncExitStack() as stack:
         contenders = {name: await stack.enter_async_context(contender(name, uri, options)) for name in names}
-        place = Place(key, rtt, contenders, sizes, files, os.urandom(sizes.large))
+        contents = os.urandom(sizes.large)
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "contents"
+        path.write_bytes(contents)
+        place = Place(key, rtt, contenders, sizes, files, contents, path)
         for name, one in contenders.items():
             for kind in ("small", "medium", "large"):
                 await one.upload(place.upload_bucket(name, kind), b"warm")
