@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from bson.errors import BSONError
 from pymongo.errors import ExecutionTimeout, OperationFailure, WriteConcernError
 
+from gridproxy.bucket import Bucket
 from gridproxy.errors import CommitUnknown, FileMissing, GridProxyError, OutcomeUnknown, UploadInProgress
 from gridproxy.file.attachment import Attachment, FileRef
 from gridproxy.file.file import AsyncGridFile
@@ -23,6 +24,7 @@ from gridproxy.gridfs.operations.delete import delete_after_failure, remove_file
 from gridproxy.gridfs.operations.update import touch_record
 from gridproxy.gridfs.store.collections import Session, Store
 from gridproxy.gridfs.transactions.transaction_log import is_foreign_transaction
+from gridproxy.runtime.client_state import Client
 from gridproxy.runtime.session_lock import lock, lock_owner
 from gridproxy.runtime.sessions import bound_session
 from gridproxy.runtime.tasks import run_to_completion
@@ -87,7 +89,8 @@ class Attacher:
             state = file.state
             if state.attachment is None or not state.attachment.belongs_to(self._owner, field):
                 state.attach(self._owner, field)
-            state.enlist(state.session_for(session) if bound else session)
+            if bound or session is not None or state.tx_log is not None:
+                state.enlist(state.session_for(session) if bound else session)
             files.append(file)
         return files
 
@@ -196,7 +199,7 @@ class Attacher:
             files = await self.store_content(session)
             if not observed:
                 self.note_sent(files)
-            return await run_to_completion(self._save(write, session, refusals))
+            return await run_to_completion(self._save(write, session, refusals), client=_client_of(files))
 
     def note_sent(self, files: Iterable[AsyncGridFile] | None = None) -> None:
         """Note that the document is being sent, with the files that it points to at this moment."""
@@ -248,8 +251,9 @@ class Attacher:
             Exception: As `write` raises. Every file stays then.
         """
         async with lock_owner(self._owner):
-            states = [file.state for file in self.attach(session)]
-            await run_to_completion(self._delete(states, write, session))
+            files = self.attach(session)
+            states = [file.state for file in files]
+            await run_to_completion(self._delete(states, write, session), client=_client_of(files))
 
     async def _delete(
         self,
@@ -263,6 +267,14 @@ class Attacher:
             await delete_files(states, deleted, session)
         elif deleted:
             await delete_files(states, (), session)
+
+
+def _client_of(files: Sequence[AsyncGridFile]) -> Client | None:
+    """Return the client of the document, as far as its files know it."""
+    for file in files:
+        if isinstance(bucket := file.state.options.bucket, Bucket):
+            return bucket.store.client
+    return None
 
 
 def refuse_open_files(files: Iterable[HeldFile]) -> None:
@@ -310,10 +322,9 @@ async def saved(written: Sequence[tuple[FileState, FileRef]], session: Session |
     """Remove what was replaced, now that the document was written with these references."""
     alone = session is None and bound_session(None) is None
     for state, now in written:
-        attachment = attachment_of(state)
-        if alone and not attachment.has_replaced:
-            attachment.note_saved(now)
-        else:
+        attachment = state.attachment
+        assert attachment is not None, "every file of a document was attached to it"
+        if not (alone and attachment.note_saved(now)):
             await attachment.saved(now, written, state.session_for(session))
 
 

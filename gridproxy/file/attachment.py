@@ -182,8 +182,7 @@ class Attachment:
         if session is not None and is_foreign_transaction(session):
             self.forget(now)
             return
-        self.note_saved(now)
-        if not self._replaced:
+        if self.note_saved(now):
             return
         # If a file was replaced while the document was being written, the document points to the older one.
         removable = [each for each in self._replaced if each[1] != now[0]]
@@ -197,9 +196,10 @@ class Attachment:
         finally:
             self._replaced += removable
 
-    def note_saved(self, now: FileRef) -> None:
-        """Note that the stored document points to `now`."""
+    def note_saved(self, now: FileRef) -> bool:
+        """Note that the stored document points to `now`. Return whether no replaced file is left to remove."""
         self._saved, self.outcome_unknown, self.referenced = now, False, now[0]
+        return not self._replaced
 
     def forget(self, now: FileRef) -> None:
         """Leave the replaced files to the garbage collector. The document points to `now`."""

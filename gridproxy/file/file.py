@@ -135,7 +135,8 @@ class AsyncGridFile:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
-        return file_schema(cls, FileOptions.of_field())
+        plain = cls.__init__ is AsyncGridFile.__init__ and cls.__new__ is object.__new__
+        return file_schema(cls, FileOptions.of_field(), plain=plain)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

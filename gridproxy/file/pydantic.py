@@ -15,7 +15,7 @@ from gridproxy.errors import BadId, BadOption, BadSource, shown, type_name
 
 from .attachment import Attachment, Proof
 from .options import FileOptions
-from .state import HasState, state_in
+from .state import FileState, HasState, state_in
 from .values import assign, parse_input, stored_value
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ _BYTES = bytes | bytearray | memoryview
 _OBJECT_ID = {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"}
 
 
-def file_schema(kind: type[F], options: FileOptions) -> CoreSchema:
+def file_schema(kind: type[F], options: FileOptions, *, plain: bool) -> CoreSchema:
     """Return the core schema of a field that holds a file, which is empty if no value or null was given.
+
+    `plain`: the constructor of the class does no more than to make the state.
 
     The field accepts a file, an `ObjectId`, 24 hex digits, a snapshot or None, and from Python also content. Any other
     value is a validation error that names it. In Python mode it dumps an `ObjectId` or None, in JSON mode hex or null,
@@ -40,7 +42,11 @@ def file_schema(kind: type[F], options: FileOptions) -> CoreSchema:
 
     def from_python(value: object) -> F:
         if value is None or type(value) is ObjectId:  # as documents are loaded
-            file = kind(value, options=options)
+            if plain:
+                file = kind.__new__(kind)
+                file.state = FileState(value, options)
+            else:
+                file = kind(value, options=options)
             proof = Proof.LOADED if value is not None and _is_loading() else Proof.NONE
             file.state.attachment = Attachment((value, None), None, "", proof)
             return file

@@ -17,12 +17,17 @@ import anyio
 import anyio.to_thread
 import pymongo
 import pytest
+from beanie import Document as BeanieDocument
+from beanie import init_beanie
+from odmantic import Model as ODManticModel
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError, WaitQueueTimeoutError
 
 import gridproxy
-from gridproxy import Bucket
+from gridproxy import AsyncGridFile, Bucket
+from gridproxy.adapters.beanie import FileDocument
 from gridproxy.adapters.document import Document, FileField
+from gridproxy.adapters.odmantic import AsyncEngine, FileModel
 from gridproxy.embedded import EmbeddedServer
 from gridproxy.runtime import tasks
 
@@ -151,6 +156,41 @@ async def test_a_deadline_ends_a_read_from_a_stopped_server_at_once(own_server: 
                 assert all(await asyncio.gather(*(cancelled(work) for work in works)))
         finally:
             os.kill(own_server.pid, signal.SIGCONT)
+
+
+class Cat(FileDocument, BeanieDocument):
+    name: str = ""
+    photo: AsyncGridFile = AsyncGridFile()
+
+
+class Dog(FileModel, ODManticModel):
+    name: str = ""
+    photo: AsyncGridFile = AsyncGridFile()
+
+
+@pytest.mark.usefixtures("long")
+async def test_a_deadline_ends_a_save_at_once_after_the_server_has_gone(own_server: EmbeddedServer) -> None:
+    client = AsyncMongoClient[dict[str, Any]](own_server.uri)
+    await init_beanie(database=client["zoo"], document_models=[Cat])
+    engine = AsyncEngine(client, "zoo")
+    cats = [await Cat(photo=b"old").insert() for _ in range(3)]
+    dogs: list[Any] = [await engine.save(Dog.model_validate({"photo": b"old"})) for _ in range(2)]
+    dogs[0].name = "new"
+    own_server.stop()
+    with anyio.fail_after(30):
+        while client.topology_description.has_writable_server():  # noqa: ASYNC110  # the driver has no event
+            await asyncio.sleep(0.05)  # the driver has no event for it
+    works: list[Callable[[], Awaitable[object]]] = [
+        cats[0].save,
+        cats[1].delete,
+        lambda: cats[2].update({"$set": {"name": "new"}}),
+        lambda: engine.save(dogs[0]),
+        lambda: engine.delete(dogs[1]),
+    ]
+    with soon():
+        assert all(await asyncio.gather(*(cancelled(work) for work in works)))
+    with anyio.move_on_after(1):  # it would look for a server for 30 seconds
+        await client.close()
 
 
 async def in_transaction(client: AsyncMongoClient[dict[str, Any]], bucket: Bucket) -> None:

@@ -144,14 +144,15 @@ class FileDocument(TypedDocument):
         """Run pydantic's `model_validate`. Beanie calls it for each document that it loads."""
         known: DocumentClass = cls.__dict__.get(KNOWN) or class_of(cls)
         simple = known.has_plain_constructor and type(obj) is dict and not options
-        for name in known.input_names or ():
-            simple = simple and not _may_hold(obj.get(name))
+        for name in known.input_names or () if simple else ():
+            value = obj.get(name)
+            simple = simple and (value is None or type(value) is ObjectId or not _may_hold(value))
         if not simple:
             return super().model_validate(obj, **options)
         # As the three constructors do, in half of their time.
         database = known.default_database(cls)
         document = cls.__new__(cls)
-        document.__pydantic_validator__.validate_python(dict(obj), self_instance=document)
+        cls.__pydantic_validator__.validate_python(dict(obj), self_instance=document)
         saving = current.get()
         if saving is None or not saving.is_merging:
             values = values_of(document, "__dict__")
@@ -159,7 +160,7 @@ class FileDocument(TypedDocument):
                 value = values[name]
                 if isinstance(value, AsyncGridFile):
                     _take_new(document, known, database, name, value, field.options)
-                elif isinstance(value, list | tuple | dict):
+                elif value is not None and isinstance(value, list | tuple | dict):
                     for file in value.values() if isinstance(value, dict) else value:
                         if isinstance(file, AsyncGridFile):
                             _take_new(document, known, database, name, file, known.options(name, file.state.options))
@@ -357,7 +358,8 @@ class FileDocument(TypedDocument):
                 return await write()
         self._prepare()
         async with lock_owner(self):
-            return await run_to_completion(self._update(write, session))
+            client = class_of(type(self)).default_database(type(self)).database.client
+            return await run_to_completion(self._update(write, session), client=client)
 
     async def _update(self, write: Callable[[], Awaitable[T]], session: Session | None) -> T:
         held: list[FileState] = [file.state for _, file in self._held_files()]

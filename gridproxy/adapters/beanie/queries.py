@@ -102,10 +102,11 @@ def _in_both_forms(kind: type[BaseModel], query: Mapping[str, Any]) -> Mapping[s
 
 
 def _refuse_content(kind: type[object], changes: Iterable[object]) -> None:
+    fields = class_of(kind).fields
     for change in changes:
         values = change.get("$set") if isinstance(change, Mapping) else None
         for name, value in values.items() if isinstance(values, Mapping) else ():
-            if str(name) in class_of(kind).fields and isinstance(value, _CONTENT):
+            if str(name) in fields and isinstance(value, _CONTENT):
                 raise ValidationError(
                     str(name),
                     f"an update writes its values as they are, and {type_name(value)} is not a reference to a file: "
