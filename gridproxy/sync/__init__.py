@@ -11,7 +11,20 @@ from gridproxy.sync import Client
 from .bucket import Bucket
 from .client import Client
 from .file import GridFile
+from .moving import export_files, import_files, transfer
 from .resumable import ResumableUpload
 from .streams import DownloadStream, NewFile, Reader, Writer
 
-__all__ = ["Bucket", "Client", "DownloadStream", "GridFile", "NewFile", "Reader", "ResumableUpload", "Writer"]
+__all__ = [
+    "Bucket",
+    "Client",
+    "DownloadStream",
+    "GridFile",
+    "NewFile",
+    "Reader",
+    "ResumableUpload",
+    "Writer",
+    "export_files",
+    "import_files",
+    "transfer",
+]
