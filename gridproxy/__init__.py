@@ -106,14 +106,14 @@ _MOVING = {
     "transfer": "transfer",
 }
 
+if not TYPE_CHECKING:  # type checkers would accept any name
 
-def __getattr__(name: str) -> object:
-    if name not in _MOVING:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.moving.{_MOVING[name]}"), name)
-    globals()[name] = found
-    return found
+    def __getattr__(name: str) -> object:
+        if name not in _MOVING:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found: object = getattr(import_module(f"{__name__}.moving.{_MOVING[name]}"), name)
+        globals()[name] = found
+        return found
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MOVING})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_MOVING})

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from bson.errors import BSONError
 from pymongo.errors import ExecutionTimeout, OperationFailure, WriteConcernError
 
-from gridproxy.bucket import Bucket
 from gridproxy.errors import CommitUnknown, FileMissing, GridProxyError, OutcomeUnknown, UploadInProgress
 from gridproxy.file.attachment import Attachment, FileRef
 from gridproxy.file.file import AsyncGridFile
@@ -48,6 +47,8 @@ class Attacher:
     Args:
         owner: The document. It must be possible to reference it weakly.
         files: Returns the files that the document holds at the moment of the call, each with its field's name.
+        client: The client that the document is written with. A save or a deletion that is cancelled while no server of
+            it is known ends at once, and without `client` after ten seconds.
 
     ```python
     class Animal:
@@ -65,8 +66,9 @@ class Attacher:
     ```
     """
 
-    def __init__(self, owner: object, files: Callable[[], Iterable[HeldFile]]) -> None:
+    def __init__(self, owner: object, files: Callable[[], Iterable[HeldFile]], *, client: Client | None = None) -> None:
         self._owner = owner
+        self._client = client
         self._files = files
         self._stored: list[tuple[Callable[[], None], Store, object]] = []
         self._written: list[tuple[FileState, FileRef]] | None = None
@@ -199,7 +201,7 @@ class Attacher:
             files = await self.store_content(session)
             if not observed:
                 self.note_sent(files)
-            return await run_to_completion(self._save(write, session, refusals), client=_client_of(files))
+            return await run_to_completion(self._save(write, session, refusals), client=self._client)
 
     def note_sent(self, files: Iterable[AsyncGridFile] | None = None) -> None:
         """Note that the document is being sent, with the files that it points to at this moment."""
@@ -251,9 +253,8 @@ class Attacher:
             Exception: As `write` raises. Every file stays then.
         """
         async with lock_owner(self._owner):
-            files = self.attach(session)
-            states = [file.state for file in files]
-            await run_to_completion(self._delete(states, write, session), client=_client_of(files))
+            states = [file.state for file in self.attach(session)]
+            await run_to_completion(self._delete(states, write, session), client=self._client)
 
     async def _delete(
         self,
@@ -267,14 +268,6 @@ class Attacher:
             await delete_files(states, deleted, session)
         elif deleted:
             await delete_files(states, (), session)
-
-
-def _client_of(files: Sequence[AsyncGridFile]) -> Client | None:
-    """Return the client of the document, as far as its files know it."""
-    for file in files:
-        if isinstance(bucket := file.state.options.bucket, Bucket):
-            return bucket.store.client
-    return None
 
 
 def refuse_open_files(files: Iterable[HeldFile]) -> None:

@@ -194,7 +194,7 @@ class Attachment:
                     await remove_file(store, id, session)
                 removable.pop()
         finally:
-            self._replaced += removable
+            self._replaced = [*self._replaced, *removable]
 
     def note_saved(self, now: FileRef) -> bool:
         """Note that the stored document points to `now`. Return whether no replaced file is left to remove."""

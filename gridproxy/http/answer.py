@@ -61,7 +61,7 @@ def answer(
     """
     described = dict(fields)
     whole = [(name, value) for name, value in fields if name != "content-length"]
-    if status == 200 and method in ("GET", "HEAD") and request.keys() & CONDITIONS:
+    if status == 200 and method in ("GET", "HEAD") and any(name in request for name in CONDITIONS):
         validators = Validators(described.get("etag"), parse_date(described.get("last-modified", "")))
         verdict = evaluate(method, request, validators)
         if verdict is Verdict.NOT_MODIFIED:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
+import anyio
 import pytest
 from beanie import Document, init_beanie
 from beanie.odm.documents import Document as BeanieDocument
@@ -20,6 +21,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pymongo import AsyncMongoClient
 
 from gridproxy import AsyncGridFile, Bucket, FileOptions
 from gridproxy.adapters.beanie import FileDocument
@@ -81,7 +83,35 @@ class Renaming(FileDocument, Document):
         return values
 
 
-KINDS: list[type[Document]] = [Pet, Extended, Constructed, Chosen, Substituted, Forbidding, Renaming]
+class Completed(FileDocument, Document):
+    name: str
+    photo: AsyncGridFile = AsyncGridFile()
+
+    @model_validator(mode="after")
+    def _put_another_in_its_place(self) -> Completed:
+        return OTHERS.setdefault(self.name, self)
+
+
+OTHERS: dict[str, Completed] = {}
+
+
+class Required(FileDocument, Document):
+    name: str
+    photo: AsyncGridFile
+    scan: AsyncGridFile | None
+
+
+KINDS: list[type[Document]] = [
+    Pet,
+    Extended,
+    Constructed,
+    Chosen,
+    Substituted,
+    Forbidding,
+    Renaming,
+    Completed,
+    Required,
+]
 
 
 @pytest.fixture(autouse=True)
@@ -172,15 +202,34 @@ async def test_content_is_accepted() -> None:
     assert Pet.model_validate({"name": "one", "photo": b"new"}).photo.state.content == b"new"
 
 
-async def test_the_callers_dict_stays_as_it_is() -> None:
-    raw = {"picture": ObjectId()}
-    given = dict(raw)
-    assert class_of(Renaming).has_plain_constructor
-    loaded = Renaming.model_validate(given)
-    assert loaded.photo.id == raw["picture"]
-    assert loaded.photo.state.attachment is not None
-    assert loaded.photo.state.attachment.belongs_to(loaded, "photo")
-    assert given == raw
+async def test_a_model_validator_may_rename_the_key_of_a_file(database: Database) -> None:
+    file = await Bucket(database).upload(b"near")
+    near = Bucket(database).file(file.id)
+    for made in (Renaming(picture=near), Renaming.model_validate({"picture": near})):
+        assert made.photo is near
+        assert await made.photo.read_range(0, 4) == b"near"
+    assert Renaming.model_validate({"picture": file.id}).photo == near
+
+
+@pytest.mark.filterwarnings("ignore:A custom validator is returning a value other than `self`")
+async def test_a_model_validator_may_return_another_document() -> None:
+    first = Completed.model_validate({"name": "one", "photo": ObjectId()})
+    assert Completed.model_validate({"name": "one", "photo": ObjectId()}) is OTHERS["one"] is first
+
+
+async def test_a_document_without_values_for_its_files_is_saved(database: Database) -> None:
+    made = Required.model_construct(name="one")
+    await made.insert()
+    assert "photo" not in (await database["Required"].find_one({}) or {})
+
+
+async def test_an_unused_file_in_a_cluster_that_is_down_does_not_matter() -> None:
+    down = AsyncMongoClient[dict[str, Any]]("mongodb://127.0.0.1:1", connect=False, serverSelectionTimeoutMS=60_000)
+    pet = await Pet(name="one", photo=b"content", Scan=None).insert()
+    pet.scan = AsyncGridFile(bucket=Bucket(down["archive"]))
+    with anyio.fail_after(20):
+        await pet.save()
+        await pet.delete()
 
 
 async def test_a_constructor_of_the_users_own_is_called() -> None:

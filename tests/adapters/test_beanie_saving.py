@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from beanie import BulkWriter, Document
+from beanie import BulkWriter, Document, PydanticObjectId
 from beanie.exceptions import RevisionIdWasChanged
 from bson import ObjectId
 from bson.errors import InvalidDocument
@@ -13,6 +13,7 @@ from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from gridproxy import AsyncGridFile, BadId, BadOption, UploadInProgress
 from gridproxy.adapters.beanie import FileDocument
+from gridproxy.gridfs.operations.delete import remove_file
 
 from ..observing import Database, answer_lost, contents
 from .beanie_zoo import Animal, Home, Nullless, StatefulBadge, Validating, beanie_of, found, setting
@@ -338,3 +339,19 @@ async def test_the_mixin_must_be_the_first_base() -> None:
 
     with pytest.raises(BadOption, match=r"class Alone\(FileDocument, Document\)"):
         type("Alone", (FileDocument,), {})
+
+
+async def test_a_document_may_become_another_one_while_its_replaced_file_is_removed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    animal = await Animal(photo=b"old").insert()
+
+    async def slow(*arguments: Any) -> None:
+        animal.id = PydanticObjectId()
+        await remove_file(*arguments)
+
+    monkeypatch.setattr("gridproxy.file.attachment.remove_file", slow)
+    animal.photo = b"new"
+    await animal.save()
+    assert await contents(database) == (1, 1)
+    assert await animal.photo.read() == b"new"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from collections.abc import Awaitable
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
+import pytest
 
 from gridproxy import Bucket
 from gridproxy.gridfs.upload.digest import Digest
@@ -59,6 +62,72 @@ async def test_a_cancelled_drain_loses_nothing() -> None:
     await asyncio.wait({draining})
     await digest.drain(0)
     assert sha256.hexdigest() == SHA256
+
+
+async def test_all_that_wait_continue() -> None:
+    digest = Digest(sha256 := hashlib.sha256())
+    for piece in cut([2 * MEGABYTE]):
+        digest.update(piece)
+    with anyio.fail_after(10):
+        await asyncio.gather(digest.drain(8 * MEGABYTE), digest.drain(0), digest.drain(1))
+    assert sha256.hexdigest() == SHA256
+
+
+async def test_two_writes_of_one_file_are_awaited_at_once(database: Database) -> None:
+    with anyio.fail_after(20):
+        async with Bucket(database).open_upload() as writer:
+            one, two = CONTENT * 3, b"x" * MEGABYTE
+            await asyncio.gather(waited(writer.write(one)), waited(writer.write(two)))
+    assert writer.info is not None
+    assert writer.info.sha256 == hashlib.sha256(one + two).hexdigest()
+
+
+async def waited(written: Awaitable[int]) -> int:
+    return await written
+
+
+async def test_a_write_that_is_awaited_ends_with_the_abort(database: Database) -> None:
+    for pause in (0, 0.001, 0.01):
+        writer = await Bucket(database).open_upload()
+        writing = asyncio.create_task(waited(writer.writelines([CONTENT] * 4)))
+        await asyncio.sleep(pause)
+        with anyio.fail_after(10):
+            await writer.abort()
+            await asyncio.wait({writing})
+    assert await database["fs.chunks"].count_documents({}) == 0
+
+
+async def test_an_upload_needs_no_thread(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(*_: object, **options: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("gridproxy.gridfs.upload.digest.anyio.to_thread.run_sync", refused)
+    with anyio.fail_after(20):
+        assert (await Bucket(database).upload(CONTENT)).sha256 == SHA256
+
+
+async def test_long_uploads_take_turns_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = anyio.CapacityLimiter(1)
+    monkeypatch.setattr("gridproxy.gridfs.upload.digest._limiter", lambda: one)
+    digests = [(Digest(sha256 := hashlib.sha256()), sha256) for _ in range(4)]
+    go_on = True
+
+    async def feed(digest: Digest) -> None:
+        while go_on:
+            digest.update(CONTENT[: 2 * MEGABYTE])
+            await digest.drain()
+
+    async with anyio.create_task_group() as tasks:
+        for busy, _ in digests[1:]:
+            tasks.start_soon(feed, busy)
+        try:
+            with anyio.fail_after(20):
+                for piece in cut([2 * MEGABYTE]):
+                    digests[0][0].update(piece)
+                    await digests[0][0].drain(0)
+        finally:
+            go_on = False
+    assert digests[0][1].hexdigest() == SHA256
 
 
 async def test_a_digest_that_is_stopped_hashes_no_more() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from starlette.datastructures import Headers
 
 from gridproxy.http import Answer, answer
 
@@ -79,6 +80,10 @@ def test_a_request_is_answered_with(
 def test_another_status_is_sent_with_the_whole_file(status: int, request_fields: dict[str, str]) -> None:
     given = ask(request=request_fields, status=status)
     assert (given.status, given.spans) == (status, WHOLE)
+
+
+def test_the_headers_of_a_framework_are_accepted() -> None:
+    assert answer("GET", Headers({"Range": "bytes=2-4"}), FIELDS, 10).spans == [(2, 5)]
 
 
 def test_the_whole_file_is_sent_with_all_fields_and_its_length() -> None:

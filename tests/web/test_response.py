@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message
@@ -374,6 +374,7 @@ def test_a_disposition_is_one_of_two() -> None:
         (OSError(), True),
         (OSError("closed"), True),
         (ClientDisconnected(), True),
+        (ClientDisconnect(), True),
         (BrokenPipeError(), True),
         (ConnectionResetError(104, "reset"), True),
         (OSError(errno.EPIPE, "pipe"), True),
@@ -385,7 +386,7 @@ def test_a_disposition_is_one_of_two() -> None:
     ids=repr,
 )
 async def test_only_a_disconnect_ends_a_response_silently(
-    watched_bucket: Watched, error: OSError, disconnected: bool
+    watched_bucket: Watched, error: Exception, disconnected: bool
 ) -> None:
     file = await watched_bucket.file(b"content")
     ran: list[str] = []

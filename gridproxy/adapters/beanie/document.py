@@ -35,6 +35,7 @@ from gridproxy.file.options import FileOptions
 from gridproxy.file.state import FileState
 from gridproxy.file.values import assign
 from gridproxy.gridfs.store.collections import Session
+from gridproxy.runtime.client_state import Client
 from gridproxy.runtime.session_lock import lock_owner
 from gridproxy.runtime.tasks import run_to_completion
 
@@ -323,7 +324,7 @@ class FileDocument(TypedDocument):
 
     async def _save(self, write: Callable[[], Awaitable[T]], session: Session | None) -> T:
         self._prepare()
-        attacher = Attacher(self, self._held_files)
+        attacher = self._new_attacher()
         token = current.set(Saving(self, attacher))
         try:
             return await attacher.save(write, session, refusals=_REFUSALS, observed=True)
@@ -332,7 +333,7 @@ class FileDocument(TypedDocument):
 
     async def _collected(self, write: Callable[[], Awaitable[T]]) -> T:
         """Let a bulk writer collect the operation, which does not load the document either."""
-        token = current.set(Saving(self, Attacher(self, self._held_files), stores=False))
+        token = current.set(Saving(self, self._new_attacher(), stores=False))
         try:
             return await write()
         finally:
@@ -358,12 +359,13 @@ class FileDocument(TypedDocument):
                 return await write()
         self._prepare()
         async with lock_owner(self):
-            client = class_of(type(self)).default_database(type(self)).database.client
-            return await run_to_completion(self._update(write, session), client=client)
+            return await run_to_completion(
+                self._update(write, session, self._document_client), client=self._document_client
+            )
 
-    async def _update(self, write: Callable[[], Awaitable[T]], session: Session | None) -> T:
+    async def _update(self, write: Callable[[], Awaitable[T]], session: Session | None, client: Client) -> T:
         held: list[FileState] = [file.state for _, file in self._held_files()]
-        attacher = Attacher(self, self._held_files)
+        attacher = self._new_attacher()
         token = current.set(Saving(self, attacher, stores=False))
         try:
             with self._keeping_files() as written:
@@ -380,7 +382,7 @@ class FileDocument(TypedDocument):
 
         # Some of the files may have been written: the stored document says which.
         idle = [(path, file) for path, file in written if file.state.busy is None]
-        return await Attacher(self, lambda: idle).save(done, session)
+        return await Attacher(self, lambda: idle, client=client).save(done, session)
 
     async def sync(self, *args: Any, **options: Any) -> None:
         """Run Beanie's `sync`. A file that was put here and never saved is left for the garbage collector."""
@@ -436,7 +438,7 @@ class FileDocument(TypedDocument):
             return True if saving.deleted is None else self._files_of(saving.deleted)
 
         self._prepare()
-        attacher = Attacher(self, self._held_files)
+        attacher = self._new_attacher()
         saving = Saving(self, attacher)
         token = current.set(saving)
         try:
@@ -463,11 +465,18 @@ class FileDocument(TypedDocument):
         if settled:
             database, values = known.default_database(type(self)), values_of(self, "__dict__")
             for name, field in known.fields.items():
-                file = values[name]
+                file = values.get(name)  # `model_construct` may leave some out
                 settled = settled and (file is None or _is_settled(self, name, file, database.options(field.options)))
         if not settled:
             self._take_assigned()
             _take_in(self)
+
+    @property
+    def _document_client(self) -> Client:
+        return class_of(type(self)).default_database(type(self)).database.client
+
+    def _new_attacher(self) -> Attacher:
+        return Attacher(self, self._held_files, client=self._document_client)
 
     def _held_files(self) -> list[HeldFile]:
         # By the field's name: within a list a file may move, and is still in the same field.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from beanie import Document
 from beanie.exceptions import CollectionWasNotInitialized
 from beanie.odm.utils.encoder import DEFAULT_CUSTOM_ENCODERS
 from bson import ObjectId
@@ -87,7 +88,9 @@ class DocumentClass:
             if any(map(is_file_type, parts_of(field.annotation)))
         }
         # The keys under which a constructor is given the values of these fields. None if it may be any.
-        self.input_names: tuple[str, ...] | None = _input_names(kind, self.plan) if self.plan.flat else None
+        # A validator of the whole model may rename keys, or return another object.
+        simple = self.plan.flat and not _validators_of(kind)
+        self.input_names: tuple[str, ...] | None = _input_names(kind, self.plan) if simple else None
         constructors = [each for each in kind.__mro__ if "__init__" in vars(each)]
         # Whether a document can be loaded without its constructors, which do no more than to validate.
         self.has_plain_constructor: bool = self.input_names is not None and [
@@ -135,6 +138,13 @@ def class_of(kind: type[object]) -> DocumentClass:
         found = DocumentClass(kind)
         setattr(kind, KNOWN, found)
     return found
+
+
+def _validators_of(kind: type[BaseModel]) -> set[str]:
+    """Return the names of the model's own validators of the whole model, without those of Beanie."""
+    own: set[str] = set(kind.__pydantic_decorators__.model_validators)
+    beanies: set[str] = set(Document.__pydantic_decorators__.model_validators)
+    return own - beanies
 
 
 def _input_names(kind: type[BaseModel], plan: FieldPlan) -> tuple[str, ...] | None:

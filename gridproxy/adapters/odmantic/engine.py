@@ -233,7 +233,8 @@ class AsyncEngine(AIOEngine):
                 refuse_open_files(held_files(kept))
                 check_containers(kept)
                 set_default_database(kept, self._default_database)
-                attacher = Attacher(instance, lambda: held_files(kept))
+                client = self._default_database.database.client
+                attacher = Attacher(instance, lambda: held_files(kept), client=client)
                 await attacher.save(lambda: self._write(instance, session), session, refusals=(DuplicateKeyError,))
         else:
             await self._write(instance, session)
@@ -276,7 +277,8 @@ class AsyncEngine(AIOEngine):
             async with lock_owner(instance):
                 refuse_open_files(held_files(kept))
                 set_default_database(kept, self._default_database)
-                await Attacher(instance, lambda: held_files(kept)).delete(write, driver_session)
+                client = self._default_database.database.client
+                await Attacher(instance, lambda: held_files(kept), client=client).delete(write, driver_session)
         else:
             await write()
 

@@ -237,6 +237,8 @@ async def _send_whole(reply: Answer, pieces: list[bytes], send: Send) -> None:
         await send(_start_of(reply))
         while pieces:
             await send({"type": "http.response.body", "body": pieces.pop(0), "more_body": bool(pieces)})
+    except ClientDisconnect:
+        pass
     except OSError as error:
         if not _is_disconnect(error):
             raise
