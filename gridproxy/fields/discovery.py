@@ -192,12 +192,22 @@ class FieldPlan:
 
     def files(self, model: object, beyond: Beyond) -> list[tuple[str, AsyncGridFile]]:
         """Return every file that a model holds, with its dotted path."""
-        if self._only is not None:  # most documents have one file, and are loaded by the thousand
-            only = values_of(model, "__dict__").get(self._only)
-            return [(self._only, only)] if isinstance(only, AsyncGridFile) else []
         if not self.flat:
             return list(files_in(model, beyond=beyond))
-        values, found = values_of(model, "__dict__"), []
+        values = values_of(model, "__dict__")
+        if self._only is not None:  # most documents have one file, and are loaded by the thousand
+            only = values.get(self._only)
+            return [(self._only, only)] if isinstance(only, AsyncGridFile) else []
+        return self.files_of(values)
+
+    def values(self, model: object) -> dict[str, object]:
+        """Return what the fields of a flat model hold, with a copy of each list and dict."""
+        values = values_of(model, "__dict__")
+        return {name: _copied(values.get(name)) for name in self.depths}
+
+    def files_of(self, values: Mapping[str, object]) -> list[tuple[str, AsyncGridFile]]:
+        """Return every file in the values of a flat model, with its dotted path."""
+        found: list[tuple[str, AsyncGridFile]] = []
         for name, depth in self.depths.items():
             value = values.get(name)
             if isinstance(value, AsyncGridFile):
@@ -206,28 +216,22 @@ class FieldPlan:
                 found += [(f"{name}.{n}", file) for n, file in enumerate(value) if isinstance(file, AsyncGridFile)]
             elif value is not None and depth is Depth.FILES:
                 found += [(f"{name}.{path}", file) for path, file in files_in(value)]
-        return found if len(found) < 2 else list({id(each[1]): each for each in reversed(found)}.values())[::-1]
+        return _once(found)
 
     def held(self, model: object, beyond: Beyond) -> list[tuple[str, AsyncGridFile]]:
         """Return every file that a model holds, with the name of its field."""
         if not self.flat:
             return [(path.partition(".")[0], file) for path, file in files_in(model, beyond=beyond)]
-        values, found, seen = values_of(model, "__dict__"), [], set[int]()
+        values, found = values_of(model, "__dict__"), []
         for name, depth in self.depths.items():
             value = values.get(name)
             if isinstance(value, AsyncGridFile):
-                items: Iterable[object] = (value,)
+                found.append((name, value))
             elif type(value) is list and depth is Depth.FILES:
-                items = value
+                found += [(name, item) for item in value if isinstance(item, AsyncGridFile)]
             elif value is not None and depth is Depth.FILES:
-                items = [file for _, file in files_in(value)]
-            else:
-                continue
-            for item in items:
-                if isinstance(item, AsyncGridFile) and id(item) not in seen:
-                    seen.add(id(item))
-                    found.append((name, item))
-        return found
+                found += [(name, file) for _, file in files_in(value)]
+        return _once(found)
 
     def exchange(self, model: Any, choose: Choose, beyond: Beyond) -> bool:
         """Exchange files as `exchange_files` does. Returns whether any was exchanged."""
@@ -248,6 +252,26 @@ class FieldPlan:
                 # The path is that within the model.
                 exchanged = exchange_files(held, partial(_choose_inside, choose, name)) or exchanged
         return exchanged
+
+
+def _once(found: list[tuple[str, AsyncGridFile]]) -> list[tuple[str, AsyncGridFile]]:
+    """Leave out all but the first place of each file."""
+    if len(found) < 2 or len({id(file) for _, file in found}) == len(found):
+        return found
+    return list({id(each[1]): each for each in reversed(found)}.values())[::-1]
+
+
+def _copied(value: object) -> object:
+    if type(value) is list:
+        return value.copy()
+    return dict(value) if type(value) is dict else value
+
+
+def same_objects(one: object, other: object) -> bool:
+    """Return whether two values are one object, or lists of the same objects."""
+    if type(one) is list and type(other) is list:
+        return [*map(id, one)] == [*map(id, other)]
+    return one is other
 
 
 def _choose_inside(choose: Choose, name: str, path: str, file: AsyncGridFile | None) -> AsyncGridFile | None:

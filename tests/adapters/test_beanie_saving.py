@@ -355,3 +355,14 @@ async def test_a_document_may_become_another_one_while_its_replaced_file_is_remo
     await animal.save()
     assert await contents(database) == (1, 1)
     assert await animal.photo.read() == b"new"
+
+
+async def test_the_files_of_a_list_still_belong_to_the_document_after_an_update(database: Database) -> None:
+    animal = await Animal(album=[b"one", b"two"], pair=(b"three", b"four"), by_name={"five": b"five"}).insert()
+    await animal.update(setting({Animal.name: "new"}))
+    attachments = [file.state.attachment for _, file in animal._held_files()]
+    assert not any(one is None or one.shared for one in attachments)
+    await animal.album[0].replace(b"new")
+    await animal.save()
+    assert await contents(database) == (5, 5)
+    assert [await file.read() for file in (await found()).album] == [b"new", b"two"]

@@ -27,7 +27,7 @@ from gridproxy.fields.attacher import (
     refuse_open_files,
 )
 from gridproxy.fields.default_database import DefaultDatabase
-from gridproxy.fields.discovery import files_in, models_in, values_of
+from gridproxy.fields.discovery import files_in, models_in, same_objects, values_of
 from gridproxy.file.attachment import Attachment, Proof
 from gridproxy.file.connection import using
 from gridproxy.file.file import AsyncGridFile
@@ -184,8 +184,8 @@ class FileDocument(TypedDocument):
         if held is NAO:
             held = getattr(self, name)  # a lazily parsed document: what is replaced has to be known
         merging = _merging.get()
-        if merging is not None and merging[0] is self and (same := _same_files(name, held, value)):
-            merging[1].update(same)
+        if merging is not None and merging[0] is self and _same_files(held, value):
+            merging[1].add(name)
             return  # Beanie merges what it loaded into the document: the same file stays the same object
         given = {id(file) for _, file in files_in(value)}
         database = known.default_database(kind)
@@ -506,8 +506,8 @@ class FileDocument(TypedDocument):
         """
         kind = type(self)
         plan = class_of(kind).plan
-        before = dict(plan.files(self, _is_document))
-        by_id = {file.state.id: file for file in before.values() if isinstance(file.state.id, ObjectId)}
+        held_before = plan.values(self) if plan.flat else {}
+        before = {} if plan.flat else dict(plan.files(self, _is_document))
         written: list[HeldFile] = []
         merged: set[str] = set()
         token = _merging.set((self, merged))
@@ -523,25 +523,36 @@ class FileDocument(TypedDocument):
             if (saving := current.get()) is not None:
                 saving.is_merging = False
 
+        if plan.flat:
+            values = values_of(self, "__dict__")
+            same = True
+            for name, value in held_before.items():
+                same = same and (value is None or name in merged) and same_objects(values.get(name), value)
+            if same:  # as after a save that changed no file
+                written += plan.held(self, _is_document)
+                return
+            before = dict(plan.files_of(held_before))
+        by_id = {file.state.id: file for file in before.values() if isinstance(file.state.id, ObjectId)}
+
         def choose(path: str, came: AsyncGridFile | None) -> AsyncGridFile | None:
-            held = before.get(path)
+            held, field = before.get(path), path.partition(".")[0]
             if came is held:
-                if held is not None and path in merged:
-                    written.append((path, held))
+                if held is not None and field in merged:
+                    written.append((field, held))
                 return came
             id = None if came is None else came.id
             known = by_id.get(id) if isinstance(id, ObjectId) else None
-            same = held if held is not None and held.id == id else known
-            if same is not None and same.state.content is None:
-                if same.state.info is None and came is not None:
-                    same.state.info = came.info
-                written.append((path, same))
-                return same
+            kept = held if held is not None and held.id == id else known
+            if kept is not None and kept.state.content is None:
+                if kept.state.info is None and came is not None:
+                    kept.state.info = came.info
+                written.append((field, kept))
+                return kept
             if unsaved and held is not None and _is_unsaved(held, id):
                 return held
             if came is not None:
                 came.state.attachment = None  # it was loaded into another document for a moment
-                came.state.attach(self, path.partition(".")[0], Proof.LOADED)
+                came.state.attach(self, field, Proof.LOADED)
             return came
 
         if plan.exchange(self, choose, _is_document):
@@ -552,23 +563,23 @@ class FileDocument(TypedDocument):
 _merging: ContextVar[tuple[FileDocument, set[str]] | None] = ContextVar("gridproxy_beanie_merging", default=None)
 
 
-def _same_files(path: str, current: object, value: object) -> list[str]:
-    """Return the paths of the files in `value` if they are those that the field holds, else nothing.
-
-    Their records are kept.
-    """
-    if isinstance(value, AsyncGridFile):
-        state = current.state if isinstance(current, AsyncGridFile) else None
-        if state is None or value.state.id != state.id or state.content is not None:
-            return []
-        state.info = state.info or value.state.info
-        return [path]
-    if not (isinstance(value, list) and isinstance(current, list) and len(value) == len(current)):
-        return []
-    same = []
-    for n, (one, other) in enumerate(zip(current, value, strict=True)):
-        same += _same_files(f"{path}.{n}", one, other)
-    return same if len(same) == len(value) else []
+def _same_files(current: object, value: object) -> bool:
+    """Return whether the files in `value` are those that the field holds. Their records are kept."""
+    if isinstance(value, list):
+        if not (isinstance(current, list) and value and len(value) == len(current)):
+            return False
+        pairs = zip(current, value, strict=True)
+    else:
+        pairs = zip((current,), (value,), strict=True)
+    for one, other in pairs:
+        if not (isinstance(one, AsyncGridFile) and isinstance(other, AsyncGridFile)):
+            return False
+        state, came = one.state, other.state
+        if came.id != state.id or state.content is not None:
+            return False
+        if state.info is None:
+            state.info = came.info
+    return True
 
 
 def _take_new(
