@@ -25,6 +25,7 @@ from gridproxy.file.state import FileState
 from gridproxy.file.values import assign
 from gridproxy.gridfs.content.images import ImageOptions
 from gridproxy.gridfs.content.limits import Inspector, Validator
+from gridproxy.gridfs.download.reader import Reader
 from gridproxy.gridfs.operations.delete import remove_file
 from gridproxy.gridfs.records.file_info import FileInfo
 from gridproxy.gridfs.store.collections import Session, Store
@@ -235,6 +236,10 @@ class WrappedState(FileState):
     During a write it keeps the file that it had at the start. A value that is assigned to the attribute during the
     write is overwritten at the end. Its file is kept.
     """
+
+    home: object
+    reader: Reader | None
+    attachment: Attachment | None
 
     def __init__(self, owner: weakref.ref[object], field: WrappedField) -> None:
         self._field = field
