@@ -45,6 +45,7 @@ class Worker:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._killed = False
+        self._failure: str | None = None  # why the process has ended
         # A daemon: an event loop or an interpreter that ends does not wait for it.
         self._thread = threading.Thread(target=self._run, daemon=True, name="gridproxy worker")
         self._thread.start()
@@ -53,6 +54,8 @@ class Worker:
         """Send one message and return the answer. Raises `WorkerDied`. If this is cancelled, kill the worker."""
         call = _Call(head, blobs)
         self._calls.put(call)
+        if self._failure is not None:  # it has ended before, so its thread may not see this call
+            self._fail(self._failure)
         return await call.answer
 
     def kill(self) -> None:
@@ -91,6 +94,7 @@ class Worker:
             self._fail(f"it could not be started ({error})")
             return
         if (process := self._process) is None:
+            self._fail("it was stopped")
             return
         reason = "it was stopped"
         try:
@@ -136,6 +140,7 @@ class Worker:
             return process.wait()
 
     def _fail(self, reason: str) -> None:
+        self._failure = reason
         with contextlib.suppress(queue.Empty):
             while True:
                 if (call := self._calls.get_nowait()) is not None:

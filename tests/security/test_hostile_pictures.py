@@ -16,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pillow_heif
 import pytest
 from PIL import Image, UnidentifiedImageError
@@ -28,7 +29,7 @@ from gridproxy.gridfs.content import decoding
 from gridproxy.gridfs.operations import decode_picture
 from gridproxy.runtime.client_state import state_of
 from gridproxy.runtime.weighted_limit import WeightedLimit
-from gridproxy.runtime.worker_process import Worker, WorkerPool
+from gridproxy.runtime.worker_process import Worker, WorkerDied, WorkerPool
 from tests.observing import contents
 
 from . import hostile_pictures as hostile
@@ -332,6 +333,18 @@ async def test_a_worker_that_cannot_be_started_is_an_error_with_its_reason(
     with pytest.raises(PictureRefused, match="could not be started"):
         await photo().put(large())
     assert await contents(database) == (0, 0)
+
+
+async def test_a_call_after_the_worker_has_ended_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = WorkerPool(Path(decoding.__file__), decoding.send, decoding.receive, most_idle=1)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    worker = pool.take()
+    worker.join(10)
+    with anyio.fail_after(10):
+        with pytest.raises(WorkerDied, match="could not be started"):
+            await worker.call({"do": "wait"})
+        with pytest.raises(WorkerDied, match="could not be started"):
+            await worker.call({"do": "wait"})
 
 
 SERVICE = """
