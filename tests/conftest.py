@@ -85,6 +85,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    # xdist kills a worker whose interpreter takes more than ten seconds to end, and with it what it has measured.
+    coverage = sys.modules.get("coverage")
+    measuring = None if coverage is None else coverage.Coverage.current()
+    if measuring is not None:
+        measuring.save()
+
+
 def pytest_report_header() -> str:
     named = "named by MONGODB_URI" if os.environ.get("MONGODB_URI") else "embedded (MONGODB_URI is not set)"
     return f"server: {named}"
