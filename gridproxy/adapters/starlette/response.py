@@ -118,7 +118,7 @@ class GridFileResponse(Response):
     async def _send_streamed(
         self, reply: Answer, first: list[bytes], reader: ReadAhead, scope: Scope, receive: Receive, send: Send
     ) -> bool:
-        """Send an answer while its bytes are read. Return whether it was completed, or the client has gone."""
+        """Send an answer while its bytes are read. Return False if the file was removed in between."""
         done = 0
 
         async def counted(message: Message) -> None:

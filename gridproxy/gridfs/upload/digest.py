@@ -28,7 +28,7 @@ _threads = RunVar[anyio.CapacityLimiter]("gridproxy_digest_threads")
 
 
 class Digest:
-    """A SHA-256 that `update` extends by bytes, in order. They must not change any more."""
+    """A SHA-256 of all bytes that `update` is given, in order. The bytes must not change any more."""
 
     def __init__(self, sha256: hashlib._Hash) -> None:
         self._hash = sha256
